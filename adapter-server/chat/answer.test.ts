@@ -1,0 +1,147 @@
+/** The two shapes of an answer, and what a stream says when it cannot go on. */
+import { expect, test } from "vitest";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { type AnswerHead, toCompletion, toFrames } from "./answer.ts";
+import { decodeChoices, type Piece } from "./choices.ts";
+
+const head: AnswerHead = {
+  id: "chatcmpl-1",
+  created: 5,
+  model: 'a"b',
+  fingerprint: "f",
+  promptTokens: 3,
+};
+
+async function* pieces(list: Piece[], error?: Error): AsyncGenerator<Piece, void, void> {
+  yield* list;
+  if (error) throw error;
+}
+
+async function frames(source: AsyncIterable<Piece>, includeUsage = false): Promise<string[]> {
+  const all: string[] = [];
+  for await (const frame of toFrames(head, source, { includeUsage })) all.push(frame);
+  return all;
+}
+
+const data = (text: string) =>
+  text
+    .split("\n\n")
+    .filter((frame) => frame !== "")
+    .map((frame) => frame.replace("data: ", ""));
+
+test("a failure in the middle goes out as the last frame, and the stream is not called done", async () => {
+  const error = new HubError("upstream_unavailable", "The engine stopped.");
+  const sent = await frames(pieces([{ choice: 0, text: "Hi", tokens: 1 }], error));
+  const last = JSON.parse(data(sent.join("")).at(-1) ?? "");
+  expect(last).toEqual({
+    error: {
+      message: "The engine stopped.",
+      type: "service_unavailable_error",
+      param: null,
+      code: "upstream_unavailable",
+    },
+  });
+  expect(sent.join("")).not.toContain("[DONE]");
+});
+
+test("our own failure tells the client nothing of itself", async () => {
+  const sent = await frames(pieces([], new Error("secret detail")));
+  expect(sent.join("")).not.toContain("secret");
+  expect(JSON.parse(data(sent.join("")).at(-1) ?? "").error.code).toBe("internal_error");
+});
+
+test("every frame is one valid chunk, whatever text and model are called", async () => {
+  const text = 'line\n"quoted" \u2028 🦜';
+  const sent = await frames(
+    pieces([
+      { choice: 0, text, tokens: 2 },
+      { choice: 0, text: "", tokens: 1, finish: "stop" },
+    ]),
+    true,
+  );
+  const chunks = data(sent.join(""))
+    .slice(0, -1)
+    .map((one) => JSON.parse(one));
+  expect(chunks.map(({ choices }) => choices[0]?.delta)).toEqual([
+    { role: "assistant", content: "", refusal: null },
+    { content: text },
+    {},
+    undefined,
+  ]);
+  expect(chunks.every(({ model }) => model === 'a"b')).toBe(true);
+  expect(chunks.map(({ usage }) => usage)).toEqual([
+    null,
+    null,
+    null,
+    { prompt_tokens: 3, completion_tokens: 3, total_tokens: 6 },
+  ]);
+});
+
+test("a token that completes no text sends no frame", async () => {
+  const sent = await frames(
+    pieces([
+      { choice: 0, text: "a", tokens: 1 },
+      { choice: 0, text: "", tokens: 1 },
+      { choice: 0, text: "b", tokens: 1, finish: "length" },
+    ]),
+  );
+  expect(sent).toHaveLength(3);
+});
+
+test("choices keep their own text and end", async () => {
+  const answer = await toCompletion(
+    head,
+    pieces([
+      { choice: 1, text: "b", tokens: 1 },
+      { choice: 0, text: "a", tokens: 1, finish: "stop" },
+      { choice: 1, text: "c", tokens: 1, finish: "length" },
+    ]),
+    2,
+  );
+  expect(
+    answer.choices.map(({ message, finish_reason }) => [message.content, finish_reason]),
+  ).toEqual([
+    ["a", "stop"],
+    ["bc", "length"],
+  ]);
+  expect(answer.usage.completion_tokens).toBe(3);
+});
+
+test("when one of several choices fails, the others are cancelled", async () => {
+  const cancelled: number[] = [];
+  const engine = {
+    async *generate({
+      sampling,
+      signal,
+    }: {
+      sampling: { stream: number };
+      signal?: AbortSignal | undefined;
+    }) {
+      if (sampling.stream === 1) throw new HubError("internal_error", "no luck");
+      try {
+        yield { tokens: [1] };
+        if (signal?.aborted) return;
+        await new Promise((_, reject) => signal?.addEventListener("abort", reject));
+      } finally {
+        cancelled.push(sampling.stream);
+      }
+    },
+  };
+  const all = decodeChoices({
+    engine,
+    tokenizer: { decode: (ids) => "x".repeat(ids.length) },
+    request: {
+      prompt: [1],
+      maxTokens: 5,
+      sampling: { temperature: 0, topP: 1, topK: 0, seed: 1, stream: 0 },
+      stopIds: [],
+      tenant: "",
+    },
+    stop: [],
+    choices: 3,
+    signal: new AbortController().signal,
+  });
+  await expect(toCompletion(head, all, 3)).rejects.toThrow("no luck");
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(cancelled.sort()).toEqual([0, 2]);
+});

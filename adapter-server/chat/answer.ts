@@ -1,0 +1,99 @@
+/** The two shapes of an answer: one completion, or a stream of chunks. */
+import type { ChatCompletion, ChatUsage } from "../../sdk/protocol/chat.ts";
+import { toErrorBody } from "../../sdk/protocol/errors.ts";
+import { sseDone } from "../../sdk/protocol/sse.ts";
+import type { Piece } from "./choices.ts";
+
+/** What all chunks of one answer have in common. */
+export type AnswerHead = {
+  id: string;
+  created: number;
+  model: string;
+  fingerprint: string;
+  promptTokens: number;
+};
+
+/** Reads all pieces and builds the whole answer. */
+export async function toCompletion(
+  head: AnswerHead,
+  pieces: AsyncIterable<Piece>,
+  choices: number,
+): Promise<ChatCompletion> {
+  const texts = new Array<string>(choices).fill("");
+  const finished = new Array<"stop" | "length">(choices).fill("length");
+  let tokens = 0;
+  for await (const { choice, text, finish, tokens: more } of pieces) {
+    texts[choice] += text;
+    tokens += more;
+    if (finish) finished[choice] = finish;
+  }
+  return {
+    id: head.id,
+    object: "chat.completion",
+    created: head.created,
+    model: head.model,
+    choices: texts.map((content, index) => ({
+      index,
+      message: { role: "assistant", content, refusal: null },
+      logprobs: null,
+      finish_reason: finished[index] ?? "length",
+    })),
+    usage: usage(head.promptTokens, tokens),
+    system_fingerprint: head.fingerprint,
+  };
+}
+
+/**
+ * SSE frames of the answer. What never changes is written once, so that a token costs one escaped
+ * string. A failure after the first frame goes out as the last one, without `[DONE]`.
+ */
+export async function* toFrames(
+  head: AnswerHead,
+  pieces: AsyncIterable<Piece>,
+  { includeUsage }: { includeUsage: boolean },
+): AsyncGenerator<string, void, void> {
+  const { id, created, model, fingerprint } = head;
+  const common = {
+    id,
+    object: "chat.completion.chunk",
+    created,
+    model,
+    system_fingerprint: fingerprint,
+  };
+  const prefix = `data: ${JSON.stringify(common).slice(0, -1)},"choices":[`;
+  const suffix = `]${includeUsage ? ',"usage":null' : ""}}\n\n`;
+  const chunk = (index: number, delta: string, finish: string | null) =>
+    `${prefix}{"index":${index},"delta":${delta},"logprobs":null,"finish_reason":${finish === null ? "null" : `"${finish}"`}}${suffix}`;
+
+  const begun = new Set<number>();
+  let tokens = 0;
+  try {
+    for await (const piece of pieces) {
+      tokens += piece.tokens;
+      let frames = "";
+      if (!begun.has(piece.choice)) {
+        begun.add(piece.choice);
+        frames += chunk(piece.choice, '{"role":"assistant","content":"","refusal":null}', null);
+      }
+      if (piece.text !== "") {
+        frames += chunk(piece.choice, `{"content":${JSON.stringify(piece.text)}}`, null);
+      }
+      if (piece.finish) frames += chunk(piece.choice, "{}", piece.finish);
+      if (frames !== "") yield frames;
+    }
+    if (includeUsage) {
+      yield `data: ${JSON.stringify({ ...common, choices: [], usage: usage(head.promptTokens, tokens) })}\n\n`;
+    }
+    yield sseDone;
+  } catch (error) {
+    yield `data: ${JSON.stringify(toErrorBody(error))}\n\n`;
+  }
+}
+
+function usage(promptTokens: number, completionTokens: number): ChatUsage {
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+  };
+}

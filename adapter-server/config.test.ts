@@ -1,0 +1,40 @@
+/** Settings out of the environment. */
+import { expect, test } from "vitest";
+import { HubError } from "../sdk/protocol/errors.ts";
+import { readConfig } from "./config.ts";
+
+test("a model folder is all that has to be said", () => {
+  const config = readConfig({ MODEL: "/models/some-model", PORT: "" });
+  expect(config).toMatchObject({
+    host: "127.0.0.1",
+    port: 8000,
+    model: { id: "some-model", folder: "/models/some-model" },
+    format: "int8",
+    operatorKey: undefined,
+    adapterFolders: [],
+  });
+  expect(config.limits.adapterSlots).toBe(8);
+});
+
+test("every limit has a variable of its own name", () => {
+  const { limits } = readConfig({
+    MODEL: "m",
+    ADAPTER_SERVER_KV_CACHE_TOKENS: "4096",
+    ADAPTER_SERVER_WAITING_MAX: "3",
+  });
+  expect(limits).toMatchObject({ kvCacheTokens: 4096, waitingMax: 3 });
+});
+
+test("what is wrong is refused by its name", () => {
+  const wrong = [
+    [{}, "MODEL"],
+    [{ MODEL: "m", PORT: "http" }, "PORT"],
+    [{ MODEL: "m", ADAPTER_SERVER_OPERATOR_KEY: "short" }, "ADAPTER_SERVER_OPERATOR_KEY"],
+    [{ MODEL: "m", ADAPTER_SERVER_SEQUENCES_MAX: "0" }, "ADAPTER_SERVER_SEQUENCES_MAX"],
+    [{ MODEL: "m", ADAPTER_SERVER_STEP_TOKENS_MAX: "8" }, "ADAPTER_SERVER_STEP_TOKENS_MAX"],
+  ] as const;
+  for (const [env, name] of wrong) {
+    expect(() => readConfig(env)).toThrow(HubError);
+    expect(() => readConfig(env)).toThrow(name);
+  }
+});

@@ -1,0 +1,225 @@
+/** The whole engine but for the model: any run of arrivals, cancels, loads and failures stays accounted for. */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { EngineCore } from "./engine-core.ts";
+import type { SequenceOutput } from "./messages.ts";
+import type { SchedulerLimits, SchedulerStats, SequenceRequest } from "./scheduler.ts";
+import type { SimulatedOptions } from "./simulated-runner.ts";
+import { SimulatedRunner, simulatedAdapter, simulatedContinuation } from "./simulated-runner.ts";
+
+const limits: SchedulerLimits = {
+  stepTokensMax: 12,
+  prefillChunkMax: 5,
+  sequencesMax: 6,
+  waitingMax: 100,
+  slotWaitMsMax: 30,
+};
+const vocabSize = 50;
+const stopIds = [0];
+
+function setup(options: SimulatedOptions = {}) {
+  const runner = new SimulatedRunner({ vocabSize, ...options });
+  const outputs = new Map<number, SequenceOutput[]>();
+  const clock = { ms: 0 };
+  const last: { stats?: SchedulerStats } = {};
+  const core = new EngineCore({
+    runner,
+    limits,
+    nowMs: () => clock.ms,
+    emit: (batch, stats) => {
+      last.stats = stats;
+      for (const output of batch) {
+        const list = outputs.get(output.id) ?? [];
+        list.push(output);
+        outputs.set(output.id, list);
+      }
+    },
+  });
+  const turn = async () => {
+    clock.ms += 10;
+    await core.turn();
+    core.check();
+  };
+  const drain = async () => {
+    for (let i = 0; i < 5000 && core.hasWork; i++) await turn();
+    expect(core.hasWork).toBe(false);
+  };
+  const tokensOf = (id: number) =>
+    (outputs.get(id) ?? []).flatMap(({ token }) => (token === undefined ? [] : [token]));
+  return { runner, core, outputs, turn, drain, tokensOf, stats: () => last.stats };
+}
+
+function request(id: number, rest: Partial<SequenceRequest> = {}): SequenceRequest {
+  return {
+    id,
+    prompt: [id % vocabSize, 7, 8],
+    maxTokens: 6,
+    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0, stream: 0 },
+    stopIds,
+    tenant: "a",
+    ...rest,
+  };
+}
+
+test("batched with others, with adapters swapped in and out, every sequence decodes as if alone", async () => {
+  const { core, drain, tokensOf, outputs } = setup({ slots: 2, blocks: 40 });
+  const requests = Array.from({ length: 30 }, (_, index) =>
+    request(index + 1, {
+      adapter: index % 4 === 0 ? undefined : `adapter-${index % 5}`,
+      prompt: Array.from({ length: 1 + (index % 13) }, (_, i) => (index * 7 + i) % vocabSize),
+    }),
+  );
+  for (let i = 0; i < 5; i++) {
+    core.receive({ type: "adapter", adapter: simulatedAdapter(`adapter-${i}`) });
+  }
+  for (const one of requests) core.receive({ type: "add", request: one });
+  await drain();
+  for (const one of requests) {
+    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+    expect(outputs.get(one.id)?.[0]?.adapter).toBe(one.adapter);
+  }
+});
+
+test("one row that cannot be computed fails alone and the others never notice", async () => {
+  const { core, drain, tokensOf, outputs } = setup({ fails: (row) => row.sequenceId === 3 });
+  const requests = [1, 2, 3, 4, 5, 6].map((id) => request(id));
+  for (const one of requests) core.receive({ type: "add", request: one });
+  await drain();
+  expect(outputs.get(3)).toMatchObject([{ id: 3, error: { code: "internal_error" } }]);
+  for (const one of requests.filter(({ id }) => id !== 3)) {
+    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+  }
+});
+
+test("a sequence for an adapter that nobody loaded fails, and its slot is free for others", async () => {
+  const { core, drain, outputs, stats } = setup({ slots: 1 });
+  core.receive({ type: "add", request: request(1, { adapter: "ghost" }) });
+  await drain();
+  expect(outputs.get(1)).toMatchObject([{ error: { code: "model_not_found" } }]);
+  expect(stats()?.slots).toEqual([undefined]);
+});
+
+test("an adapter that is unloaded serves who already asked, then leaves its slot", async () => {
+  const { core, turn, drain, tokensOf, outputs, stats } = setup({ slots: 1 });
+  const one = request(1, { adapter: "x" });
+  core.receive({ type: "adapter", adapter: simulatedAdapter("x") });
+  core.receive({ type: "add", request: one });
+  await turn();
+  core.receive({ type: "forget", digest: "x" });
+  await drain();
+  expect(tokensOf(1)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+  expect(stats()?.slots).toEqual([undefined]);
+  core.receive({ type: "add", request: request(2, { adapter: "x" }) });
+  await drain();
+  expect(outputs.get(2)).toMatchObject([{ error: { code: "model_not_found" } }]);
+});
+
+test("a cancelled sequence says nothing more and holds nothing after one turn", async () => {
+  const { core, turn, outputs, stats } = setup();
+  core.receive({ type: "add", request: request(1, { maxTokens: 40, stopIds: [] }) });
+  await turn();
+  await turn();
+  const said = outputs.get(1)?.length;
+  core.receive({ type: "cancel", id: 1 });
+  await turn();
+  expect(outputs.get(1)?.length).toBe(said);
+  expect(stats()).toMatchObject({ running: 0, blocksUsed: 0 });
+});
+
+type Action =
+  | {
+      type: "add";
+      length: number;
+      maxTokens: number;
+      adapter: number;
+      tenant: number;
+      fails: boolean;
+    }
+  | { type: "cancel"; which: number }
+  | { type: "forget"; adapter: number }
+  | { type: "turn" };
+
+const action: fc.Arbitrary<Action> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      type: fc.constant("add" as const),
+      length: fc.integer({ min: 1, max: 30 }),
+      maxTokens: fc.integer({ min: 1, max: 20 }),
+      adapter: fc.integer({ min: -1, max: 4 }),
+      tenant: fc.integer({ min: 0, max: 2 }),
+      fails: fc.integer({ min: 0, max: 9 }).map((roll) => roll === 0),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ type: fc.constant("cancel" as const), which: fc.nat(40) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ type: fc.constant("forget" as const), adapter: fc.nat(4) }),
+  },
+  { weight: 5, arbitrary: fc.constant({ type: "turn" as const }) },
+);
+
+test("after any run of arrivals, cancels, unloads and failures, all is accounted for and nobody waits for ever", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(action, { maxLength: 60 }),
+      fc.integer({ min: 1, max: 3 }),
+      fc.integer({ min: 14, max: 40 }),
+      async (actions, slots, blocks) => {
+        const failing = new Set<number>();
+        const harness = setup({ slots, blocks, fails: (row) => failing.has(row.sequenceId) });
+        const { core, runner, outputs, turn, drain, tokensOf } = harness;
+        // Told at the end: what the runner throws would only fail its rows.
+        let largestStep = 0;
+        const run = runner.run.bind(runner);
+        runner.run = async (decode, prefill) => {
+          const tokens = [...decode, ...prefill].reduce((sum, row) => sum + row.tokens.length, 0);
+          largestStep = Math.max(largestStep, tokens);
+          return run(decode, prefill);
+        };
+        const requests = new Map<number, SequenceRequest>();
+        const cancelled = new Set<number>();
+        for (const one of actions) {
+          if (one.type === "add") {
+            const id = requests.size + 1;
+            const adapter = one.adapter < 0 ? undefined : `adapter-${one.adapter}`;
+            const prompt = Array.from({ length: one.length }, (_, i) => (id + i * 3) % vocabSize);
+            const { maxTokens, tenant } = one;
+            const full = request(id, { prompt, maxTokens, adapter, tenant: `t${tenant}` });
+            requests.set(id, full);
+            if (one.fails) failing.add(id);
+            if (adapter) core.receive({ type: "adapter", adapter: simulatedAdapter(adapter) });
+            core.receive({ type: "add", request: full });
+          } else if (one.type === "cancel") {
+            if (requests.has(one.which)) cancelled.add(one.which);
+            core.receive({ type: "cancel", id: one.which });
+          } else if (one.type === "forget") {
+            core.receive({ type: "forget", digest: `adapter-${one.adapter}` });
+          } else {
+            await turn();
+          }
+        }
+        await drain();
+        expect(harness.stats()?.blocksUsed ?? 0).toBe(0);
+        expect(largestStep).toBeLessThanOrEqual(limits.stepTokensMax);
+        for (const one of requests.values()) {
+          const said = outputs.get(one.id) ?? [];
+          const expected = simulatedContinuation({ ...one, vocabSize });
+          const tooLong = one.prompt.length + one.maxTokens > (blocks - 1) * runner.blockSize;
+          if (cancelled.has(one.id)) {
+            expect(expected.slice(0, tokensOf(one.id).length)).toEqual(tokensOf(one.id));
+          } else if (tooLong || failing.has(one.id)) {
+            const code = tooLong ? "context_length_exceeded" : "internal_error";
+            expect(said).toMatchObject([{ error: { code } }]);
+          } else {
+            expect(tokensOf(one.id)).toEqual(expected);
+          }
+        }
+      },
+    ),
+    { numRuns: 150 },
+  );
+}, 60_000);

@@ -1,0 +1,147 @@
+/** The engine's loop body: messages in, one step, outputs out. It runs in a worker, and in tests without one. */
+import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import { BlockManager } from "./block-manager.ts";
+import type { SequenceOutput, ToWorker } from "./messages.ts";
+import { toWireError } from "./messages.ts";
+import { Sampler } from "./sampler.ts";
+import type { SchedulerLimits, SchedulerStats, SequenceEvent, StepPlan } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
+import { SlotTable } from "./slot-table.ts";
+import { computeStep } from "./step.ts";
+import type { ModelRunner, PackedAdapter, StepRow } from "./types.ts";
+
+export type EngineCoreParts = {
+  runner: ModelRunner;
+  limits: SchedulerLimits;
+  nowMs: () => number;
+  emit: (outputs: SequenceOutput[], stats: SchedulerStats) => void;
+};
+
+export class EngineCore {
+  readonly #runner: ModelRunner;
+  readonly #emit: EngineCoreParts["emit"];
+  readonly #scheduler: Scheduler;
+  readonly #sampler: Sampler;
+  /** Messages that wait for the step under way to end. */
+  #inbox: Exclude<ToWorker, { type: "close" }>[] = [];
+  readonly #adapters = new Map<string, PackedAdapter>();
+  /** Adapters to forget once no sequence needs them. */
+  readonly #leaving = new Set<string>();
+  /** Sequences whose first token is still to come. */
+  readonly #silent = new Set<number>();
+
+  constructor({ runner, limits, nowMs, emit }: EngineCoreParts) {
+    this.#runner = runner;
+    this.#emit = emit;
+    this.#sampler = new Sampler(runner.dims.vocabSize);
+    this.#scheduler = new Scheduler({
+      limits,
+      nowMs,
+      blocks: new BlockManager(runner),
+      slots: new SlotTable(runner.slots),
+    });
+  }
+
+  /** Taken up before the next step. */
+  receive(message: Exclude<ToWorker, { type: "close" }>): void {
+    this.#inbox.push(message);
+  }
+
+  get hasWork(): boolean {
+    return this.#inbox.length > 0 || !this.#scheduler.isIdle;
+  }
+
+  /** Takes up all messages, computes one step if somebody can run, and emits what came of it. */
+  async turn(): Promise<void> {
+    const outputs: SequenceOutput[] = [];
+    for (const message of this.#takeInbox()) this.#handle(message, outputs);
+    const plan = this.#scheduler.plan();
+    this.#load(plan, outputs);
+    const outcomes = await computeStep(this.#runner, plan, this.#sample);
+    const adapters = new Map(
+      outcomes.map(({ row }) => [row.sequenceId, this.#scheduler.adapterInUse(row.sequenceId)]),
+    );
+    for (const event of this.#scheduler.commit(outcomes)) {
+      outputs.push(this.#output(event, adapters.get(event.id)));
+    }
+    this.#dropLeaving();
+    this.#emit(outputs, this.#scheduler.stats());
+  }
+
+  /** Everything is accounted for: for tests. */
+  check(): void {
+    this.#scheduler.check();
+  }
+
+  #takeInbox(): Exclude<ToWorker, { type: "close" }>[] {
+    const inbox = this.#inbox;
+    this.#inbox = [];
+    return inbox;
+  }
+
+  #handle(message: Exclude<ToWorker, { type: "close" }>, outputs: SequenceOutput[]): void {
+    switch (message.type) {
+      case "add":
+        try {
+          this.#scheduler.add(message.request);
+          this.#silent.add(message.request.id);
+        } catch (error) {
+          outputs.push({ id: message.request.id, error: toWireError(error) });
+        }
+        return;
+      case "cancel":
+        this.#scheduler.cancel(message.id);
+        this.#silent.delete(message.id);
+        return;
+      case "adapter":
+        this.#adapters.set(message.adapter.digest, message.adapter);
+        this.#leaving.delete(message.adapter.digest);
+        return;
+      case "forget":
+        this.#leaving.add(message.digest);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  /** Copies adapters into their slots. What cannot be loaded fails its own sequences. */
+  #load(plan: StepPlan, outputs: SequenceOutput[]): void {
+    for (const { slot, digest } of plan.loads) {
+      try {
+        const adapter = this.#adapters.get(digest);
+        if (!adapter) throw new HubError("model_not_found", "The adapter is not loaded.");
+        invariant(adapter.digest === digest, "an adapter is kept under its own digest");
+        this.#runner.loadSlot(slot, adapter);
+      } catch (error) {
+        for (const event of this.#scheduler.loadFailed(plan, slot, error)) {
+          outputs.push(this.#output(event, undefined));
+        }
+      }
+    }
+  }
+
+  readonly #sample = (row: StepRow, logits: Float32Array): number => {
+    const sampling = this.#scheduler.samplingOf(row.sequenceId);
+    invariant(sampling, "a planned row belongs to a sequence");
+    return this.#sampler.sample(logits, sampling, row.position + row.tokens.length);
+  };
+
+  #output(event: SequenceEvent, adapter: string | undefined): SequenceOutput {
+    const output: SequenceOutput = { id: event.id };
+    if (event.token !== undefined) output.token = event.token;
+    if (event.finish !== undefined) output.finish = event.finish;
+    if (event.error !== undefined) output.error = toWireError(event.error);
+    if (this.#silent.delete(event.id) && adapter !== undefined) output.adapter = adapter;
+    return output;
+  }
+
+  #dropLeaving(): void {
+    for (const digest of this.#leaving) {
+      if (this.#scheduler.needs(digest)) continue;
+      this.#leaving.delete(digest);
+      this.#adapters.delete(digest);
+      this.#scheduler.unload(digest);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+/** The engine in its worker thread, with a simulated model: streams, cancels, crashes. */
+import { afterEach, expect, test } from "vitest";
+import type { Engine, GenerateRequest, TokenBatch } from "./engine.ts";
+import { startEngine } from "./engine.ts";
+import type { SimulatedOptions } from "./simulated-runner.ts";
+import { simulatedAdapter, simulatedContinuation } from "./simulated-runner.ts";
+
+const vocabSize = 50;
+const limits = {
+  stepTokensMax: 64,
+  prefillChunkMax: 32,
+  sequencesMax: 8,
+  waitingMax: 4,
+  slotWaitMsMax: 50,
+};
+const faults: string[] = [];
+let engine: Engine | undefined;
+
+async function start(
+  options: Omit<SimulatedOptions, "fails"> = {},
+  waitingMax = 64,
+): Promise<Engine> {
+  faults.length = 0;
+  const started = await startEngine({
+    runner: {
+      module: new URL("./simulated-runner.ts", import.meta.url).href,
+      options: { vocabSize, contextLength: 4096, blocks: 2048, ...options },
+    },
+    limits: { ...limits, waitingMax },
+    restartsMax: 3,
+    onFault: (message) => faults.push(message),
+  });
+  engine = started;
+  return started;
+}
+
+afterEach(() => engine?.close());
+
+function request(rest: Partial<GenerateRequest> = {}): GenerateRequest {
+  return {
+    prompt: [1, 2, 3],
+    maxTokens: 20,
+    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0, stream: 0 },
+    stopIds: [0],
+    tenant: "a",
+    ...rest,
+  };
+}
+
+async function collect(batches: AsyncIterable<TokenBatch>) {
+  const tokens: number[] = [];
+  let last: TokenBatch | undefined;
+  let adapter: string | undefined;
+  for await (const batch of batches) {
+    tokens.push(...batch.tokens);
+    adapter ??= batch.adapter;
+    last = batch;
+  }
+  return { tokens, finish: last?.finish, adapter };
+}
+
+test("many sequences stream at once, each as if alone, and tell which adapter answered", async () => {
+  const engine = await start();
+  for (const digest of ["x", "y", "z"]) engine.loadAdapter(simulatedAdapter(digest));
+  const requests = [undefined, "x", "y", "z", "x", undefined, "z"].map((adapter, index) =>
+    request({ adapter, prompt: [index, 5, 6] }),
+  );
+  const answers = await Promise.all(requests.map((one) => collect(engine.generate(one))));
+  for (const [index, one] of requests.entries()) {
+    expect(answers[index]?.tokens).toEqual(simulatedContinuation({ ...one, vocabSize }));
+    expect(answers[index]?.adapter).toBe(one.adapter);
+  }
+});
+
+test("a reader that leaves, or a signal, frees the blocks", async () => {
+  const engine = await start({ stepMs: 1 });
+  for await (const _ of engine.generate(request({ maxTokens: 2000, stopIds: [] }))) break;
+  const abort = new AbortController();
+  const aborted = collect(
+    engine.generate(request({ maxTokens: 2000, stopIds: [], signal: abort.signal })),
+  );
+  setTimeout(() => abort.abort(), 20);
+  await expect(aborted).rejects.toMatchObject({ code: "request_cancelled" });
+  await until(() => engine.stats().blocksUsed === 0 && engine.stats().running === 0);
+});
+
+test("a worker that dies fails what runs, comes back, and still knows its adapters", async () => {
+  const engine = await start({ deadlyToken: 49, stepMs: 1, slots: 1 });
+  engine.loadAdapter(simulatedAdapter("x"));
+  const victim = collect(
+    engine.generate(request({ maxTokens: 3000, stopIds: [], prompt: [1, 1] })),
+  );
+  const murder = collect(engine.generate(request({ prompt: [49] })));
+  await expect(murder).rejects.toMatchObject({ code: "upstream_unavailable" });
+  await expect(victim).rejects.toMatchObject({ code: "upstream_unavailable" });
+  const one = request({ adapter: "x", prompt: [4, 4], maxTokens: 1 });
+  expect((await collect(engine.generate(one))).tokens).toEqual(
+    simulatedContinuation({ ...one, vocabSize }),
+  );
+  expect(engine.stats()).toMatchObject({ restarts: 1, ready: true });
+  expect(faults).toContain("the engine's worker died");
+});
+
+test("a full queue is refused and says so before the client waits", async () => {
+  const engine = await start({ stepMs: 20 }, 2);
+  const all = Array.from({ length: 14 }, () =>
+    collect(engine.generate(request({ maxTokens: 5, stopIds: [] }))),
+  );
+  const settled = await Promise.allSettled(all);
+  const refused = settled.filter((one) => one.status === "rejected");
+  expect(refused.length).toBeGreaterThan(0);
+  for (const one of refused) expect(one.reason).toMatchObject({ code: "server_is_overloaded" });
+  expect(settled.length - refused.length).toBeGreaterThanOrEqual(2);
+});
+
+test("closing ends what still runs with a reason", async () => {
+  const engine = await start({ stepMs: 1 });
+  const running = collect(engine.generate(request({ maxTokens: 3000, stopIds: [] })));
+  const told = expect(running).rejects.toMatchObject({ code: "shutting_down" });
+  await until(() => engine.stats().running === 1);
+  await engine.close();
+  await told;
+});
+
+test("a model that cannot be loaded fails the start with its cause", async () => {
+  await start();
+  const broken = startEngine({
+    runner: { module: new URL("./types.ts", import.meta.url).href, options: {} },
+    limits,
+    restartsMax: 3,
+    onFault: () => {},
+  });
+  await expect(broken).rejects.toThrow("could not be started");
+});
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+}

@@ -1,0 +1,304 @@
+/** The engine as the main thread sees it: a worker that decodes, is watched, and is started anew when it dies. */
+import { Worker } from "node:worker_threads";
+import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import type {
+  EngineFacts,
+  FromWorker,
+  RunnerModule,
+  SequenceOutput,
+  ToWorker,
+  WorkerOptions,
+} from "./messages.ts";
+import { fromWireError } from "./messages.ts";
+import type { Sampling } from "./sampler.ts";
+import type { FinishReason, SchedulerLimits, SchedulerStats } from "./scheduler.ts";
+import type { PackedAdapter } from "./types.ts";
+
+export type EngineOptions = {
+  runner: RunnerModule;
+  limits: SchedulerLimits;
+  /** Starts tried again after a crash, one after the other, before the engine stays down. */
+  restartsMax: number;
+  /** Hears what went wrong and does not reach a client in detail. */
+  onFault: (message: string, cause: unknown) => void;
+};
+
+export type GenerateRequest = {
+  prompt: readonly number[];
+  maxTokens: number;
+  sampling: Sampling;
+  stopIds: readonly number[];
+  /** Digest of an adapter that was loaded; absent for the base. */
+  adapter?: string | undefined;
+  tenant: string;
+  signal?: AbortSignal | undefined;
+};
+
+/** Tokens that came since the last batch; the last batch has `finish`. */
+export type TokenBatch = {
+  tokens: number[];
+  finish?: FinishReason;
+  /** In the first batch: digest of the adapter that sat in the slot. */
+  adapter?: string;
+};
+
+export type EngineStats = SchedulerStats & { restarts: number; ready: boolean };
+
+export type Engine = {
+  readonly facts: EngineFacts;
+  /**
+   * Decodes one sequence. Leaving the loop, or the signal, cancels it.
+   * @throws HubError `server_is_overloaded`, `request_cancelled`, `upstream_unavailable` when the
+   *   engine died meanwhile, `internal_error` when this sequence could not be computed
+   */
+  generate(request: GenerateRequest): AsyncGenerator<TokenBatch, void, void>;
+  /** Makes an adapter known; its weights must lie in shared memory. Known ones are left as they are. */
+  loadAdapter(adapter: PackedAdapter): void;
+  /** Forgets an adapter once the sequences that use it are done. */
+  unloadAdapter(digest: string): void;
+  stats(): EngineStats;
+  close(): Promise<void>;
+};
+
+/** Starts the worker and resolves when its model is ready. */
+export async function startEngine(options: EngineOptions): Promise<Engine> {
+  const engine = new WorkerEngine(options);
+  await engine.started;
+  return engine;
+}
+
+class WorkerEngine implements Engine {
+  readonly #options: EngineOptions;
+  readonly #streams = new Map<number, TokenStream>();
+  readonly #adapters = new Map<string, PackedAdapter>();
+  readonly started: Promise<void>;
+  #worker: Worker;
+  #facts: EngineFacts | undefined;
+  #stats: SchedulerStats = noStats;
+  #state: "starting" | "ready" | "down" | "closed" = "starting";
+  #nextId = 1;
+  #restarts = 0;
+  #failedStarts = 0;
+  #onReady = () => {};
+  #onDown: (error: Error) => void = () => {};
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    this.started = new Promise((resolve, reject) => {
+      this.#onReady = resolve;
+      this.#onDown = reject;
+    });
+    this.#worker = this.#spawn();
+  }
+
+  get facts(): EngineFacts {
+    invariant(this.#facts, "an engine is handed out when it is ready");
+    return this.#facts;
+  }
+
+  async *generate(request: GenerateRequest): AsyncGenerator<TokenBatch, void, void> {
+    const { signal, ...sequence } = request;
+    if (signal?.aborted) throw cancelled();
+    this.#refuseWhenDown();
+    const id = this.#nextId++;
+    const stream = new TokenStream();
+    const cancel = () => {
+      if (!stream.isDone) this.#tell({ type: "cancel", id });
+      stream.fail(cancelled());
+    };
+    this.#streams.set(id, stream);
+    signal?.addEventListener("abort", cancel);
+    try {
+      this.#tell({ type: "add", request: { id, ...sequence } });
+      for (;;) {
+        const batch = await stream.next();
+        yield batch;
+        if (batch.finish !== undefined) return;
+      }
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      this.#streams.delete(id);
+      cancel();
+    }
+  }
+
+  loadAdapter(adapter: PackedAdapter): void {
+    if (this.#adapters.has(adapter.digest)) return;
+    this.#adapters.set(adapter.digest, adapter);
+    this.#tell({ type: "adapter", adapter });
+  }
+
+  unloadAdapter(digest: string): void {
+    if (this.#adapters.delete(digest)) this.#tell({ type: "forget", digest });
+  }
+
+  stats(): EngineStats {
+    return { ...this.#stats, restarts: this.#restarts, ready: this.#state === "ready" };
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === "closed") return;
+    const wasDown = this.#state === "down";
+    this.#state = "closed";
+    this.#failAll(new HubError("shutting_down", "The server is shutting down."));
+    if (wasDown) return;
+    const gone = new Promise((resolve) => this.#worker.once("exit", resolve));
+    this.#tell({ type: "close" });
+    await gone;
+  }
+
+  #tell(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #refuseWhenDown(): void {
+    if (this.#state === "closed")
+      throw new HubError("shutting_down", "The server is shutting down.");
+    if (this.#state === "down")
+      throw unavailable("The engine has stopped and could not be started again.");
+    // While the worker starts, nobody bounds its queue but we.
+    if (this.#state === "starting" && this.#streams.size >= this.#options.limits.waitingMax) {
+      throw new HubError("server_is_overloaded", "The engine is starting and its queue is full.", {
+        retryAfterMs: 1000,
+      });
+    }
+  }
+
+  #spawn(): Worker {
+    const { runner, limits } = this.#options;
+    const workerData: WorkerOptions = { runner, limits };
+    const worker = new Worker(workerUrl(), { workerData });
+    let fault: unknown;
+    worker.on("message", (message: FromWorker) => this.#hear(message));
+    worker.on("error", (error) => {
+      fault = error;
+    });
+    worker.on("exit", (code) =>
+      this.#onExit(fault ?? new Error(`the worker left with code ${code}`)),
+    );
+    return worker;
+  }
+
+  #hear(message: FromWorker): void {
+    switch (message.type) {
+      case "ready":
+        this.#facts = message.facts;
+        this.#failedStarts = 0;
+        if (this.#state === "starting") this.#state = "ready";
+        this.#onReady();
+        return;
+      case "outputs":
+        this.#stats = message.stats;
+        for (const output of message.outputs) this.#deliver(output);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #deliver(output: SequenceOutput): void {
+    const stream = this.#streams.get(output.id);
+    if (!stream) return;
+    if (output.error) {
+      const error = fromWireError(output.error);
+      if (error.cause !== undefined) this.#options.onFault("a sequence failed", error.cause);
+      stream.fail(error);
+    } else {
+      stream.push(output);
+    }
+  }
+
+  /** The worker is gone. Unless we closed it, what ran fails, and a new worker gets all adapters. */
+  #onExit(cause: unknown): void {
+    if (this.#state === "closed") return;
+    this.#options.onFault("the engine's worker died", cause);
+    this.#stats = { ...noStats, slots: this.#stats.slots.map(() => undefined) };
+    this.#failAll(
+      unavailable(
+        "The engine stopped while it worked on this request and is started again.",
+        cause,
+      ),
+    );
+    if (this.#state === "starting") this.#failedStarts++;
+    const neverWorked = this.#facts === undefined;
+    if (neverWorked || this.#failedStarts > this.#options.restartsMax) {
+      this.#state = "down";
+      this.#onDown(new Error("the engine could not be started", { cause }));
+      return;
+    }
+    this.#restarts++;
+    this.#state = "starting";
+    this.#worker = this.#spawn();
+    for (const adapter of this.#adapters.values()) this.#tell({ type: "adapter", adapter });
+  }
+
+  #failAll(error: HubError): void {
+    for (const stream of this.#streams.values()) stream.fail(error);
+  }
+}
+
+/** Hands tokens from the worker's messages to one reader, several at once when the reader is slow. */
+class TokenStream {
+  #batch: TokenBatch | undefined;
+  #error: HubError | undefined;
+  #wake: (() => void) | undefined;
+  /** The worker has nothing more to do for it. */
+  isDone = false;
+
+  push(output: SequenceOutput): void {
+    this.#batch ??= { tokens: [] };
+    if (output.token !== undefined) this.#batch.tokens.push(output.token);
+    if (output.adapter !== undefined) this.#batch.adapter = output.adapter;
+    if (output.finish !== undefined) {
+      this.#batch.finish = output.finish;
+      this.isDone = true;
+    }
+    this.#wake?.();
+  }
+
+  fail(error: HubError): void {
+    this.#error ??= error;
+    this.isDone = true;
+    this.#wake?.();
+  }
+
+  async next(): Promise<TokenBatch> {
+    for (;;) {
+      if (this.#error) throw this.#error;
+      if (this.#batch) {
+        const batch = this.#batch;
+        this.#batch = undefined;
+        return batch;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+}
+
+function cancelled(): HubError {
+  return new HubError("request_cancelled", "The client closed the request.");
+}
+
+function unavailable(message: string, cause?: unknown): HubError {
+  return new HubError("upstream_unavailable", message, { cause, retryAfterMs: 1000 });
+}
+
+/** The entry beside this file, in the language that this file runs in. */
+function workerUrl(): URL {
+  const isSource = import.meta.url.endsWith(".ts");
+  return new URL(isSource ? "./worker-from-source.mjs" : "./worker.js", import.meta.url);
+}
+
+const noStats: SchedulerStats = {
+  running: 0,
+  waiting: 0,
+  waitingForSlot: 0,
+  blocksUsed: 0,
+  blocksTotal: 0,
+  preemptions: 0,
+  slots: [],
+  runningByAdapter: {},
+  waitingByAdapter: {},
+};

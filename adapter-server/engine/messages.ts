@@ -1,0 +1,75 @@
+/** What the main thread and the engine's worker tell each other. */
+import type { ErrorCode } from "../../sdk/protocol/errors.ts";
+import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
+import type {
+  FinishReason,
+  SchedulerLimits,
+  SchedulerStats,
+  SequenceRequest,
+} from "./scheduler.ts";
+import type { ModelDims, PackedAdapter } from "./types.ts";
+
+/** A module whose `createRunner(options)` makes the runner inside of the worker. */
+export type RunnerModule = { module: string; options: unknown };
+
+export type WorkerOptions = { runner: RunnerModule; limits: SchedulerLimits };
+
+export type ToWorker =
+  | { type: "add"; request: SequenceRequest }
+  | { type: "cancel"; id: number }
+  /** The weights lie in shared memory, so this copies no weights. */
+  | { type: "adapter"; adapter: PackedAdapter }
+  | { type: "forget"; digest: string }
+  | { type: "close" };
+
+/** What a runner can hold, told when it is ready. */
+export type EngineFacts = {
+  dims: ModelDims;
+  blocks: number;
+  blockSize: number;
+  slots: number;
+  rankMax: number;
+};
+
+export type FromWorker =
+  | { type: "ready"; facts: EngineFacts }
+  | { type: "outputs"; outputs: SequenceOutput[]; stats: SchedulerStats };
+
+/** A sequence's next token, its end, or its failure. */
+export type SequenceOutput = {
+  id: number;
+  token?: number;
+  finish?: FinishReason;
+  error?: WireError;
+  /** With the first token: digest of the adapter in the slot that computed it. */
+  adapter?: string;
+};
+
+/** An error as it crosses threads. */
+export type WireError = {
+  code: ErrorCode;
+  message: string;
+  param?: string | undefined;
+  retryAfterMs?: number | undefined;
+  /** Our own failure's stack, for the log. */
+  cause?: string | undefined;
+};
+
+export function toWireError(error: unknown): WireError {
+  const { code, message, param, retryAfterMs, cause } = asHubError(error);
+  return {
+    code,
+    message,
+    param,
+    retryAfterMs,
+    cause: cause === undefined ? undefined : show(cause),
+  };
+}
+
+export function fromWireError({ code, message, param, retryAfterMs, cause }: WireError): HubError {
+  return new HubError(code, message, { param, retryAfterMs, cause });
+}
+
+function show(cause: unknown): string {
+  return cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+}

@@ -1,0 +1,255 @@
+/** The scheduler's decisions, one at a time, with a clock that only the test moves. */
+import { expect, test } from "vitest";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { BlockManager } from "./block-manager.ts";
+import type { SchedulerLimits, SequenceRequest, StepPlan } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
+import { SlotTable } from "./slot-table.ts";
+
+const limits: SchedulerLimits = {
+  stepTokensMax: 16,
+  prefillChunkMax: 8,
+  sequencesMax: 4,
+  waitingMax: 8,
+  slotWaitMsMax: 1000,
+};
+
+function setup(
+  options: { limits?: Partial<SchedulerLimits>; blocks?: number; slots?: number } = {},
+) {
+  const clock = { ms: 0 };
+  const blocks = new BlockManager({ blocks: options.blocks ?? 65, blockSize: 4 });
+  const slots = new SlotTable(options.slots ?? 2);
+  const scheduler = new Scheduler({
+    limits: { ...limits, ...options.limits },
+    blocks,
+    slots,
+    nowMs: () => clock.ms,
+  });
+  return { scheduler, blocks, slots, clock };
+}
+
+function sequence(
+  id: number,
+  options: Partial<SequenceRequest> & { length?: number } = {},
+): SequenceRequest {
+  const { length = 4, ...rest } = options;
+  return {
+    id,
+    prompt: Array.from({ length }, (_, index) => index + 1),
+    maxTokens: 4,
+    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0, stream: 0 },
+    stopIds: [0],
+    tenant: "a",
+    ...rest,
+  };
+}
+
+/** Commits the plan; every row that asks for a token gets this one. */
+function commit(scheduler: Scheduler, plan: StepPlan, token = 9) {
+  const rows = [...plan.decode, ...plan.prefill];
+  return scheduler.commit(
+    rows.map((row) => (row.sample ? { type: "computed", row, token } : { type: "computed", row })),
+  );
+}
+
+function step(scheduler: Scheduler) {
+  const plan = scheduler.plan();
+  return { plan, events: commit(scheduler, plan) };
+}
+
+const ids = (rows: readonly { sequenceId: number }[]) => rows.map((row) => row.sequenceId);
+
+test("a prompt longer than a chunk is computed in chunks, and only the last asks for a token", () => {
+  const { scheduler } = setup();
+  scheduler.add(sequence(1, { length: 18 }));
+  const chunks = [1, 2, 3].map(() => step(scheduler).plan.prefill[0]);
+  expect(chunks.map((row) => [row?.position, row?.tokens.length, row?.sample])).toEqual([
+    [0, 8, false],
+    [8, 8, false],
+    [16, 2, true],
+  ]);
+  expect(scheduler.plan().decode).toMatchObject([{ position: 18, tokens: [9], sample: true }]);
+});
+
+test("a step decodes those who run before it takes in new prompts, within its budget", () => {
+  const { scheduler } = setup({ limits: { stepTokensMax: 10 } });
+  scheduler.add(sequence(1));
+  step(scheduler);
+  scheduler.add(sequence(2, { length: 8 }));
+  scheduler.add(sequence(3, { length: 8 }));
+  const { plan } = step(scheduler);
+  expect(ids(plan.decode)).toEqual([1]);
+  expect(plan.prefill.map((row) => [row.sequenceId, row.tokens.length])).toEqual([
+    [2, 8],
+    [3, 1],
+  ]);
+});
+
+test("a sequence ends at a stop token, or at its last allowed token, and gives everything back", () => {
+  const { scheduler, blocks } = setup();
+  scheduler.add(sequence(1, { stopIds: [9] }));
+  scheduler.add(sequence(2, { maxTokens: 2 }));
+  expect(step(scheduler).events).toEqual([
+    { id: 1, token: 9, finish: "stop" },
+    { id: 2, token: 9 },
+  ]);
+  expect(step(scheduler).events).toEqual([{ id: 2, token: 9, finish: "length" }]);
+  expect(scheduler.isIdle).toBe(true);
+  expect(blocks.used).toBe(0);
+});
+
+test("a plan that is not committed is planned again with the same rows", () => {
+  const { scheduler } = setup();
+  scheduler.add(sequence(1, { length: 12 }));
+  const first = scheduler.plan();
+  const second = scheduler.plan();
+  expect(second.prefill).toEqual(first.prefill);
+  scheduler.check();
+});
+
+test("a full queue refuses with a time to come back", () => {
+  const { scheduler } = setup({ limits: { waitingMax: 2 } });
+  scheduler.add(sequence(1));
+  scheduler.add(sequence(2));
+  const refused = catchHubError(() => scheduler.add(sequence(3)));
+  expect(refused.code).toBe("server_is_overloaded");
+  expect(refused.retryAfterMs).toBeGreaterThan(0);
+  scheduler.plan();
+  scheduler.add(sequence(3));
+  expect(scheduler.stats()).toMatchObject({ running: 2, waiting: 1 });
+});
+
+test("a request that the KV cache cannot hold even alone is refused with the counts", () => {
+  const { scheduler } = setup({ blocks: 5 });
+  const refused = catchHubError(() => scheduler.add(sequence(1, { length: 14 })));
+  expect(refused.code).toBe("context_length_exceeded");
+  expect(refused.message).toContain("16 tokens");
+});
+
+test("cancelling frees blocks and slot at once, running or waiting", () => {
+  const { scheduler, blocks, slots } = setup({ limits: { sequencesMax: 1 } });
+  scheduler.add(sequence(1, { adapter: "x" }));
+  scheduler.add(sequence(2, { adapter: "y" }));
+  step(scheduler);
+  expect(scheduler.cancel(2)).toBe(true);
+  expect(scheduler.cancel(1)).toBe(true);
+  expect(scheduler.cancel(1)).toBe(false);
+  expect(blocks.used).toBe(0);
+  slots.check(() => 0);
+});
+
+test("when blocks run out the youngest makes way, and is computed anew with what it had generated", () => {
+  // Seven blocks of four: two sequences of ten tokens take three each, at thirteen each needs a fourth.
+  const { scheduler } = setup({ blocks: 8, limits: { prefillChunkMax: 16, stepTokensMax: 32 } });
+  scheduler.add(sequence(1, { length: 8, maxTokens: 12 }));
+  step(scheduler);
+  scheduler.add(sequence(2, { length: 4, maxTokens: 12 }));
+  let preempted: StepPlan | undefined;
+  const finished: number[] = [];
+  for (let i = 0; i < 40 && !scheduler.isIdle; i++) {
+    const { plan, events } = step(scheduler);
+    scheduler.check();
+    const again = plan.prefill.find((row) => row.sequenceId === 2 && row.tokens.length > 4);
+    if (again) preempted = plan;
+    finished.push(...events.filter((event) => event.finish).map((event) => event.id));
+  }
+  expect(scheduler.stats().preemptions).toBeGreaterThan(0);
+  expect(preempted?.prefill[0]?.tokens.slice(0, 5)).toEqual([1, 2, 3, 4, 9]);
+  expect(finished).toEqual([1, 2]);
+});
+
+test("a sequence whose adapter finds no slot does not hold up those behind it", () => {
+  const { scheduler } = setup({ slots: 1 });
+  scheduler.add(sequence(1, { adapter: "x" }));
+  step(scheduler);
+  scheduler.add(sequence(2, { adapter: "y" }));
+  scheduler.add(sequence(3, { adapter: "x" }));
+  scheduler.add(sequence(4));
+  const { plan } = step(scheduler);
+  expect(ids(plan.prefill)).toEqual([3, 4]);
+  expect(scheduler.stats()).toMatchObject({ waiting: 1, waitingForSlot: 1 });
+});
+
+test("an adapter is copied into a slot once, and the longest unused one is replaced", () => {
+  const { scheduler } = setup();
+  const loadsOf = (adapter: string, id: number) => {
+    scheduler.add(sequence(id, { adapter, maxTokens: 1 }));
+    return step(scheduler).plan.loads;
+  };
+  expect(loadsOf("x", 1)).toEqual([{ slot: 1, digest: "x" }]);
+  expect(loadsOf("y", 2)).toEqual([{ slot: 2, digest: "y" }]);
+  expect(loadsOf("x", 3)).toEqual([]);
+  expect(loadsOf("z", 4)).toEqual([{ slot: 2, digest: "z" }]);
+  expect(scheduler.stats().slots).toEqual(["x", "z"]);
+});
+
+test("a cold adapter gets its turn although requests for the loaded one never stop", () => {
+  const { scheduler, clock } = setup({ slots: 1, limits: { sequencesMax: 2 } });
+  scheduler.add(sequence(0, { adapter: "hot" }));
+  step(scheduler);
+  scheduler.add(sequence(1000, { adapter: "cold", tenant: "b" }));
+  let servedAfter: number | undefined;
+  for (let i = 1; i < 50 && servedAfter === undefined; i++) {
+    scheduler.add(sequence(i, { adapter: "hot" }));
+    clock.ms += 100;
+    if (step(scheduler).plan.prefill.some((row) => row.sequenceId === 1000)) servedAfter = i;
+    scheduler.check();
+    if (scheduler.stats().waiting > 6) scheduler.cancel(i);
+  }
+  // Ten steps until a slot is promised, then what runs has at most four tokens to go.
+  expect(servedAfter).toBeLessThanOrEqual(16);
+});
+
+test("a slot that was kept for somebody who left is everybody's again", () => {
+  const { scheduler, clock } = setup({ slots: 1 });
+  scheduler.add(sequence(1, { adapter: "hot" }));
+  step(scheduler);
+  scheduler.add(sequence(2, { adapter: "cold" }));
+  step(scheduler);
+  clock.ms += 2000;
+  scheduler.add(sequence(3, { adapter: "hot" }));
+  expect(step(scheduler).plan.prefill).toEqual([]);
+  scheduler.cancel(2);
+  expect(ids(step(scheduler).plan.prefill)).toEqual([3]);
+});
+
+test("an adapter that cannot be copied into its slot fails its own sequences alone", () => {
+  const { scheduler } = setup();
+  scheduler.add(sequence(1, { adapter: "x" }));
+  scheduler.add(sequence(2));
+  const plan = scheduler.plan();
+  const error = new Error("bad weights");
+  expect(scheduler.loadFailed(plan, 1, error)).toEqual([{ id: 1, error }]);
+  expect(ids(plan.prefill)).toEqual([2]);
+  expect(scheduler.stats().slots).toEqual([undefined, undefined]);
+  scheduler.check();
+});
+
+test("a tenant with one request does not wait behind another tenant's many", () => {
+  const { scheduler } = setup({ limits: { sequencesMax: 1 } });
+  for (let id = 1; id <= 5; id++) scheduler.add(sequence(id, { tenant: "many", maxTokens: 1 }));
+  step(scheduler);
+  scheduler.add(sequence(6, { tenant: "one", maxTokens: 1 }));
+  const order = [1, 2, 3].map(() => ids(step(scheduler).plan.prefill)[0]);
+  expect(order.indexOf(6)).toBeLessThanOrEqual(1);
+});
+
+test("a tenant that was away does not claim the time it did not use", () => {
+  const { scheduler } = setup({ limits: { sequencesMax: 1, waitingMax: 50 } });
+  for (let id = 0; id < 20; id++) scheduler.add(sequence(id, { tenant: "steady", maxTokens: 1 }));
+  for (let i = 0; i < 10; i++) step(scheduler);
+  for (let id = 20; id < 30; id++) scheduler.add(sequence(id, { tenant: "late", maxTokens: 1 }));
+  const order = Array.from({ length: 8 }, () => ids(step(scheduler).plan.prefill)[0] ?? -1);
+  expect(order.filter((id) => id >= 20)).toHaveLength(4);
+});
+
+function catchHubError(run: () => void): HubError {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof HubError) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+}

@@ -1,0 +1,429 @@
+/** Decides what each step computes: who runs, with which blocks and slot, and who has to wait. No tensors. */
+import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import type { BlockManager } from "./block-manager.ts";
+import { FairQueue, insertByArrival } from "./fair-queue.ts";
+import type { Sampling } from "./sampler.ts";
+import type { SlotTable } from "./slot-table.ts";
+import type { StepRow } from "./types.ts";
+
+/** What is to be decoded. */
+export type SequenceRequest = {
+  id: number;
+  prompt: readonly number[];
+  /** At least 1; prompt and output together fit the context. */
+  maxTokens: number;
+  sampling: Sampling;
+  /** Tokens that end the sequence. */
+  stopIds: readonly number[];
+  /** Digest of the adapter, absent for the base. */
+  adapter?: string | undefined;
+  /** On whose behalf; tenants that wait share the engine in equal parts. */
+  tenant: string;
+};
+
+export type SchedulerLimits = {
+  /** Tokens computed in one step, decode and prefill together. */
+  stepTokensMax: number;
+  /** Tokens of one prompt computed in one step, so that others keep decoding meanwhile. */
+  prefillChunkMax: number;
+  /** Sequences that run at one time. */
+  sequencesMax: number;
+  /** Sequences that wait; further ones are refused. */
+  waitingMax: number;
+  /** How long a sequence waits for an adapter slot before one is kept free for it. */
+  slotWaitMsMax: number;
+};
+
+/** One step: first copy adapters into slots, then compute the rows. */
+export type StepPlan = {
+  loads: { slot: number; digest: string }[];
+  decode: StepRow[];
+  prefill: StepRow[];
+};
+
+/** What became of a row: computed, with a token when it asked for one, or failed. */
+export type RowOutcome =
+  | { type: "computed"; row: StepRow; token?: number }
+  | { type: "failed"; row: StepRow; error: unknown };
+
+export type FinishReason = "stop" | "length";
+
+/** What a sequence's client has to hear. */
+export type SequenceEvent = {
+  id: number;
+  token?: number;
+  finish?: FinishReason;
+  error?: unknown;
+};
+
+export type SchedulerStats = {
+  running: number;
+  waiting: number;
+  /** Of the waiting, those that could run if an adapter slot were free. */
+  waitingForSlot: number;
+  blocksUsed: number;
+  blocksTotal: number;
+  preemptions: number;
+  /** Digest by slot, slot 1 first. */
+  slots: (string | undefined)[];
+  /** Running sequences by adapter digest. */
+  runningByAdapter: Record<string, number>;
+  waitingByAdapter: Record<string, number>;
+};
+
+type Sequence = SequenceRequest & {
+  /** Order of arrival: the smaller, the older. Older sequences are never preempted for younger ones. */
+  arrival: number;
+  startedAtMs: number;
+  /** Prompt and output. */
+  tokens: number[];
+  /** Tokens whose keys and values are in the KV cache. */
+  computed: number;
+  slot: number;
+  /** Since when it would run if it had a slot. */
+  slotMissedAtMs: number | undefined;
+};
+
+/**
+ * Continuous batching. Running sequences decode first, prompts fill what the step's budget leaves,
+ * and waiting sequences join while there is room. Between tenants the one that was served least comes
+ * first, within a tenant the oldest. Every plan can be computed again until it is committed.
+ * @see Orca (OSDI 2022) for steps as iterations, vLLM (SOSP 2023) for preemption by recompute
+ */
+export class Scheduler {
+  readonly #limits: SchedulerLimits;
+  readonly #blocks: BlockManager;
+  readonly #slots: SlotTable;
+  readonly #nowMs: () => number;
+  readonly #sequences = new Map<number, Sequence>();
+  readonly #queue = new FairQueue<Sequence>();
+  /** Oldest first. */
+  #running: Sequence[] = [];
+  #arrivals = 0;
+  #preemptions = 0;
+  /** Moving average of a sequence's time from arrival to end. */
+  #sequenceMs = 1000;
+
+  constructor(parts: {
+    limits: SchedulerLimits;
+    blocks: BlockManager;
+    slots: SlotTable;
+    nowMs: () => number;
+  }) {
+    const { stepTokensMax, sequencesMax } = parts.limits;
+    invariant(stepTokensMax >= sequencesMax, "every running sequence may decode in every step");
+    this.#limits = parts.limits;
+    this.#blocks = parts.blocks;
+    this.#slots = parts.slots;
+    this.#nowMs = parts.nowMs;
+  }
+
+  get isIdle(): boolean {
+    return this.#sequences.size === 0;
+  }
+
+  /** Whether any sequence, running or waiting, needs this adapter. */
+  needs(digest: string): boolean {
+    for (const sequence of this.#sequences.values()) if (sequence.adapter === digest) return true;
+    return false;
+  }
+
+  samplingOf(id: number): Sampling | undefined {
+    return this.#sequences.get(id)?.sampling;
+  }
+
+  /** Digest of what sits in the slot that the sequence runs in. */
+  adapterInUse(id: number): string | undefined {
+    const slot = this.#sequences.get(id)?.slot ?? 0;
+    return slot === 0 ? undefined : this.#slots.digestOf(slot);
+  }
+
+  /**
+   * Puts a sequence into the queue.
+   * @throws HubError `server_is_overloaded` when the queue is full, `context_length_exceeded` when the
+   *   sequence could not run even alone, `unsupported_model` when there are no adapter slots
+   */
+  add(request: SequenceRequest): void {
+    if (this.#queue.size >= this.#limits.waitingMax) throw this.#overloaded();
+    if (request.prompt.length + request.maxTokens > this.#blocks.tokensMax) {
+      throw new HubError(
+        "context_length_exceeded",
+        `The KV cache holds ${this.#blocks.tokensMax} tokens; the request has ${request.prompt.length} in its messages and asks for ${request.maxTokens} more.`,
+        { param: "messages" },
+      );
+    }
+    if (request.adapter !== undefined && this.#slots.size === 0) {
+      throw new HubError("unsupported_model", "This server has no adapter slots.", {
+        param: "model",
+      });
+    }
+    const sequence: Sequence = {
+      ...request,
+      arrival: this.#arrivals++,
+      startedAtMs: this.#nowMs(),
+      tokens: [...request.prompt],
+      computed: 0,
+      slot: 0,
+      slotMissedAtMs: undefined,
+    };
+    this.#sequences.set(sequence.id, sequence);
+    this.#queue.push(sequence);
+  }
+
+  /** Forgets the sequence; its blocks and slot are free at once. False when it is not known. */
+  cancel(id: number): boolean {
+    const sequence = this.#sequences.get(id);
+    if (!sequence) return false;
+    this.#remove(sequence);
+    return true;
+  }
+
+  /** Takes the adapter out of its slot; no sequence may need it. */
+  unload(digest: string): void {
+    this.#slots.unload(digest);
+  }
+
+  /** The next step. Empty when nobody can run, which with sequences present never lasts. */
+  plan(): StepPlan {
+    const plan: StepPlan = { loads: [], decode: [], prefill: [] };
+    const preempted = this.#planDecode(plan);
+    this.#planPrefill(plan);
+    // Who was preempted in this step would only take the blocks again that others were given.
+    if (!preempted) this.#admit(plan);
+    return plan;
+  }
+
+  /** The weights could not be copied into the slot: all that wait for them fail, the others run. */
+  loadFailed(plan: StepPlan, slot: number, error: unknown): SequenceEvent[] {
+    const victims = this.#running.filter((sequence) => sequence.slot === slot);
+    const ids = new Set(victims.map((sequence) => sequence.id));
+    for (const sequence of victims) this.#remove(sequence);
+    this.#slots.vacate(slot);
+    plan.decode = plan.decode.filter((row) => !ids.has(row.sequenceId));
+    plan.prefill = plan.prefill.filter((row) => !ids.has(row.sequenceId));
+    return victims.map(({ id }) => ({ id, error }));
+  }
+
+  /** Takes over what the step computed. Rows that failed end their sequence and no other. */
+  commit(outcomes: readonly RowOutcome[]): SequenceEvent[] {
+    const events: SequenceEvent[] = [];
+    for (const outcome of outcomes) {
+      const sequence = this.#sequences.get(outcome.row.sequenceId);
+      if (!sequence) continue;
+      if (outcome.type === "failed") {
+        this.#remove(sequence);
+        events.push({ id: sequence.id, error: outcome.error });
+        continue;
+      }
+      sequence.computed = outcome.row.position + outcome.row.tokens.length;
+      if (outcome.token !== undefined) events.push(this.#advance(sequence, outcome.token));
+    }
+    return events;
+  }
+
+  stats(): SchedulerStats {
+    let waitingForSlot = 0;
+    const runningByAdapter: Record<string, number> = {};
+    const waitingByAdapter: Record<string, number> = {};
+    for (const { adapter } of this.#running) if (adapter) count(runningByAdapter, adapter);
+    for (const { adapter, slotMissedAtMs } of this.#queue.waiting()) {
+      if (adapter) count(waitingByAdapter, adapter);
+      if (slotMissedAtMs !== undefined) waitingForSlot++;
+    }
+    return {
+      running: this.#running.length,
+      waiting: this.#queue.size,
+      waitingForSlot,
+      blocksUsed: this.#blocks.used,
+      blocksTotal: this.#blocks.total,
+      preemptions: this.#preemptions,
+      slots: this.#slots.residents(),
+      runningByAdapter,
+      waitingByAdapter,
+    };
+  }
+
+  /** Blocks, slots, queues and counters agree. Walks everything: for tests. */
+  check(): void {
+    this.#blocks.check();
+    this.#slots.check((slot) => this.#running.filter((other) => other.slot === slot).length);
+  }
+
+  /** One row for each running sequence that lacks a single token. True when somebody lost its blocks. */
+  #planDecode(plan: StepPlan): boolean {
+    const preemptionsBefore = this.#preemptions;
+    for (const sequence of [...this.#running]) {
+      if (remaining(sequence) !== 1 || !this.#running.includes(sequence)) continue;
+      if (this.#makeRoom(sequence)) plan.decode.push(this.#row(sequence, 1));
+    }
+    return this.#preemptions > preemptionsBefore;
+  }
+
+  #planPrefill(plan: StepPlan): void {
+    for (const sequence of this.#running) {
+      if (remaining(sequence) === 1) continue;
+      const chunk = this.#chunk(plan, sequence);
+      if (chunk === 0) return;
+      plan.prefill.push(this.#row(sequence, chunk));
+    }
+  }
+
+  /** Lets waiting sequences in while there are places, tokens in the step's budget, blocks and slots. */
+  #admit(plan: StepPlan): void {
+    this.#slots.keepPromises((digest) => this.#isWaitedFor(digest));
+    for (const sequence of this.#queue.turns()) {
+      const chunk = this.#chunk(plan, sequence);
+      // Whoever is next keeps its turn: smaller ones behind it must not eat up the room it waits for.
+      if (chunk === 0 || !this.#hasRoomFor(sequence)) return;
+      if (!this.#giveSlot(plan, sequence)) continue;
+      this.#start(sequence);
+      plan.prefill.push(this.#row(sequence, chunk));
+    }
+  }
+
+  /**
+   * A place, room for the whole prompt, and a further block for everybody: else the next decode step would
+   * preempt the newcomer, and its prefill would be computed again and again.
+   */
+  #hasRoomFor(sequence: Sequence): boolean {
+    if (this.#running.length >= this.#limits.sequencesMax) return false;
+    const spare = this.#running.length === 0 ? 0 : this.#running.length + 1;
+    return this.#blocks.blocksFor(sequence.tokens.length) + spare <= this.#blocks.free;
+  }
+
+  /** True when the sequence has what it needs: no adapter at all, or a slot that holds it. */
+  #giveSlot(plan: StepPlan, sequence: Sequence): boolean {
+    if (sequence.adapter === undefined) return true;
+    const grant = this.#slots.acquire(sequence.adapter);
+    if (!grant) {
+      this.#awaitSlot(sequence, sequence.adapter);
+      return false;
+    }
+    sequence.slot = grant.slot;
+    if (grant.load) plan.loads.push({ slot: grant.slot, digest: sequence.adapter });
+    return true;
+  }
+
+  /**
+   * After a while a slot is promised to the adapter that waits, so that a stream of requests for
+   * adapters that are loaded cannot keep it out for ever: the slot that will be free soonest.
+   */
+  #awaitSlot(sequence: Sequence, digest: string): void {
+    const nowMs = this.#nowMs();
+    sequence.slotMissedAtMs ??= nowMs;
+    if (nowMs - sequence.slotMissedAtMs < this.#limits.slotWaitMsMax) return;
+    if (this.#slots.isPromisedTo(digest)) return;
+    let best: number | undefined;
+    let least = Number.POSITIVE_INFINITY;
+    for (const slot of this.#slots.unpromised()) {
+      const left = this.#tokensLeftIn(slot);
+      if (left < least) [best, least] = [slot, left];
+    }
+    if (best !== undefined) this.#slots.promise(best, digest);
+  }
+
+  #tokensLeftIn(slot: number): number {
+    let most = 0;
+    for (const sequence of this.#running) {
+      if (sequence.slot !== slot) continue;
+      most = Math.max(most, sequence.prompt.length + sequence.maxTokens - sequence.computed);
+    }
+    return most;
+  }
+
+  #isWaitedFor(digest: string): boolean {
+    for (const { adapter } of this.#queue.waiting()) if (adapter === digest) return true;
+    return false;
+  }
+
+  /** Grows the sequence by its next token; younger sequences make way, the youngest first. */
+  #makeRoom(sequence: Sequence): boolean {
+    while (!this.#blocks.grow(sequence.id, sequence.tokens.length)) {
+      const youngest = this.#running.at(-1)!;
+      this.#preempt(youngest);
+      if (youngest === sequence) return false;
+    }
+    return true;
+  }
+
+  /** Back into the queue without its blocks; what it has generated is prompt when it runs again. */
+  #preempt(sequence: Sequence): void {
+    this.#preemptions++;
+    this.#stop(sequence);
+    sequence.computed = 0;
+    this.#queue.push(sequence);
+  }
+
+  #advance(sequence: Sequence, token: number): SequenceEvent {
+    sequence.tokens.push(token);
+    this.#queue.charge(sequence, 1);
+    const generated = sequence.tokens.length - sequence.prompt.length;
+    const finish = sequence.stopIds.includes(token)
+      ? "stop"
+      : generated >= sequence.maxTokens
+        ? "length"
+        : undefined;
+    if (finish === undefined) return { id: sequence.id, token };
+    const tookMs = this.#nowMs() - sequence.startedAtMs;
+    this.#sequenceMs += (tookMs - this.#sequenceMs) / 16;
+    this.#remove(sequence);
+    return { id: sequence.id, token, finish };
+  }
+
+  #start(sequence: Sequence): void {
+    this.#blocks.grow(sequence.id, sequence.tokens.length);
+    this.#queue.start(sequence, sequence.tokens.length);
+    sequence.slotMissedAtMs = undefined;
+    insertByArrival(this.#running, sequence);
+  }
+
+  #stop(sequence: Sequence): void {
+    this.#running.splice(this.#running.indexOf(sequence), 1);
+    this.#queue.stop(sequence);
+    this.#blocks.release(sequence.id);
+    if (sequence.slot !== 0) this.#slots.release(sequence.slot);
+    sequence.slot = 0;
+  }
+
+  #remove(sequence: Sequence): void {
+    this.#sequences.delete(sequence.id);
+    if (!this.#queue.remove(sequence)) this.#stop(sequence);
+  }
+
+  /** Tokens of the sequence that this step may compute. */
+  #chunk(plan: StepPlan, sequence: Sequence): number {
+    let budget = this.#limits.stepTokensMax - plan.decode.length;
+    for (const row of plan.prefill) budget -= row.tokens.length;
+    return Math.max(0, Math.min(budget, this.#limits.prefillChunkMax, remaining(sequence)));
+  }
+
+  #row(sequence: Sequence, length: number): StepRow {
+    const end = sequence.computed + length;
+    return {
+      sequenceId: sequence.id,
+      tokens: sequence.tokens.slice(sequence.computed, end),
+      position: sequence.computed,
+      blocks: this.#blocks.blocksOf(sequence.id),
+      slot: sequence.slot,
+      sample: end === sequence.tokens.length,
+    };
+  }
+
+  #overloaded(): HubError {
+    const rounds = this.#queue.size / this.#limits.sequencesMax;
+    const retryAfterMs = Math.min(60_000, Math.max(100, rounds * this.#sequenceMs));
+    return new HubError(
+      "server_is_overloaded",
+      `${this.#queue.size} requests wait already, and the queue holds no more. Try again in ${Math.ceil(retryAfterMs / 1000)} s.`,
+      { retryAfterMs },
+    );
+  }
+}
+
+function remaining(sequence: Sequence): number {
+  return sequence.tokens.length - sequence.computed;
+}
+
+function count(counts: Record<string, number>, key: string): void {
+  counts[key] = (counts[key] ?? 0) + 1;
+}

@@ -1,0 +1,151 @@
+/** A model runner without a model, for tests: it keeps a real KV pool and checks all that it is given. */
+import { invariant } from "../../sdk/protocol/errors.ts";
+import { nullBlock } from "./block-manager.ts";
+import type { ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
+
+export type SimulatedOptions = {
+  vocabSize?: number;
+  contextLength?: number;
+  blocks?: number;
+  blockSize?: number;
+  slots?: number;
+  /** A run with such a row throws. */
+  fails?: (row: StepRow) => boolean;
+  /** A row with this token makes the run throw. */
+  failingToken?: number;
+  /** A row with this token ends the thread. */
+  deadlyToken?: number;
+  /** Real milliseconds that a run takes. */
+  stepMs?: number;
+};
+
+/** The factory that a worker imports. */
+export async function createRunner(options: SimulatedOptions): Promise<ModelRunner> {
+  return new SimulatedRunner(options);
+}
+
+/**
+ * The next token is a hash of all tokens that the row's blocks hold and of the digest in the row's
+ * slot. So a wrong block, a stale slot or a skipped position changes what is generated.
+ */
+export class SimulatedRunner implements ModelRunner {
+  readonly dims: ModelDims;
+  readonly blockSize: number;
+  readonly blocks: number;
+  readonly slots: number;
+  readonly rankMax = 64;
+  readonly rowsRun: StepRow[] = [];
+  /** By slot: digest of the adapter that was copied in last. */
+  readonly loaded: (string | undefined)[];
+  readonly #pool: Int32Array;
+  readonly #options: SimulatedOptions;
+
+  constructor(options: SimulatedOptions = {}) {
+    this.#options = options;
+    this.blockSize = options.blockSize ?? 4;
+    this.blocks = options.blocks ?? 64;
+    this.slots = options.slots ?? 2;
+    this.loaded = new Array<string | undefined>(this.slots + 1).fill(undefined);
+    this.#pool = new Int32Array(this.blocks * this.blockSize).fill(-1);
+    this.dims = {
+      layers: 1,
+      hiddenSize: 1,
+      intermediateSize: 1,
+      heads: 1,
+      keyValueHeads: 1,
+      headDim: 1,
+      vocabSize: options.vocabSize ?? 50,
+      contextLength: options.contextLength ?? 64,
+    };
+  }
+
+  async run(decode: readonly StepRow[], prefill: readonly StepRow[]): Promise<Float32Array[]> {
+    const { stepMs } = this.#options;
+    if (stepMs !== undefined) await new Promise((resolve) => setTimeout(resolve, stepMs));
+    for (const row of decode) invariant(row.tokens.length === 1, "a decode row has one token");
+    const rows = [...decode, ...prefill];
+    const written = new Set<number>();
+    for (const row of rows) this.#write(row, written);
+    for (const row of rows) {
+      if (row.tokens.includes(this.#options.deadlyToken ?? -1)) process.exit(1);
+      const fails = row.tokens.includes(this.#options.failingToken ?? -1);
+      if (fails || this.#options.fails?.(row))
+        throw new Error(`sequence ${row.sequenceId} breaks the run`);
+    }
+    this.rowsRun.push(...rows);
+    return rows.filter((row) => row.sample).map((row) => this.#logits(row));
+  }
+
+  loadSlot(slot: number, adapter: PackedAdapter): void {
+    invariant(slot >= 1 && slot <= this.slots, `slot ${slot} exists`);
+    this.loaded[slot] = adapter.digest;
+  }
+
+  async close(): Promise<void> {}
+
+  #write(row: StepRow, written: Set<number>): void {
+    for (const [index, token] of row.tokens.entries()) {
+      const cell = this.#cell(row, row.position + index);
+      invariant(!written.has(cell), "no two rows write to one place");
+      written.add(cell);
+      this.#pool[cell] = token;
+    }
+  }
+
+  #cell(row: StepRow, position: number): number {
+    const block = row.blocks[Math.floor(position / this.blockSize)];
+    invariant(block !== undefined && block !== nullBlock, `a block covers position ${position}`);
+    return block * this.blockSize + (position % this.blockSize);
+  }
+
+  #logits(row: StepRow): Float32Array {
+    const seen = Array.from(
+      { length: row.position + row.tokens.length },
+      (_, position) => this.#pool[this.#cell(row, position)]!,
+    );
+    const adapter = row.slot === 0 ? undefined : this.loaded[row.slot];
+    invariant(row.slot === 0 || adapter !== undefined, `slot ${row.slot} holds an adapter`);
+    const logits = new Float32Array(this.dims.vocabSize);
+    logits[simulatedToken(seen, adapter, this.dims.vocabSize)] = 5;
+    return logits;
+  }
+}
+
+/** The token that the simulated model says after these, with this adapter: the definition. */
+export function simulatedToken(
+  tokens: readonly number[],
+  adapter: string | undefined,
+  vocabSize: number,
+): number {
+  let hash = 2166136261;
+  const mix = (value: number) => {
+    hash = Math.imul(hash ^ value, 16777619);
+  };
+  for (const token of tokens) mix(token + 1);
+  for (const character of adapter ?? "") mix(character.charCodeAt(0));
+  return (hash >>> 0) % vocabSize;
+}
+
+/** The continuation that one sequence alone must have, whatever it is batched with. */
+export function simulatedContinuation(request: {
+  prompt: readonly number[];
+  adapter?: string | undefined;
+  maxTokens: number;
+  stopIds: readonly number[];
+  vocabSize: number;
+}): number[] {
+  const tokens = [...request.prompt];
+  const output: number[] = [];
+  while (output.length < request.maxTokens) {
+    const token = simulatedToken(tokens, request.adapter, request.vocabSize);
+    tokens.push(token);
+    output.push(token);
+    if (request.stopIds.includes(token)) break;
+  }
+  return output;
+}
+
+/** An adapter without weights. */
+export function simulatedAdapter(digest: string): PackedAdapter {
+  return { digest, rank: 1, layers: [] };
+}

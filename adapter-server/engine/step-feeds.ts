@@ -1,0 +1,242 @@
+/**
+ * Computes the index inputs of one call of the decoder graph; see `models/decoder-graph.ts` for what the
+ * graph does with them. All arrays are views of buffers that grow as needed and are used again.
+ */
+import type { AdapterSlots, SlotRun } from "./adapter-slots.ts";
+import type { KeyValuePool } from "./key-value-pool.ts";
+import type { ModelDims, StepRow } from "./types.ts";
+
+/** A graph input: its values and its shape. */
+export type Feed = {
+  type: "float32" | "int32" | "int64" | "uint8";
+  data: Float32Array | Int32Array | BigInt64Array | Uint8Array;
+  shape: readonly number[];
+};
+export type Feeds = Record<string, Feed>;
+
+/** The sizes of a call that its feeds and its results share. */
+export type CallSizes = {
+  /** Tokens of all rows, and one to spare where groups are uneven. */
+  tokens: number;
+  /** Tokens of the longest row. */
+  tokensMax: number;
+};
+
+/** A score that no other score makes up for, and that stays finite when one is added to it. */
+const masked = -3e38;
+
+export class StepFeeds {
+  readonly #dims: ModelDims;
+  readonly #blockSize: number;
+  readonly #pool: KeyValuePool;
+  readonly #buffers = new Map<string, ArrayBuffer>();
+
+  constructor({
+    dims,
+    blockSize,
+    pool,
+  }: { dims: ModelDims; blockSize: number; pool: KeyValuePool }) {
+    this.#dims = dims;
+    this.#blockSize = blockSize;
+    this.#pool = pool;
+  }
+
+  /** @param run places that cover the slots of all rows, as `slots` arranged them */
+  build(
+    rows: readonly StepRow[],
+    { slots, run }: { slots: AdapterSlots; run: SlotRun },
+  ): { feeds: Feeds; sizes: CallSizes } {
+    const groups = groupTokens(rows, slots, run);
+    const real = rows.reduce((sum, row) => sum + row.tokens.length, 0);
+    const sizes: CallSizes = {
+      tokens: groups.uneven ? real + 1 : real,
+      tokensMax: Math.max(...rows.map((row) => row.tokens.length)),
+    };
+    const feeds: Feeds = {};
+    this.#tokenFeeds(feeds, rows, sizes);
+    this.#attentionFeeds(feeds, rows, sizes);
+    this.#cacheFeeds(feeds, rows);
+    this.#adapterFeeds(feeds, groups, sizes);
+    return { feeds, sizes };
+  }
+
+  #tokenFeeds(feeds: Feeds, rows: readonly StepRow[], { tokens: count }: CallSizes): void {
+    const { heads, keyValueHeads } = this.#dims;
+    const headRows = heads + 2 * keyValueHeads;
+    const tokens = this.#int32("tokens", count);
+    const positions = this.#int64("positions", count * headRows);
+    const sampled = this.#int32("sampledRows", rows.filter((row) => row.sample).length);
+    let token = 0;
+    let samples = 0;
+    for (const row of rows) {
+      for (let i = 0; i < row.tokens.length; i++, token++) {
+        tokens[token] = row.tokens[i]!;
+        // Value heads stay at position 0, where turning changes nothing.
+        for (let head = 0; head < heads + keyValueHeads; head++) {
+          positions.low[2 * (token * headRows + head)] = row.position + i;
+        }
+      }
+      if (row.sample) sampled[samples++] = token - 1;
+    }
+    const zeroPoints = this.#view("rowZeroPoint", count, Uint8Array).fill(128);
+    feeds.tokens = { type: "int32", data: tokens, shape: [count] };
+    feeds.positions = { type: "int64", data: positions.data, shape: [count, headRows] };
+    feeds.sampledRows = { type: "int32", data: sampled, shape: [samples] };
+    feeds.rowZeroPoint = { type: "uint8", data: zeroPoints, shape: [count, 1] };
+  }
+
+  /** Where each token's heads go for attention, and where their sums come back from. */
+  #attentionFeeds(feeds: Feeds, rows: readonly StepRow[], sizes: CallSizes): void {
+    const { heads, keyValueHeads } = this.#dims;
+    const { tokensMax } = sizes;
+    const shared = heads / keyValueHeads;
+    const headRows = heads + 2 * keyValueHeads;
+    const count = rows.length;
+    const query = this.#int32("queryRows", heads * count * tokensMax);
+    const key = this.#int32("keyRows", keyValueHeads * count * tokensMax);
+    const value = this.#int32("valueRows", keyValueHeads * count * tokensMax);
+    const attended = this.#int32("attendedRows", sizes.tokens * heads).fill(0);
+    const mask = this.#float32("chunkMask", count * shared * tokensMax * tokensMax);
+
+    let start = 0;
+    for (let row = 0; row < count; row++) {
+      const length = rows[row]!.tokens.length;
+      for (let i = 0; i < tokensMax; i++) {
+        // Shorter rows repeat their last token; nobody reads what becomes of it.
+        const token = start + Math.min(i, length - 1);
+        for (let kv = 0; kv < keyValueHeads; kv++) {
+          const at = (kv * count + row) * tokensMax + i;
+          key[at] = token * headRows + heads + kv;
+          value[at] = token * headRows + heads + keyValueHeads + kv;
+          for (let g = 0; g < shared; g++) {
+            const head = kv * shared + g;
+            const queryAt = ((kv * count + row) * shared + g) * tokensMax + i;
+            query[queryAt] = token * headRows + head;
+            if (i < length) attended[token * heads + head] = queryAt;
+          }
+        }
+        for (let g = 0; g < shared; g++) {
+          const from = ((row * shared + g) * tokensMax + i) * tokensMax;
+          mask.fill(0, from, from + i + 1).fill(masked, from + i + 1, from + tokensMax);
+        }
+      }
+      start += length;
+    }
+    const perHead = [1, keyValueHeads, count, tokensMax];
+    feeds.queryRows = {
+      type: "int32",
+      data: query,
+      shape: [1, keyValueHeads, count, shared * tokensMax],
+    };
+    feeds.keyRows = { type: "int32", data: key, shape: perHead };
+    feeds.valueRows = { type: "int32", data: value, shape: perHead };
+    feeds.attendedRows = { type: "int32", data: attended, shape: [sizes.tokens, heads] };
+    feeds.chunkMask = {
+      type: "float32",
+      data: mask,
+      shape: [1, 1, count, shared * tokensMax, tokensMax],
+    };
+  }
+
+  /** Which blocks each row has cached, and which of their positions. */
+  #cacheFeeds(feeds: Feeds, rows: readonly StepRow[]): void {
+    const { keyValueHeads } = this.#dims;
+    const count = rows.length;
+    const blocksOf = (row: StepRow) => Math.ceil(row.position / this.#blockSize);
+    // At least one, because a product over no positions at all is a corner that few kernels mind.
+    const blocks = Math.max(1, ...rows.map(blocksOf));
+    const length = blocks * this.#blockSize;
+    const blockRows = this.#int32("blockRows", keyValueHeads * count * blocks);
+    const mask = this.#float32("pastMask", count * length);
+    for (let row = 0; row < count; row++) {
+      const { position, blocks: owned } = rows[row]!;
+      const cached = blocksOf(rows[row]!);
+      for (let block = 0; block < blocks; block++) {
+        const first = this.#pool.firstRowOf(block < cached ? owned[block]! : this.#pool.zeroBlock);
+        for (let kv = 0; kv < keyValueHeads; kv++) {
+          blockRows[(kv * count + row) * blocks + block] = first + kv;
+        }
+      }
+      const from = row * length;
+      mask.fill(0, from, from + position).fill(masked, from + position, from + length);
+    }
+    feeds.blockRows = { type: "int32", data: blockRows, shape: [1, keyValueHeads, count, blocks] };
+    feeds.pastMask = { type: "float32", data: mask, shape: [1, 1, count, 1, length] };
+    feeds.keyValuePool = { type: "float32", data: this.#pool.data, shape: this.#pool.shape };
+  }
+
+  /** Which tokens go to which adapter, and to which row and part of a product its update is added. */
+  #adapterFeeds(feeds: Feeds, { places, size }: Groups, { tokens }: CallSizes): void {
+    const { heads, keyValueHeads } = this.#dims;
+    const n = Math.max(1, places.length);
+    // Uneven groups are filled up with the spare token, whose sums nobody reads.
+    const spare = tokens - 1;
+    const grouped = this.#int32("groupTokens", n * size);
+    for (let i = 0; i < n * size; i++)
+      grouped[i] = places[Math.floor(i / size)]?.[i % size] ?? spare;
+    feeds.groupTokens = { type: "int32", data: grouped, shape: [n, 1, size] };
+    for (const parts of [1, 2, heads / keyValueHeads + 2]) {
+      const width = parts === 1 ? 1 : 2;
+      const name = `scatter${parts}`;
+      const scatter = this.#int64(name, n * parts * size * width);
+      for (let place = 0; place < n; place++) {
+        for (let part = 0; part < parts; part++) {
+          for (let i = 0; i < size; i++) {
+            const at = ((place * parts + part) * size + i) * width;
+            scatter.low[2 * at] = grouped[place * size + i]!;
+            if (width === 2) scatter.low[2 * at + 2] = part;
+          }
+        }
+      }
+      feeds[name] = { type: "int64", data: scatter.data, shape: [n, parts, size, width] };
+    }
+  }
+
+  #int32(name: string, length: number): Int32Array {
+    return this.#view(name, length, Int32Array);
+  }
+
+  #float32(name: string, length: number): Float32Array {
+    return this.#view(name, length, Float32Array);
+  }
+
+  /** Small whole numbers in 64 bits: `low` sees the same memory as pairs, low word first; all zero. */
+  #int64(name: string, length: number): { data: BigInt64Array; low: Int32Array } {
+    const data = this.#view(name, length, BigInt64Array);
+    return { data, low: new Int32Array(data.buffer, data.byteOffset, 2 * length).fill(0) };
+  }
+
+  #view<T>(name: string, length: number, Type: TypedArray<T>): T {
+    const bytes = length * Type.BYTES_PER_ELEMENT;
+    let buffer = this.#buffers.get(name);
+    if (!buffer || buffer.byteLength < bytes) {
+      buffer = new ArrayBuffer(Math.max(2 * bytes, 64));
+      this.#buffers.set(name, buffer);
+    }
+    return new Type(buffer, 0, length);
+  }
+}
+
+type Groups = {
+  /** Token numbers by place of the run. */
+  places: number[][];
+  /** Tokens of the largest group. */
+  size: number;
+  uneven: boolean;
+};
+
+function groupTokens(rows: readonly StepRow[], slots: AdapterSlots, run: SlotRun): Groups {
+  const places: number[][] = Array.from({ length: run.count }, () => []);
+  let token = 0;
+  for (const row of rows) {
+    const group = row.slot === 0 ? undefined : places[slots.placeOf(row.slot) - run.first];
+    for (let i = 0; i < row.tokens.length; i++, token++) group?.push(token);
+  }
+  const size = Math.max(0, ...places.map((group) => group.length));
+  return { places, size, uneven: places.some((group) => group.length < size) };
+}
+
+type TypedArray<T> = {
+  new (buffer: ArrayBuffer, offset: number, length: number): T;
+  BYTES_PER_ELEMENT: number;
+};

@@ -1,0 +1,79 @@
+/** The plain data that the engine's four parts hand each other: scheduler, blocks, slots, runner. */
+
+/** Sizes of a base model. Attention pools are `[keyValueHeads, blocks, blockSize * headDim]` a layer. */
+export type ModelDims = {
+  layers: number;
+  hiddenSize: number;
+  intermediateSize: number;
+  heads: number;
+  keyValueHeads: number;
+  headDim: number;
+  vocabSize: number;
+  contextLength: number;
+  /** For each way in which layers attend, how many positions a token sees; Infinity is all. */
+  windows?: readonly number[];
+};
+
+/** The work of one sequence in one step. */
+export type StepRow = {
+  sequenceId: number;
+  /** Tokens to compute now: one for a decode row, a chunk of the prompt for a prefill row. */
+  tokens: readonly number[];
+  /** Position of `tokens[0]`, which is how many tokens the KV cache already holds. */
+  position: number;
+  /** Blocks of the KV pool in order; they cover `position + tokens.length` tokens. */
+  blocks: readonly number[];
+  /** Adapter slot; 0 is the base model. */
+  slot: number;
+  /** Whether the logits of the last token are wanted; false for all but a prompt's last chunk. */
+  sample: boolean;
+};
+
+/** One layer module's low-rank pair, scaling folded into `b`. Row-major f32. */
+export type LoraPair = {
+  /** `[rank, in]` */
+  a: Float32Array;
+  /** `[rank, out]`, the transpose of what PEFT stores, times alpha / r: rows lie as a slot holds them. */
+  b: Float32Array;
+  rank: number;
+};
+
+/** A validated adapter, ready to be copied into a slot: `layers[layer][module]`, `module` as `q_proj`. */
+export type PackedAdapter = {
+  digest: string;
+  /** The largest rank of any pair. */
+  rank: number;
+  layers: Partial<Record<LoraModule, LoraPair>>[];
+};
+
+export const loraModules = [
+  "q_proj",
+  "k_proj",
+  "v_proj",
+  "o_proj",
+  "gate_proj",
+  "up_proj",
+  "down_proj",
+] as const;
+export type LoraModule = (typeof loraModules)[number];
+
+/** Computes steps. It makes no decisions: rows, blocks and slots come from outside. */
+export type ModelRunner = {
+  readonly dims: ModelDims;
+  readonly blockSize: number;
+  readonly blocks: number;
+  /** Adapter slots beside slot 0. */
+  readonly slots: number;
+  /** The largest rank that a slot holds. */
+  readonly rankMax: number;
+  /**
+   * Computes the decode rows in one native call and the prefill rows in another, writes their keys and
+   * values into the pool, and returns `[vocabSize]` logits for each row with `sample`, in the order
+   * decode then prefill. The arrays are valid until the next call. Throws and leaves no trace that
+   * matters: the same positions may be computed again.
+   */
+  run(decode: readonly StepRow[], prefill: readonly StepRow[]): Promise<Float32Array[]>;
+  /** Copies an adapter into a slot that no row of the current step uses. `slot` ≥ 1. */
+  loadSlot(slot: number, adapter: PackedAdapter): void;
+  close(): Promise<void>;
+};

@@ -1,0 +1,48 @@
+/** The engine's thread: makes the runner, then turns the loop while there is work and sleeps when not. */
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { parentPort, workerData } from "node:worker_threads";
+import { invariant } from "../../sdk/protocol/errors.ts";
+import { EngineCore } from "./engine-core.ts";
+import type { FromWorker, ToWorker, WorkerOptions } from "./messages.ts";
+import type { ModelRunner } from "./types.ts";
+
+invariant(parentPort, "this file is the entry of a worker thread");
+await serve(parentPort, workerData as WorkerOptions);
+
+async function serve(port: NonNullable<typeof parentPort>, options: WorkerOptions): Promise<void> {
+  const tell = (message: FromWorker) => port.postMessage(message);
+  const { createRunner } = (await import(options.runner.module)) as RunnerFactory;
+  const runner = await createRunner(options.runner.options);
+  const core = new EngineCore({
+    runner,
+    limits: options.limits,
+    nowMs: () => performance.now(),
+    emit: (outputs, stats) => tell({ type: "outputs", outputs, stats }),
+  });
+
+  let closing = false;
+  let wake = () => {};
+  port.on("message", (message: ToWorker) => {
+    if (message.type === "close") closing = true;
+    else core.receive(message);
+    wake();
+  });
+  const { dims, blocks, blockSize, slots, rankMax } = runner;
+  tell({ type: "ready", facts: { dims, blocks, blockSize, slots, rankMax } });
+
+  while (!closing) {
+    if (core.hasWork) {
+      await core.turn();
+      // One turn of the event loop between steps lets messages in.
+      await nextTurn();
+    } else {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  }
+  await runner.close();
+  port.close();
+}
+
+type RunnerFactory = { createRunner: (options: unknown) => Promise<ModelRunner> };

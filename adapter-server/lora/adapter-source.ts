@@ -1,0 +1,146 @@
+/** Where an adapter's two files come from: a folder on this machine, or the registry. */
+import { createHash } from "node:crypto";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { adapterDigest } from "../../sdk/protocol/adapter/digest.ts";
+import { adapterVersionOfBase } from "../../sdk/protocol/admin.ts";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import type { Sha256 } from "../../sdk/protocol/ids.ts";
+
+/** Bytes of `adapter_config.json` and `adapter_model.safetensors`. */
+export type AdapterFiles = { config: Uint8Array; weights: Uint8Array };
+
+/** Finds files by what they are. Whoever asks verifies the answer; a source need not be trusted. */
+export type AdapterSource = {
+  /** @throws HubError `model_not_found` when there is no such adapter */
+  fetchFiles(digest: Sha256): Promise<AdapterFiles>;
+};
+
+export type RegistrySourceOptions = {
+  registry: Fetcher;
+  /** Where the registry's `/api` is; in one process any origin will do. */
+  origin?: string;
+  operatorKey: string;
+  fileBytesMax: number;
+  /** How long one answer may take. */
+  timeoutMs?: number;
+};
+
+/** Adapters that were pushed to the registry, whatever their project: the caller has been authorised. */
+export function registrySource(options: RegistrySourceOptions): AdapterSource {
+  const { registry, origin = inProcessOrigin, operatorKey, fileBytesMax } = options;
+  const headers = { authorization: `Bearer ${operatorKey}` };
+
+  async function get(path: string): Promise<Response> {
+    const signal = AbortSignal.timeout(options.timeoutMs ?? 60_000);
+    const request = new Request(`${origin}${path}`, { headers, signal });
+    const response = await registry.fetch(request).catch((cause: unknown) => {
+      throw new HubError("upstream_unavailable", "The registry cannot be reached.", { cause });
+    });
+    if (response.status === 404) throw noSuchAdapter();
+    if (!response.ok) {
+      throw new HubError(
+        "upstream_unavailable",
+        `The registry answered with status ${response.status}.`,
+      );
+    }
+    return response;
+  }
+
+  async function artifact(sha256: string): Promise<Uint8Array> {
+    const response = await get(`/api/artifacts/${sha256}`);
+    const length = Number(response.headers.get("content-length") ?? 0);
+    if (length > fileBytesMax) throw tooLarge(fileBytesMax);
+    return new Uint8Array(await response.arrayBuffer());
+  }
+
+  return {
+    async fetchFiles(digest) {
+      const version = adapterVersionOfBase.parse(
+        await (await get(`/api/adapter-versions/${digest}`)).json(),
+      );
+      const [config, weights] = await Promise.all([
+        artifact(version.configSha256),
+        artifact(version.weightsSha256),
+      ]);
+      return { config, weights };
+    },
+  };
+}
+
+/**
+ * The adapters that lie in these folders now, one folder each: for a server without a registry.
+ * Reads every file once, to know it by its digest.
+ */
+export async function folderSource(
+  folders: readonly string[],
+  fileBytesMax: number,
+): Promise<AdapterSource> {
+  const byDigest = new Map<string, string>();
+  for (const folder of folders) {
+    for (const entry of await readdir(folder, { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      const files =
+        entry.isDirectory() && (await readAdapterFolder(path, fileBytesMax).catch(() => undefined));
+      if (files) byDigest.set(digestOfFiles(files), path);
+    }
+  }
+  return {
+    async fetchFiles(digest) {
+      const path = byDigest.get(digest);
+      if (path === undefined) throw noSuchAdapter();
+      return readAdapterFolder(path, fileBytesMax);
+    },
+  };
+}
+
+/**
+ * Reads an adapter as PEFT saves it.
+ * @throws HubError `not_found` when the folder has no adapter, `invalid_adapter` when it has no weights
+ */
+export async function readAdapterFolder(
+  folder: string,
+  fileBytesMax: number,
+): Promise<AdapterFiles> {
+  const config = await readBounded(join(folder, "adapter_config.json"), fileBytesMax);
+  if (!config) throw new HubError("not_found", `No adapter found for ${folder}`);
+  const weights = await readBounded(join(folder, "adapter_model.safetensors"), fileBytesMax);
+  if (!weights) {
+    throw new HubError("invalid_adapter", `${folder} has no file 'adapter_model.safetensors'.`);
+  }
+  return { config, weights };
+}
+
+/** The identity of these very bytes. */
+export function digestOfFiles({ config, weights }: AdapterFiles): Sha256 {
+  return adapterDigest(
+    { configSha256: sha256Hex(config), weightsSha256: sha256Hex(weights) },
+    sha256Hex,
+  );
+}
+
+export function sha256Hex(data: Uint8Array | string): string {
+  return createHash("sha256").update(data).digest("hex");
+}
+
+export function noSuchAdapter(): HubError {
+  return new HubError("model_not_found", "There is no adapter with this digest.", {
+    param: "model",
+  });
+}
+
+async function readBounded(path: string, bytesMax: number): Promise<Uint8Array | undefined> {
+  try {
+    if ((await stat(path)).size > bytesMax) throw tooLarge(bytesMax);
+    return await readFile(path);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    if (error instanceof Error && "code" in error && error.code === "ENOTDIR") return undefined;
+    throw error;
+  }
+}
+
+function tooLarge(bytesMax: number): HubError {
+  return new HubError("invalid_adapter", `An adapter's file may have at most ${bytesMax} bytes.`);
+}

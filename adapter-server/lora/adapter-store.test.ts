@@ -1,0 +1,311 @@
+/** The adapter tiers: what is loaded once, what is dropped, and what is refused. */
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { BaseShape } from "../../sdk/protocol/catalog.ts";
+import type { Sha256 } from "../../sdk/protocol/ids.ts";
+import type { PackedAdapter } from "../engine/types.ts";
+import { AdapterFileCache } from "./adapter-files.ts";
+import type { AdapterFiles } from "./adapter-source.ts";
+import { digestOfFiles, readAdapterFolder, registrySource, sha256Hex } from "./adapter-source.ts";
+import { AdapterStore, type AdapterStoreOptions, mixDigest } from "./adapter-store.ts";
+import { packedBytes } from "./shared-weights.ts";
+
+const adapters = fileURLToPath(new URL("../../deploy/demo-model/adapters/", import.meta.url));
+const shape: BaseShape = {
+  family: "llama",
+  layers: 8,
+  hiddenSize: 256,
+  vocabSize: 4096,
+  modules: {
+    q_proj: { in: 256, out: 256 },
+    k_proj: { in: 256, out: 128 },
+    v_proj: { in: 256, out: 128 },
+    o_proj: { in: 256, out: 256 },
+    gate_proj: { in: 256, out: 704 },
+    up_proj: { in: 256, out: 704 },
+    down_proj: { in: 704, out: 256 },
+  },
+  trainedAs: ["support-tiny"],
+};
+const fileBytesMax = 1 << 30;
+let folder: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "adapters-"));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const demoFiles = (name: string) => readAdapterFolder(join(adapters, name), fileBytesMax);
+const demoDigest = async (name: string) => digestOfFiles(await demoFiles(name));
+
+/** A store whose engine only remembers what it was told, and whose source counts what it is asked. */
+async function setup(options: Partial<AdapterStoreOptions> = {}) {
+  const known = new Map<string, PackedAdapter>();
+  const fetched: string[] = [];
+  const store = new AdapterStore({
+    shape,
+    engine: {
+      facts: { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 },
+      loadAdapter: (adapter) => known.set(adapter.digest, adapter),
+      unloadAdapter: (digest) => known.delete(digest),
+    },
+    source: {
+      async fetchFiles(digest) {
+        fetched.push(digest);
+        for (const name of ["banking-intent", "support-triage", "tone-formal"]) {
+          const files = await demoFiles(name);
+          if (digestOfFiles(files) === digest) return files;
+        }
+        throw new Error("unknown");
+      },
+    },
+    hostBytesMax: 1 << 30,
+    fileBytesMax,
+    acquiringMax: 8,
+    ...options,
+  });
+  return { store, known, fetched };
+}
+
+const dims = {
+  layers: 8,
+  hiddenSize: 256,
+  intermediateSize: 704,
+  heads: 8,
+  keyValueHeads: 4,
+  headDim: 32,
+  vocabSize: 4096,
+  contextLength: 2048,
+};
+
+test("requests for one adapter at the same time load it once, into memory that threads share", async () => {
+  const { store, known, fetched } = await setup();
+  const digest = await demoDigest("tone-formal");
+  const leases = await Promise.all([1, 2, 3].map(() => store.acquire(digest)));
+  expect(fetched).toEqual([digest]);
+  expect(new Set(leases.map(({ adapter }) => adapter)).size).toBe(1);
+  const pair = known.get(digest)?.layers[0]?.up_proj;
+  expect(pair?.a.buffer).toBeInstanceOf(SharedArrayBuffer);
+});
+
+test("an adapter that loads slowly holds up nobody else's", async () => {
+  const slow = await demoDigest("support-triage");
+  let finish = () => {};
+  const { store } = await setup({
+    source: {
+      async fetchFiles(digest) {
+        if (digest !== slow) return demoFiles("tone-formal");
+        await new Promise<void>((resolve) => {
+          finish = resolve;
+        });
+        return demoFiles("support-triage");
+      },
+    },
+  });
+  const waiting = store.acquire(slow);
+  const other = await store.acquire(await demoDigest("tone-formal"));
+  expect(other.adapter.rank).toBe(4);
+  finish();
+  expect((await waiting).adapter.digest).toBe(slow);
+});
+
+test("no more requests than allowed wait for adapters", async () => {
+  let finish = () => {};
+  const held = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  const { store } = await setup({
+    acquiringMax: 2,
+    source: {
+      async fetchFiles() {
+        await held;
+        return demoFiles("tone-formal");
+      },
+    },
+  });
+  const digest = await demoDigest("tone-formal");
+  const waiting = [store.acquire(digest), store.acquire(digest)];
+  await expect(store.acquire(digest)).rejects.toMatchObject({ code: "server_is_overloaded" });
+  finish();
+  expect(await Promise.all(waiting)).toHaveLength(2);
+  expect((await store.acquire(digest)).adapter.digest).toBe(digest);
+});
+
+test("what nobody uses is dropped when memory is full, the longest unused first, and comes back from disk", async () => {
+  const names = ["tone-formal", "support-triage", "banking-intent"];
+  const files = await AdapterFileCache.open(folder, 1 << 30);
+  const { store, known, fetched } = await setup({ hostBytesMax: 1, files });
+  const digests = await Promise.all(names.map(demoDigest));
+  const held = await store.acquire(digests[0] as Sha256);
+  const second = await store.acquire(digests[1] as Sha256);
+  expect([...known.keys()]).toEqual(digests.slice(0, 2));
+  second.release();
+  second.release();
+  expect([...known.keys()]).toEqual([digests[0]]);
+  held.release();
+  expect(store.stats()).toEqual({ hostBytes: 0, hostAdapters: 0 });
+  (await store.acquire(digests[1] as Sha256)).release();
+  expect(fetched).toEqual(digests.slice(0, 2));
+});
+
+test("files that are not what was asked for are refused, and a later try may succeed", async () => {
+  const digest = await demoDigest("tone-formal");
+  let files: AdapterFiles = await demoFiles("support-triage");
+  const { store, known } = await setup({ source: { fetchFiles: async () => files } });
+  await expect(store.acquire(digest)).rejects.toMatchObject({ code: "adapter_not_applied" });
+  expect(known.size).toBe(0);
+  files = await demoFiles("tone-formal");
+  expect((await store.acquire(digest)).adapter.digest).toBe(digest);
+});
+
+test("a broken adapter is refused by name of what is wrong, and nothing of it stays", async () => {
+  await cp(join(adapters, "tone-formal"), join(folder, "broken"), { recursive: true });
+  const config = JSON.parse(await readFile(join(folder, "broken/adapter_config.json"), "utf8"));
+  await writeFile(
+    join(folder, "broken/adapter_config.json"),
+    JSON.stringify({ ...config, use_dora: true }),
+  );
+  const { store, known } = await setup();
+  const load = store.loadNamed({ name: "broken", path: join(folder, "broken"), replace: false });
+  await expect(load).rejects.toMatchObject({ code: "unsupported_adapter" });
+  expect(store.names()).toEqual([]);
+  expect(known.size).toBe(0);
+});
+
+test("a name whose folder is gone is still served, from the copy on disk", async () => {
+  await cp(join(adapters, "tone-formal"), join(folder, "gone"), { recursive: true });
+  const files = await AdapterFileCache.open(join(folder, "cache"), 1 << 30);
+  const { store, known } = await setup({ hostBytesMax: 1, files, source: undefined });
+  const { digest } = await store.loadNamed({
+    name: "a",
+    path: join(folder, "gone"),
+    replace: false,
+  });
+  await rm(join(folder, "gone"), { recursive: true });
+  expect(known.size).toBe(0);
+  expect((await store.acquire(digest)).adapter.digest).toBe(digest);
+});
+
+test("unloading a name lets who uses it finish, and another name of the same weights keeps them", async () => {
+  const { store, known } = await setup({ source: undefined });
+  const path = join(adapters, "tone-formal");
+  const { digest } = await store.loadNamed({ name: "a", path, replace: false });
+  await store.loadNamed({ name: "b", path, replace: false });
+  const lease = await store.acquire(digest);
+  await store.unloadNamed("a");
+  await store.unloadNamed("b");
+  expect(known.has(digest)).toBe(true);
+  lease.release();
+  expect(known.has(digest)).toBe(false);
+  await expect(store.acquire(digest)).rejects.toMatchObject({ code: "model_not_found" });
+});
+
+test("two loads of one name at the same time: one wins and the other is told", async () => {
+  const { store } = await setup();
+  const load = (name: string) =>
+    store.loadNamed({ name: "a", path: join(adapters, name), replace: false });
+  const settled = await Promise.allSettled([load("tone-formal"), load("support-triage")]);
+  expect(settled.map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
+  expect(store.named("a")?.digest).toBe(await demoDigest("tone-formal"));
+});
+
+test("a mix is an adapter of its own: its parts in any order, its weights counted", async () => {
+  const { store, known } = await setup();
+  const [a, b] = [await demoDigest("tone-formal"), await demoDigest("support-triage")];
+  const one = { digest: a, weight: 0.5 };
+  const other = { digest: b, weight: 1 };
+  const lease = await store.acquireMix([one, other]);
+  expect(lease.adapter.digest).toBe(mixDigest([other, one]));
+  expect(mixDigest([one, other])).not.toBe(mixDigest([{ ...one, weight: 0.6 }, other]));
+  expect(lease.adapter.rank).toBe(16);
+  expect(known.has(lease.adapter.digest)).toBe(true);
+  await expect(
+    store.acquireMix([one, { digest: "f".repeat(64) as Sha256, weight: 1 }]),
+  ).rejects.toThrow();
+});
+
+test("a mix whose ranks together do not fit a slot is refused", async () => {
+  const { store } = await setup();
+  const parts = ["banking-intent", "support-triage"].map(async (name) => ({
+    digest: await demoDigest(name),
+    weight: 1,
+  }));
+  await expect(store.acquireMix(await Promise.all(parts))).rejects.toMatchObject({
+    code: "adapter_rank_too_large",
+  });
+});
+
+test("a disk cache survives a restart, ignores what is broken, and keeps to its size", async () => {
+  const [tone, triage] = [await demoFiles("tone-formal"), await demoFiles("support-triage")];
+  const [toneDigest, triageDigest] = [digestOfFiles(tone), digestOfFiles(triage)];
+  await (await AdapterFileCache.open(folder, 1 << 30)).put(toneDigest, tone);
+  const again = await AdapterFileCache.open(folder, 1 << 30);
+  expect(digestOfFiles((await again.get(toneDigest)) ?? triage)).toBe(toneDigest);
+  await writeFile(join(folder, toneDigest, "adapter_config.json"), "{}");
+  expect(await again.get(toneDigest)).toBe(undefined);
+
+  const small = await AdapterFileCache.open(folder, triage.weights.length + triage.config.length);
+  await small.put(toneDigest, tone);
+  await small.put(triageDigest, triage);
+  expect(await small.get(toneDigest)).toBe(undefined);
+  expect(await small.get(triageDigest)).toBeDefined();
+});
+
+test("a registry is asked for the version, then for its two files, with the operator's key", async () => {
+  const files = await demoFiles("tone-formal");
+  const digest = digestOfFiles(files);
+  const [configSha256, weightsSha256] = [sha256Hex(files.config), sha256Hex(files.weights)];
+  const version = {
+    base: "support-tiny",
+    version: 1,
+    digest,
+    configSha256,
+    weightsSha256,
+    sizeBytes: 1,
+    rank: 4,
+    targetModules: [],
+    baseDigest: "0".repeat(64),
+    lineage: {},
+    createdBy: "t",
+    createdAt: "2026-01-01T00:00:00Z",
+  };
+  const asked: (string | null)[] = [];
+  const source = registrySource({
+    operatorKey: "key",
+    fileBytesMax,
+    registry: {
+      async fetch(request) {
+        asked.push(request.headers.get("authorization"));
+        const { pathname } = new URL(request.url);
+        if (pathname === `/api/adapter-versions/${digest}`) return Response.json(version);
+        if (pathname === `/api/artifacts/${configSha256}`)
+          return new Response(Buffer.from(files.config));
+        if (pathname === `/api/artifacts/${weightsSha256}`)
+          return new Response(Buffer.from(files.weights));
+        return new Response(null, { status: 404 });
+      },
+    },
+  });
+  expect(digestOfFiles(await source.fetchFiles(digest))).toBe(digest);
+  expect(asked).toEqual(["Bearer key", "Bearer key", "Bearer key"]);
+  const gone = registrySource({
+    operatorKey: "key",
+    fileBytesMax,
+    registry: { fetch: async () => Promise.reject(new TypeError("fetch failed")) },
+  });
+  await expect(gone.fetchFiles(digest)).rejects.toMatchObject({ code: "upstream_unavailable" });
+  await expect(source.fetchFiles("f".repeat(64) as Sha256)).rejects.toMatchObject({
+    code: "model_not_found",
+  });
+});
+
+test("an adapter takes the memory of its numbers", async () => {
+  const { store } = await setup();
+  const { adapter } = await store.acquire(await demoDigest("tone-formal"));
+  // Rank 4 over gate, up and down of 8 layers: each pair has 4 · (256 + 704) numbers.
+  expect(packedBytes(adapter)).toBe(8 * 3 * 4 * (256 + 704) * 4);
+  expect(store.stats().hostBytes).toBe(packedBytes(adapter));
+});

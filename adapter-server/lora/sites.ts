@@ -1,0 +1,57 @@
+/** Where in a layer adapters add their products, and how their matrices are cut up for it. */
+import type { LoraModule, ModelDims } from "../engine/types.ts";
+
+/** One product `y += (x·Aᵀ)·B` of a layer; it may serve several modules that share their input. */
+export type LoraSite = {
+  name: "qkv" | "o" | "gateUp" | "down";
+  in: number;
+  /** Width of a part; parts of one site are equally wide, so that one batched product makes them all. */
+  partOut: number;
+  /** Modules in the order of their A. */
+  modules: readonly LoraModule[];
+  /** For each part, which of `modules` it belongs to and at which of that module's outputs it begins. */
+  parts: readonly { module: number; column: number }[];
+};
+
+/**
+ * The sites of a layer. Queries are cut into parts as wide as the keys: one for each query head that
+ * shares a key head.
+ */
+export function loraSites(dims: ModelDims): LoraSite[] {
+  const { hiddenSize, intermediateSize, heads, keyValueHeads, headDim } = dims;
+  const keyOut = keyValueHeads * headDim;
+  const queryParts = Array.from({ length: heads / keyValueHeads }, (_, part) => ({
+    module: 0,
+    column: part * keyOut,
+  }));
+  const whole = (module: number) => ({ module, column: 0 });
+  return [
+    {
+      name: "qkv",
+      in: hiddenSize,
+      partOut: keyOut,
+      modules: ["q_proj", "k_proj", "v_proj"],
+      parts: [...queryParts, whole(1), whole(2)],
+    },
+    { name: "o", in: heads * headDim, partOut: hiddenSize, modules: ["o_proj"], parts: [whole(0)] },
+    {
+      name: "gateUp",
+      in: hiddenSize,
+      partOut: intermediateSize,
+      modules: ["gate_proj", "up_proj"],
+      parts: [whole(0), whole(1)],
+    },
+    {
+      name: "down",
+      in: intermediateSize,
+      partOut: hiddenSize,
+      modules: ["down_proj"],
+      parts: [whole(0)],
+    },
+  ];
+}
+
+/** Names of the graph inputs that hold a site's adapters. */
+export function loraInputs(layer: number, site: LoraSite): { a: string; b: string } {
+  return { a: `lora${layer}.${site.name}.a`, b: `lora${layer}.${site.name}.b` };
+}

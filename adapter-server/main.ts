@@ -1,0 +1,69 @@
+/** The adapter-server alone: `MODEL=folder npx tsx adapter-server/main.ts`. */
+import { readFile } from "node:fs/promises";
+import { serve } from "@hono/node-server";
+import pino from "pino";
+import { HubError } from "../sdk/protocol/errors.ts";
+import { type Config, readConfig } from "./config.ts";
+import { type AdapterSource, folderSource, registrySource } from "./lora/adapter-source.ts";
+import { createAdapterServer } from "./server.ts";
+
+const log = pino();
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  const { host, port } = config;
+  const source = await openSource(config);
+  const server = await createAdapterServer({
+    ...config,
+    source,
+    version: await ownVersion(),
+    onFault: (message, err) => log.error({ err }, message),
+  });
+  const listener = serve({ fetch: server.app.fetch, hostname: host, port }, ({ port: bound }) =>
+    log.info({ model: config.model.id }, `listening on http://${host}:${bound}`),
+  );
+
+  // Requests under way may end; a second signal, or the time limit, ends them.
+  let stopping = false;
+  const stop = () => {
+    if (stopping) void server.close().then(() => process.exit(1));
+    stopping = true;
+    const late = setTimeout(() => void server.close(), drainMsMax);
+    listener.close(() => {
+      clearTimeout(late);
+      void server.close().then(() => process.exit(0));
+    });
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+}
+
+/** Without a registry, weights by digest are looked for where weights by name are. */
+async function openSource(config: Config): Promise<AdapterSource> {
+  const { registryUrl, operatorKey, adapterFolders, limits } = config;
+  if (registryUrl === undefined || operatorKey === undefined) {
+    return folderSource(adapterFolders, limits.adapterFileBytesMax);
+  }
+  return registrySource({
+    registry: { fetch: (request) => fetch(request) },
+    origin: registryUrl.replace(/\/$/, ""),
+    operatorKey,
+    fileBytesMax: limits.adapterFileBytesMax,
+  });
+}
+
+async function ownVersion(): Promise<string> {
+  for (const path of ["../package.json", "../../package.json"]) {
+    const text = await readFile(new URL(path, import.meta.url), "utf8").catch(() => undefined);
+    if (text !== undefined) return JSON.parse(text).version;
+  }
+  return "unknown";
+}
+
+const drainMsMax = 30_000;
+
+main().catch((error: unknown) => {
+  if (error instanceof HubError) log.fatal({ code: error.code, param: error.param }, error.message);
+  else log.fatal({ err: error }, "the adapter-server could not start");
+  process.exit(1);
+});

@@ -1,0 +1,396 @@
+/** Turns a Hugging Face model folder into an ONNX graph on disk, once for each content and format. */
+import { createHash, randomUUID } from "node:crypto";
+import { access, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { z } from "zod";
+import type { BaseShape } from "../../sdk/protocol/catalog.ts";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import type { ModelDims } from "../engine/types.ts";
+import { Checkpoint, checkpointDigest, readJson, readText } from "./checkpoint.ts";
+import { buildDecoder, type DecoderFormats, type DecoderWeights } from "./decoder-graph.ts";
+import { llama } from "./families/llama.ts";
+import type { Family, ModelSpec } from "./model-spec.ts";
+import { modelFileName, OnnxGraph, weightsFileName } from "./onnx-graph.ts";
+import type { ElementType } from "./onnx-proto.ts";
+import {
+  blocks,
+  float32,
+  int8Rows,
+  type MatrixSource,
+  type WeightFormat,
+} from "./weight-format.ts";
+
+/** How weights are stored: `f32` exact, `int8` for throughput, `int4` for memory (block 32 or 128). */
+export const modelFormats = ["f32", "int8", "int4", "int4-128"] as const;
+export type ModelFormat = (typeof modelFormats)[number];
+
+export type ImportedModel = {
+  /** The graph; its weights lie in a file beside it. */
+  graphPath: string;
+  format: ModelFormat;
+  /** Tokens of one block of the key/value pool. */
+  blockSize: number;
+  dims: ModelDims;
+  /** SHA-256 of the checkpoint's identity: the same for all formats. */
+  baseDigest: string;
+  shape: BaseShape;
+  tokenizerPath: string;
+  /** Jinja text; absent when the folder has none. */
+  chatTemplate: string | undefined;
+  /** Tokens that end an answer. */
+  endTokenIds: number[];
+  /** What generation_config.json sets, where a request does not. */
+  generationDefaults: GenerationDefaults;
+};
+
+export type GenerationDefaults = {
+  temperature?: number;
+  topP?: number;
+  topK?: number;
+  repetitionPenalty?: number;
+};
+
+export type ImportOptions = {
+  /** A folder with config.json, safetensors weights and tokenizer.json. */
+  folder: string;
+  format: ModelFormat;
+  /** Further names under which people train adapters on this base. */
+  names?: readonly string[];
+  /** Imported models are kept here, one folder each, named by digest. */
+  cacheDir: string;
+  /** Called after each weight with the share that is done, 0 to 1. */
+  onProgress?: (done: number) => void;
+  nowMs?: () => number;
+};
+
+/** Tokens of a block of the key/value cache; the graph is built for it. */
+const keyValueBlockSize = 16;
+
+/**
+ * Imports a model, or finds it imported already. The result appears by a rename, so that an import
+ * which was cut off leaves nothing that looks finished.
+ * @throws HubError `unsupported_model` that names what we do not compute
+ */
+export async function importModel(options: ImportOptions): Promise<ImportedModel> {
+  const folder = resolve(options.folder);
+  const config = await readJson(folder, "config.json");
+  if (config === undefined) {
+    throw new HubError("unsupported_model", "The model folder has no file 'config.json'.");
+  }
+  const spec = familyOf(config).readSpec(config);
+  const baseDigest = await checkpointDigest(folder);
+  const target = join(resolve(options.cacheDir), importDigest(baseDigest, options.format));
+  await mkdir(options.cacheDir, { recursive: true });
+  await removeAbandoned(options.cacheDir, (options.nowMs ?? Date.now)());
+  if (!(await exists(join(target, modelFileName)))) {
+    await importInto(target, folder, spec, options);
+  }
+  return describe(join(target, modelFileName), folder, { spec, baseDigest, options });
+}
+
+function familyOf(config: unknown): Family {
+  const parsed = z.object({ architectures: z.array(z.string()).min(1) }).safeParse(config);
+  const architecture = parsed.data?.architectures[0] ?? "none";
+  const family = families.find((candidate) => candidate.architecture === architecture);
+  if (family) return family;
+  const known = families.map((candidate) => candidate.architecture).join(", ");
+  throw new HubError(
+    "unsupported_model",
+    `config.json: architecture '${architecture}' is not supported; known are ${known}.`,
+  );
+}
+
+/** Names the folder of one import: the checkpoint, the settings, and the code that read them. */
+function importDigest(baseDigest: string, format: ModelFormat): string {
+  const text = `switchyard-import-v${importerVersion}\n${baseDigest}\n${format}\n${keyValueBlockSize}\n`;
+  return createHash("sha256").update(text).digest("hex");
+}
+
+async function importInto(
+  target: string,
+  folder: string,
+  spec: ModelSpec,
+  { format, onProgress }: ImportOptions,
+): Promise<void> {
+  const checkpoint = await Checkpoint.open(folder);
+  const temporary = `${target}.${randomUUID()}${temporarySuffix}`;
+  try {
+    checkShapes(checkpoint, spec);
+    await mkdir(temporary);
+    const weights = checkpointWeights(checkpoint, spec, onProgress);
+    const formats = formatsOf[format];
+    await OnnxGraph.write(temporary, (graph) =>
+      buildDecoder(graph, spec, { weights, formats, blockSize: keyValueBlockSize }),
+    );
+    await publish(temporary, target);
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw asStorageError(error);
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** What imports that were killed have left behind. One that still runs writes all the time. */
+async function removeAbandoned(cacheDir: string, nowMs: number): Promise<void> {
+  for (const name of await readdir(cacheDir)) {
+    if (!name.endsWith(temporarySuffix)) continue;
+    const path = join(cacheDir, name);
+    const weights = await stat(join(path, weightsFileName)).catch(() => stat(path));
+    if (nowMs - weights.mtimeMs > abandonedAfterMs)
+      await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** Another process may have finished the same import first; then its result stays. */
+async function publish(temporary: string, target: string): Promise<void> {
+  try {
+    await rename(temporary, target);
+  } catch (error) {
+    if (!(await exists(join(target, modelFileName)))) throw error;
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+function checkpointWeights(
+  checkpoint: Checkpoint,
+  spec: ModelSpec,
+  onProgress: ((done: number) => void) | undefined,
+): DecoderWeights {
+  const all = checkpoint.names().length + 1;
+  let stored = 0;
+  const progress = (count: number) => {
+    stored += count;
+    onProgress?.(Math.min(1, stored / all));
+  };
+  return {
+    matrix(name, tensors) {
+      const source = stackedRows(checkpoint, spec, { name, tensors });
+      progress(tensors.length);
+      return source;
+    },
+    async vector(tensor) {
+      progress(1);
+      return checkpoint.read(tensor);
+    },
+    async embed(graph, tokens) {
+      const { embedding } = spec.tensors;
+      const { vocabSize, hiddenSize } = spec.dims;
+      const type = storedTypes[checkpoint.dtype(embedding)];
+      if (!type) throw new Error(`no element type for ${checkpoint.dtype(embedding)}`);
+      const stored = await graph.weightParts("embedding", type, [vocabSize, hiddenSize]);
+      for (let from = 0; from < vocabSize; from += embeddingRowsPerPart) {
+        const to = Math.min(from + embeddingRowsPerPart, vocabSize);
+        await stored.write(await checkpoint.readStored(embedding, from, to));
+      }
+      progress(1);
+      const rows = graph.op("Gather", ["embedding", tokens], "embedded", { axis: 0 });
+      return type === "float32" ? rows : graph.op("Cast", [rows], "embedded32", { to: 1 });
+    },
+  };
+}
+
+/** Some matrices of equal width, one under the other. */
+function stackedRows(
+  checkpoint: Checkpoint,
+  spec: ModelSpec,
+  { name, tensors }: { name: string; tensors: readonly string[] },
+): MatrixSource {
+  const shapes = new Map(expectedShapes(spec));
+  const parts = tensors.map((tensor) => ({ tensor, shape: shapes.get(tensor) ?? [] }));
+  const columns = parts[0]?.shape[1] ?? 0;
+  return {
+    name,
+    in: columns,
+    out: parts.reduce((rows, { shape }) => rows + (shape[0] ?? 0), 0),
+    async read(from, to) {
+      const result = new Float32Array((to - from) * columns);
+      let start = 0;
+      for (const { tensor, shape } of parts) {
+        const end = start + (shape[0] ?? 0);
+        const [first, last] = [Math.max(from, start), Math.min(to, end)];
+        if (first < last) {
+          const rows = await checkpoint.read(tensor, first - start, last - start);
+          result.set(rows, (first - from) * columns);
+        }
+        start = end;
+      }
+      return result;
+    },
+  };
+}
+
+/** Fails closed: a weight that would not be computed with means that this is another model. */
+function checkShapes(checkpoint: Checkpoint, spec: ModelSpec): void {
+  const expected = new Map(expectedShapes(spec));
+  for (const [name, shape] of expected) checkpoint.expectShape(name, shape);
+  const left = checkpoint.names().find((name) => !expected.has(name) && !unused.test(name));
+  if (left !== undefined) {
+    throw new HubError(
+      "unsupported_model",
+      `The checkpoint has a tensor '${left}' that its config has no place for.`,
+    );
+  }
+}
+
+function expectedShapes({ dims, tensors, tiedEmbedding }: ModelSpec): [string, number[]][] {
+  const { hiddenSize, intermediateSize, vocabSize, layers } = dims;
+  const queryOut = dims.heads * dims.headDim;
+  const perLayer = Array.from({ length: layers }, (_, index): [string, number[]][] => {
+    const layer = tensors.layer(index);
+    return [
+      [layer.inputNorm, [hiddenSize]],
+      ...layer.qkv.map(({ tensor, rows }): [string, number[]] => [tensor, [rows, hiddenSize]]),
+      [layer.attentionOutput, [hiddenSize, queryOut]],
+      [layer.feedForwardNorm, [hiddenSize]],
+      ...layer.gateUp.map(({ tensor, rows }): [string, number[]] => [tensor, [rows, hiddenSize]]),
+      [layer.down, [hiddenSize, intermediateSize]],
+    ];
+  });
+  return [
+    [tensors.embedding, [vocabSize, hiddenSize]],
+    [tensors.finalNorm, [hiddenSize]],
+    ...(tiedEmbedding ? [] : [[tensors.output, [vocabSize, hiddenSize]] as [string, number[]]]),
+    ...perLayer.flat(),
+  ];
+}
+
+async function describe(
+  graphPath: string,
+  folder: string,
+  { spec, baseDigest, options }: { spec: ModelSpec; baseDigest: string; options: ImportOptions },
+): Promise<ImportedModel> {
+  const generation = generationConfig.parse(
+    (await readJson(folder, "generation_config.json")) ?? {},
+  );
+  const endTokenIds = generation.eos_token_id ?? spec.endTokenIds;
+  return {
+    graphPath,
+    format: options.format,
+    blockSize: keyValueBlockSize,
+    dims: spec.dims,
+    baseDigest,
+    shape: toShape(spec, [...(options.names ?? []), basename(folder)]),
+    tokenizerPath: join(folder, "tokenizer.json"),
+    chatTemplate: await readChatTemplate(folder),
+    endTokenIds: [endTokenIds].flat(),
+    generationDefaults: toGenerationDefaults(generation),
+  };
+}
+
+function toShape({ family, dims, knownAs }: ModelSpec, names: readonly string[]): BaseShape {
+  const { hiddenSize, intermediateSize, layers, vocabSize } = dims;
+  const queryOut = dims.heads * dims.headDim;
+  const keyOut = dims.keyValueHeads * dims.headDim;
+  return {
+    family,
+    layers,
+    hiddenSize,
+    vocabSize,
+    modules: {
+      q_proj: { in: hiddenSize, out: queryOut },
+      k_proj: { in: hiddenSize, out: keyOut },
+      v_proj: { in: hiddenSize, out: keyOut },
+      o_proj: { in: queryOut, out: hiddenSize },
+      gate_proj: { in: hiddenSize, out: intermediateSize },
+      up_proj: { in: hiddenSize, out: intermediateSize },
+      down_proj: { in: intermediateSize, out: hiddenSize },
+    },
+    trainedAs: [...new Set([...knownAs, ...names])],
+  };
+}
+
+/** A file of its own since transformers 4.43; inside tokenizer_config.json before. */
+async function readChatTemplate(folder: string): Promise<string | undefined> {
+  const own = await readText(folder, "chat_template.jinja");
+  if (own !== undefined) return own;
+  const parsed = tokenizerConfig.safeParse(await readJson(folder, "tokenizer_config.json"));
+  const template = parsed.data?.chat_template;
+  if (typeof template === "string") return template;
+  return template?.find(({ name }) => name === "default")?.template;
+}
+
+function toGenerationDefaults(generation: z.infer<typeof generationConfig>): GenerationDefaults {
+  // Without sampling the reference ignores temperature and its kin, whatever the file says of them.
+  if (generation.do_sample === false) return { temperature: 0 };
+  const {
+    temperature,
+    top_p: topP,
+    top_k: topK,
+    repetition_penalty: repetitionPenalty,
+  } = generation;
+  return {
+    ...(temperature != null && { temperature }),
+    ...(topP != null && { topP }),
+    ...(topK != null && { topK }),
+    ...(repetitionPenalty != null && { repetitionPenalty }),
+  };
+}
+
+function asStorageError(error: unknown): unknown {
+  const full = error instanceof Error && "code" in error && error.code === "ENOSPC";
+  if (!full) return error;
+  return new HubError("storage_full", "The disk is full; the model could not be imported.", {
+    cause: error,
+  });
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+const families: readonly Family[] = [llama];
+
+/**
+ * Queries, keys and values keep 8 bits among 4-bit blocks: they are a sixth of a layer, and with 4 bits
+ * the demo adapters lose two points on slots that have to be copied (`accuracy.slow.test.ts`). So does
+ * the output matrix, whose every error is an error of a logit.
+ */
+function fourBits(blockSize: 32 | 128): DecoderFormats {
+  const [four, eight] = [blocks(4, blockSize), blocks(8, blockSize)];
+  return { qkv: eight, o: four, gateUp: four, down: four, logits: eight };
+}
+
+function everywhere(format: WeightFormat): DecoderFormats {
+  return { qkv: format, o: format, gateUp: format, down: format, logits: format };
+}
+
+const formatsOf: Record<ModelFormat, DecoderFormats> = {
+  f32: everywhere(float32),
+  int8: everywhere(int8Rows),
+  int4: fourBits(32),
+  "int4-128": fourBits(128),
+};
+
+/** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
+const importerVersion = 4;
+
+/** Tensors of old checkpoints that are computed from the config, and the copy that a tied one may hold. */
+const unused = /\.rotary_emb\.inv_freq$|^lm_head\.weight$/;
+
+const storedTypes: Record<string, ElementType> = {
+  F32: "float32",
+  F16: "float16",
+  BF16: "bfloat16",
+};
+const temporarySuffix = ".tmp";
+const abandonedAfterMs = 10 * 60_000;
+const embeddingRowsPerPart = 4096;
+
+const generationConfig = z.object({
+  eos_token_id: z.union([z.int(), z.array(z.int())]).nullish(),
+  do_sample: z.boolean().nullish(),
+  temperature: z.number().nullish(),
+  top_p: z.number().nullish(),
+  top_k: z.int().nullish(),
+  repetition_penalty: z.number().nullish(),
+});
+
+const tokenizerConfig = z.object({
+  chat_template: z
+    .union([z.string(), z.array(z.object({ name: z.string(), template: z.string() }))])
+    .nullish(),
+});

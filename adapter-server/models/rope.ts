@@ -1,0 +1,79 @@
+/** Cosines and sines of rotary position embedding. */
+import type { ModelDims } from "../engine/types.ts";
+import type { Rope, RopeScaling } from "./model-spec.ts";
+
+/**
+ * @returns cos and sin, each `[contextLength, headDim / 2]`
+ * @see RoFormer, arXiv:2104.09864 §3.4; the scalings as in transformers' `modeling_rope_utils`
+ */
+export function rotaryTables(
+  { theta, scaling }: Rope,
+  { contextLength, headDim }: Pick<ModelDims, "contextLength" | "headDim">,
+): { cos: Float32Array; sin: Float32Array } {
+  const half = headDim / 2;
+  const cos = new Float32Array(contextLength * half);
+  const sin = new Float32Array(contextLength * half);
+  for (let pair = 0; pair < half; pair++) {
+    const plain = Math.fround(theta ** (-pair / half));
+    // The reference computes frequencies and angles in float32; so do we, or far positions drift apart.
+    const frequency = Math.fround(scaled(plain, scaling, { pair, half, theta }));
+    for (let position = 0; position < contextLength; position++) {
+      const angle = Math.fround(position * frequency);
+      cos[position * half + pair] = Math.cos(angle);
+      sin[position * half + pair] = Math.sin(angle);
+    }
+  }
+  return { cos, sin };
+}
+
+/**
+ * What turned queries and keys are multiplied with. The tables leave it out, so that a head at position
+ * 0 stays as it is; whoever scales the products of queries and keys multiplies by its square.
+ */
+export function attentionFactor({ scaling }: Rope): number {
+  if (scaling.type !== "yarn") return 1;
+  return scaling.attentionFactor ?? 0.1 * Math.log(Math.max(1, scaling.factor)) + 1;
+}
+
+type Pair = { pair: number; half: number; theta: number };
+
+function scaled(frequency: number, scaling: RopeScaling, pair: Pair): number {
+  switch (scaling.type) {
+    case "default":
+      return frequency;
+    case "linear":
+      return frequency / scaling.factor;
+    case "llama3": {
+      const { factor, lowFrequencyFactor: low, highFrequencyFactor: high } = scaling;
+      // How often the pair turns within the original context decides: few turns are stretched.
+      const turns = (scaling.originalContextLength * frequency) / (2 * Math.PI);
+      if (turns < low) return frequency / factor;
+      if (turns > high) return frequency;
+      const smooth = (turns - low) / (high - low);
+      return ((1 - smooth) * frequency) / factor + smooth * frequency;
+    }
+    case "yarn": {
+      const stretch = yarnStretch(scaling, pair);
+      return (frequency / scaling.factor) * stretch + frequency * (1 - stretch);
+    }
+    default:
+      return scaling satisfies never;
+  }
+}
+
+/** From 0 for pairs that turn fast to 1 for pairs that turn slowly. @see YaRN, arXiv:2309.00071 §3.2 */
+function yarnStretch(
+  scaling: Extract<RopeScaling, { type: "yarn" }>,
+  { pair, half, theta }: Pair,
+): number {
+  const { originalContextLength, turnsFast, turnsSlow, truncate } = scaling;
+  // The pair, as a fraction, that turns so many times within the original context.
+  const pairOf = (turns: number) =>
+    (half * Math.log(originalContextLength / (turns * 2 * Math.PI))) / Math.log(theta);
+  const fast = truncate ? Math.floor(pairOf(turnsFast)) : pairOf(turnsFast);
+  const slow = truncate ? Math.ceil(pairOf(turnsSlow)) : pairOf(turnsSlow);
+  const from = Math.max(fast, 0);
+  const to = Math.min(slow, 2 * half - 1);
+  const width = to === from ? 0.001 : to - from;
+  return Math.min(1, Math.max(0, (pair - from) / width));
+}

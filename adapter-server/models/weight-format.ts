@@ -1,0 +1,210 @@
+/** The three ways in which a matrix is stored and multiplied: float32, int8 rows, 4-bit blocks. */
+import type { OnnxGraph } from "./onnx-graph.ts";
+
+/** `y = x·Wᵀ` with W `[out, in]`, read some rows at a time. */
+export type MatrixSource = {
+  name: string;
+  out: number;
+  in: number;
+  /** Rows `[from, to)` of W, in float32. */
+  read(from: number, to: number): Promise<Float32Array>;
+};
+
+/** An activation `[tokens, in]`, prepared once for all matrices that it is multiplied with. */
+export type Activation = { value: string; scale?: string };
+
+export type WeightFormat = {
+  /** Whether activations are quantized row by row, with zero points from the input `rowZeroPoint`. */
+  quantizesRows: boolean;
+  /** Emits what has to happen to `x`, `[rows, width]`, before products. `zeroPoints` is `[rows, 1]`. */
+  prepare(
+    graph: OnnxGraph,
+    x: string,
+    { width, zeroPoints }: { width: number; zeroPoints: string },
+  ): Activation;
+  /** Stores the matrix and emits the product `[tokens, out]`; returns its name. */
+  multiply(graph: OnnxGraph, x: Activation, matrix: MatrixSource): Promise<string>;
+};
+
+/** Weights exactly as in the checkpoint; the reference for the other two. */
+export const float32: WeightFormat = {
+  quantizesRows: false,
+  prepare: (_graph, x) => ({ value: x }),
+  async multiply(graph, x, matrix) {
+    const shape = [matrix.out, matrix.in];
+    const stored = await graph.weightParts(`${matrix.name}.weight`, "float32", shape);
+    await eachPart(matrix, async (rows) => stored.write(rows));
+    return graph.op("Gemm", [x.value, `${matrix.name}.weight`], matrix.name, { transB: 1 });
+  },
+};
+
+/**
+ * Int8 rows: every row of activations has a scale of its own, so that no row changes another's numbers,
+ * and every output has one scale. Activations are unsigned with zero point 128, because the kernel for
+ * signed ones is ten times slower (ONNX Runtime 1.30, x64). This format makes rows of a batch cheap.
+ */
+export const int8Rows: WeightFormat = {
+  quantizesRows: true,
+  prepare(graph, x, { width, zeroPoints }) {
+    graph.ints("axis.last", [-1]);
+    graph.floats("one127th", [1 / 127], []);
+    const magnitudes = graph.op("Abs", [x], `${x}.abs`);
+    const largest = graph.op("ReduceMax", [magnitudes, "axis.last"], `${x}.largest`);
+    const scale = graph.op("Mul", [largest, "one127th"], `${x}.scale`);
+    // A row is one block: so its scale keeps the shape [tokens, 1], and this kernel is the quicker one.
+    const attributes = { axis: 1, block_size: width };
+    const inputs = [x, scale, zeroPoints];
+    return { value: graph.op("QuantizeLinear", inputs, `${x}.int8`, attributes), scale };
+  },
+  async multiply(graph, x, matrix) {
+    const { weight, scale } = await toInt8Columns(matrix);
+    await graph.weight(`${matrix.name}.weight`, "int8", [matrix.in, matrix.out], weight);
+    await graph.weight(`${matrix.name}.scale`, "float32", [matrix.out], scale);
+    graph.floats("one", [1], []);
+    graph.bytes("zeroPoint", [128], []);
+    const inputs = [x.value, `${matrix.name}.weight`, "one", `${matrix.name}.scale`, "zeroPoint"];
+    const product = graph.contrib("MatMulIntegerToFloat", inputs, `${matrix.name}.int8`);
+    return graph.op("Mul", [product, x.scale ?? ""], matrix.name);
+  },
+};
+
+/** Blocks of 4 or 8 bits along the input, one scale each. Least memory, quickest for a single row. */
+export function blocks(bits: 4 | 8, blockSize: 32 | 128): WeightFormat {
+  return {
+    quantizesRows: false,
+    prepare: (_graph, x) => ({ value: x }),
+    async multiply(graph, x, matrix) {
+      const blocksPerRow = Math.ceil(matrix.in / blockSize);
+      const shape = [matrix.out, blocksPerRow, (blockSize * bits) / 8];
+      const weight = await graph.weightParts(`${matrix.name}.weight`, "uint8", shape);
+      const scales = new Float32Array(matrix.out * blocksPerRow);
+      await eachPart(matrix, async (rows, from) => {
+        const part = scales.subarray(
+          from * blocksPerRow,
+          (from + rows.length / matrix.in) * blocksPerRow,
+        );
+        await weight.write(toBlocks(rows, matrix.in, { bits, blockSize, scales: part }));
+      });
+      await graph.weight(`${matrix.name}.scale`, "float32", [matrix.out, blocksPerRow], scales);
+      return graph.contrib(
+        "MatMulNBits",
+        [x.value, `${matrix.name}.weight`, `${matrix.name}.scale`],
+        matrix.name,
+        { K: matrix.in, N: matrix.out, bits, block_size: blockSize, accuracy_level: 4 },
+      );
+    },
+  };
+}
+
+/** Symmetric int8 with one scale for each output, transposed to `[in, out]` as the kernel wants it. */
+async function toInt8Columns(matrix: MatrixSource) {
+  const weight = new Int8Array(matrix.in * matrix.out);
+  const scale = new Float32Array(matrix.out);
+  await eachPart(matrix, async (rows, from) => {
+    const count = rows.length / matrix.in;
+    for (let row = 0; row < count; row++) {
+      const values = rows.subarray(row * matrix.in, (row + 1) * matrix.in);
+      scale[from + row] = largestMagnitude(values) / 127 || 1;
+    }
+    for (let column = 0; column < matrix.in; column++) {
+      const target = column * matrix.out + from;
+      for (let row = 0; row < count; row++) {
+        weight[target + row] = Math.round(rows[row * matrix.in + column]! / scale[from + row]!);
+      }
+    }
+  });
+  return { weight, scale };
+}
+
+/**
+ * Packs rows into blocks with zero point `2^(bits - 1)`, low nibble first.
+ * @param rows   `[count, columns]`
+ * @param scales filled with `[count, blocksPerRow]`
+ */
+function toBlocks(
+  rows: Float32Array,
+  columns: number,
+  { bits, blockSize, scales }: { bits: 4 | 8; blockSize: number; scales: Float32Array },
+): Uint8Array {
+  const zeroPoint = 1 << (bits - 1);
+  const blocksPerRow = Math.ceil(columns / blockSize);
+  const levels = new Uint8Array(scales.length * blockSize).fill(zeroPoint);
+  for (let index = 0; index < scales.length; index++) {
+    const row = Math.floor(index / blocksPerRow);
+    const start = row * columns + (index % blocksPerRow) * blockSize;
+    const end = Math.min(start + blockSize, (row + 1) * columns);
+    const scale = bestScale(rows, start, end, bits === 4 ? extremeLevels4 : extremeLevels8);
+    scales[index] = scale;
+    for (let i = start; i < end; i++) {
+      const level = Math.floor(rows[i]! / scale + 0.5);
+      levels[index * blockSize + i - start] =
+        zeroPoint + Math.max(-zeroPoint, Math.min(zeroPoint - 1, level));
+    }
+  }
+  return bits === 8 ? levels : packNibbles(levels);
+}
+
+/**
+ * The scale with the least squared error among those that put the value of largest magnitude at one of
+ * some levels. Levels reach one further on the negative side, and a scale may be negative to use that.
+ */
+function bestScale(
+  values: Float32Array,
+  start: number,
+  end: number,
+  extremeLevels: readonly number[],
+): number {
+  let extreme = 0;
+  for (let i = start; i < end; i++) {
+    if (Math.abs(values[i]!) > Math.abs(extreme)) extreme = values[i]!;
+  }
+  if (extreme === 0) return 1;
+  let best = extreme / extremeLevels[0]!;
+  if (extremeLevels.length === 1) return best;
+  let bestError = Number.POSITIVE_INFINITY;
+  for (const extremeLevel of extremeLevels) {
+    const scale = extreme / extremeLevel;
+    const inverse = 1 / scale;
+    let error = 0;
+    for (let i = start; i < end; i++) {
+      const value = values[i]!;
+      const level = Math.max(-8, Math.min(7, Math.floor(value * inverse + 0.5)));
+      const difference = value - level * scale;
+      error += difference * difference;
+    }
+    if (error < bestError) {
+      best = scale;
+      bestError = error;
+    }
+  }
+  return best;
+}
+
+function packNibbles(levels: Uint8Array): Uint8Array {
+  const packed = new Uint8Array(levels.length / 2);
+  for (let i = 0; i < packed.length; i++) packed[i] = levels[2 * i]! | (levels[2 * i + 1]! << 4);
+  return packed;
+}
+
+function largestMagnitude(values: Float32Array): number {
+  let largest = 0;
+  for (const value of values) largest = Math.max(largest, Math.abs(value));
+  return largest;
+}
+
+async function eachPart(
+  matrix: MatrixSource,
+  use: (rows: Float32Array, from: number) => Promise<void>,
+): Promise<void> {
+  const rowsPerPart = Math.max(1, Math.floor(partValues / matrix.in));
+  for (let from = 0; from < matrix.out; from += rowsPerPart) {
+    const to = Math.min(from + rowsPerPart, matrix.out);
+    await use(await matrix.read(from, to), from);
+  }
+}
+
+/** Levels that the largest value of a block may take; past the end means that it is cut off. */
+const extremeLevels4 = [-8, -7.5, -7, -8.5, -9, 7];
+const extremeLevels8 = [-128];
+/** Weights converted at one time, so that a large model does not pass through one large buffer. */
+const partValues = 1 << 22;

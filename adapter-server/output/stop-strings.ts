@@ -1,0 +1,69 @@
+/** Ends a text at the first stop string, also when the string comes in several pieces. */
+
+export class StopStrings {
+  readonly #stops: readonly string[];
+  /** The end of the text so far, when a stop string may have begun there. */
+  #held = "";
+  #stopped = false;
+
+  /** @param stops empty ones are ignored */
+  constructor(stops: readonly string[]) {
+    this.#stops = stops.filter((stop) => stop !== "");
+  }
+
+  /** True once a stop string was found; from then on nothing more is text. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** The text that is certain not to belong to a stop string. */
+  push(piece: string): string {
+    if (this.#stopped || piece === "") return "";
+    if (this.#stops.length === 0) return piece;
+    const text = this.#held + piece;
+    const end = this.#firstStop(text);
+    if (end !== -1) {
+      this.#stopped = true;
+      this.#held = "";
+      return text.slice(0, end);
+    }
+    const certain = text.length - this.#possibleStart(text);
+    this.#held = text.slice(certain);
+    return text.slice(0, certain);
+  }
+
+  /** What was held back, at the end of the output. */
+  flush(): string {
+    const rest = this.#held;
+    this.#held = "";
+    return rest;
+  }
+
+  /**
+   * Where the stop string begins that is complete first, the longest of those that end together. So
+   * the cut does not depend on how the text was pieced.
+   */
+  #firstStop(text: string): number {
+    let start = -1;
+    let end = Number.POSITIVE_INFINITY;
+    for (const stop of this.#stops) {
+      const index = text.indexOf(stop);
+      const stopEnd = index + stop.length;
+      if (index === -1 || stopEnd > end || (stopEnd === end && index > start)) continue;
+      start = index;
+      end = stopEnd;
+    }
+    return start;
+  }
+
+  /** Length of the longest end of the text with which a stop string begins. */
+  #possibleStart(text: string): number {
+    let longest = 0;
+    for (const stop of this.#stops) {
+      for (let length = Math.min(stop.length - 1, text.length); length > longest; length--) {
+        if (text.endsWith(stop.slice(0, length))) longest = length;
+      }
+    }
+    return longest;
+  }
+}

@@ -1,0 +1,120 @@
+/** Builds a whole adapter-server from a model folder: import, engine, adapters, app. */
+import { join } from "node:path";
+import type { Hono } from "hono";
+import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
+import { createApp } from "./app.ts";
+import { defaultThreads, type ServerLimits, serverLimits } from "./config.ts";
+import { type Engine, startEngine } from "./engine/engine.ts";
+import type { ModelRunnerOptions } from "./engine/model-runner.ts";
+import { AdapterFileCache } from "./lora/adapter-files.ts";
+import type { AdapterSource } from "./lora/adapter-source.ts";
+import { AdapterStore } from "./lora/adapter-store.ts";
+import { createChatTemplate } from "./models/chat-template.ts";
+import { type ImportedModel, importModel, type ModelFormat } from "./models/import-model.ts";
+import { loadTokenizer } from "./models/tokenizer.ts";
+
+export type AdapterServerOptions = {
+  /** `id` is what clients call the base; `folder` holds it in Hugging Face's layout. */
+  model: { id: string; folder: string };
+  format: ModelFormat;
+  /** Imported models and fetched adapters are kept below it. */
+  dataDir: string;
+  operatorKey?: string | undefined;
+  apiKey?: string | undefined;
+  /** Where adapters come from by digest. */
+  source?: AdapterSource | undefined;
+  /** Folders below which `lora_path` may lie. */
+  adapterFolders?: readonly string[] | undefined;
+  limits?: Partial<ServerLimits> | undefined;
+  threads?: number | undefined;
+  version: string;
+  onFault: (message: string, cause: unknown) => void;
+  /** The share of the import that is done, 0 to 1; not called when it was done before. */
+  onProgress?: ((done: number) => void) | undefined;
+};
+
+export type AdapterServer = {
+  /** Its `fetch` serves requests, behind a socket or in this process. */
+  app: Pick<Hono, "fetch">;
+  engine: Engine;
+  /** What the registry has to know of the base. */
+  model: ImportedModel;
+  /** Ends what still runs with `shutting_down`. */
+  close(): Promise<void>;
+};
+
+/** @throws HubError `unsupported_model` that names what we cannot serve */
+export async function createAdapterServer(options: AdapterServerOptions): Promise<AdapterServer> {
+  const limits = parseOrThrow(serverLimits, options.limits ?? {}, "limits.");
+  const { onProgress } = options;
+  const model = await importModel({
+    folder: options.model.folder,
+    format: options.format,
+    cacheDir: join(options.dataDir, "models"),
+    ...(onProgress && { onProgress }),
+  });
+  const tokenizer = await loadTokenizer(options.model.folder);
+  if (model.chatTemplate === undefined) {
+    throw new HubError("unsupported_model", "The model folder has no chat template.");
+  }
+  const template = createChatTemplate(model.chatTemplate, tokenizer.specialTokens);
+  const files = await AdapterFileCache.open(
+    join(options.dataDir, "adapters"),
+    limits.adapterDiskBytesMax,
+  );
+  const engine = await startModelEngine(model, limits, options);
+  const adapters = new AdapterStore({
+    shape: model.shape,
+    engine,
+    source: options.source,
+    files,
+    hostBytesMax: limits.adapterHostBytesMax,
+    fileBytesMax: limits.adapterFileBytesMax,
+    acquiringMax: limits.waitingMax,
+  });
+  const app = createApp({
+    model: {
+      id: options.model.id,
+      root: options.model.folder,
+      tokenizer,
+      template,
+      endTokenIds: model.endTokenIds,
+      generationDefaults: model.generationDefaults,
+      fingerprint: `switchyard-${model.baseDigest.slice(0, 12)}-${model.format}`,
+    },
+    engine,
+    adapters,
+    limits,
+    operatorKey: options.operatorKey,
+    apiKey: options.apiKey,
+    adapterFolders: options.adapterFolders ?? [],
+    version: options.version,
+    nowMs: () => Date.now(),
+    newSeed: () => Math.floor(Math.random() * 2 ** 53),
+    onFault: options.onFault,
+  });
+  return { app, engine, model, close: () => engine.close() };
+}
+
+function startModelEngine(
+  model: ImportedModel,
+  limits: ServerLimits,
+  { threads, onFault }: AdapterServerOptions,
+): Promise<Engine> {
+  const runnerOptions: ModelRunnerOptions = {
+    model,
+    // The null block comes on top.
+    blocks: Math.ceil(limits.kvCacheTokens / model.blockSize) + 1,
+    slots: limits.adapterSlots,
+    rankMax: limits.adapterRankMax,
+    threads: threads ?? defaultThreads(),
+  };
+  const isSource = import.meta.url.endsWith(".ts");
+  const module = new URL(`./engine/model-runner.${isSource ? "ts" : "js"}`, import.meta.url).href;
+  return startEngine({
+    runner: { module, options: runnerOptions },
+    limits,
+    restartsMax: limits.engineRestartsMax,
+    onFault,
+  });
+}

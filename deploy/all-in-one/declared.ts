@@ -1,0 +1,59 @@
+/** What the settings declare, in the registry's words: models, routes and prices. */
+import type { ImportedModel } from "../../adapter-server/models/import-model.ts";
+import type { Declared } from "../../registry/bootstrap.ts";
+import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
+import type { Meter } from "../../sdk/protocol/usage.ts";
+import type { ModelPrices, Settings } from "../settings/schema.ts";
+
+/** @param imported the embedded base as the engine loaded it; absent when there is none */
+export function toDeclared(settings: Settings, imported: ImportedModel | undefined): Declared {
+  const { models, embedded, routes } = settings;
+  const remote = models.map((model) => ({
+    id: model.id,
+    upstream: model.upstream,
+    upstreamModel: model.upstreamModel ?? model.id,
+    ownedBy: model.ownedBy ?? model.upstream,
+    ...(model.contextLength !== undefined && { contextLength: model.contextLength }),
+    ...(model.maxOutputTokens !== undefined && { maxOutputTokens: model.maxOutputTokens }),
+    ...(model.tokenizer !== undefined && { tokenizer: model.tokenizer }),
+  }));
+  const base =
+    embedded && imported
+      ? [
+          {
+            id: embedded.id,
+            upstream: "embedded",
+            upstreamModel: embedded.id,
+            ownedBy: "switchyard",
+            contextLength: imported.dims.contextLength,
+            base: { digest: imported.baseDigest, shape: imported.shape },
+          },
+        ]
+      : [];
+  return {
+    models: [...remote, ...base],
+    routes,
+    prices: [...models, ...(embedded ? [embedded] : [])].flatMap(({ id, prices }) =>
+      prices ? toPriceRows(id, prices) : [],
+    ),
+  };
+}
+
+/** Reasoning tokens are billed as output where no price of their own is given, as every provider does. */
+function toPriceRows(model: string, prices: ModelPrices) {
+  const { input, output, cache_read, cache_write, reasoning = output, source, validFrom } = prices;
+  const byMeter: Record<Meter, string | undefined> = {
+    input,
+    cache_read,
+    cache_write,
+    output,
+    reasoning,
+  };
+  return (Object.keys(byMeter) as Meter[]).flatMap((meter) => {
+    const perMillion = byMeter[meter];
+    if (perMillion === undefined) return [];
+    // At most six places for a million tokens are at most twelve for one: the division is exact.
+    const usdPerToken = formatUsd(parseUsd(perMillion) / 1_000_000n);
+    return [{ model, meter, usdPerToken, source, ...(validFrom !== undefined && { validFrom }) }];
+  });
+}

@@ -1,0 +1,106 @@
+/** Opens the door at once, so that a port in use is told first, and brings up the parts behind it. */
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { resolve } from "node:path";
+import { pino } from "pino";
+import { createHttpServer } from "../../gateway/http/server.ts";
+import { HubError, toErrorResponse } from "../../sdk/protocol/errors.ts";
+import { loadSettings, StartError } from "../settings/load.ts";
+import { openDataFolder } from "./data-folder.ts";
+import { type FirstKeys, openFirstKeys } from "./first-keys.ts";
+import { openSwitchyard, type Switchyard } from "./switchyard.ts";
+
+export type Serving = {
+  url: string;
+  keys: FirstKeys;
+  /** A model to try: the embedded base, else the first of the settings. */
+  model: string | undefined;
+  fetch: Switchyard["fetch"];
+  /** Takes no new connections, drains, and stops the parts. */
+  close(): Promise<void>;
+};
+
+/**
+ * Serves Switchyard as the environment and the settings say.
+ * @throws StartError for what an operator can mend
+ */
+export async function serve(
+  env: NodeJS.ProcessEnv,
+  onProgress: (what: string) => void,
+): Promise<Serving> {
+  const level = env.SWITCHYARD_LOG_LEVEL || "warn";
+  const logger = pino({ level, base: null }, pino.destination(2));
+  const loaded = loadSettings(env);
+  const { host, port, embedded, models } = loaded.settings;
+  const dataDir = resolve(env.SWITCHYARD_DATA_DIR || ".switchyard");
+  const folder = openDataFolder(dataDir);
+
+  let server: Server | undefined;
+  let behind: Pick<Switchyard, "fetch"> = starting;
+  try {
+    server = await listen((request) => behind.fetch(request), host, port);
+    const keys = openFirstKeys(dataDir, env);
+    const switchyard = await openSwitchyard({ loaded, dataDir, keys, env, logger, onProgress });
+    behind = switchyard;
+    return {
+      url: urlOf(server, host),
+      keys,
+      model: embedded?.id ?? models[0]?.id,
+      fetch: switchyard.fetch,
+      close: async () => {
+        server?.close();
+        await switchyard.close();
+        server?.closeAllConnections();
+        folder.release();
+      },
+    };
+  } catch (error) {
+    server?.close();
+    server?.closeAllConnections();
+    folder.release();
+    throw error;
+  }
+}
+
+/** What answers until all parts are there. */
+const starting: Pick<Switchyard, "fetch"> = {
+  fetch: async () =>
+    toErrorResponse(
+      new HubError("server_is_overloaded", "Switchyard is starting.", { retryAfterMs: 1000 }),
+    ),
+};
+
+function listen(
+  fetch: (request: Request) => Promise<Response>,
+  host: string,
+  port: number,
+): Promise<Server> {
+  const server = createHttpServer(fetch);
+  return new Promise((resolvePromise, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => reject(cannotListen(error, host, port)));
+    server.listen(port, host, () => resolvePromise(server));
+  });
+}
+
+function urlOf(server: Server, host: string): string {
+  return `http://${host.includes(":") ? `[${host}]` : host}:${(server.address() as AddressInfo).port}`;
+}
+
+function cannotListen(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  if (error.code === "EADDRINUSE") {
+    return new StartError(
+      `port ${port} on ${host} is in use. Stop what listens there, or set PORT to another.`,
+    );
+  }
+  if (error.code === "EACCES") {
+    return new StartError(
+      `port ${port} may not be opened by this user. Set PORT to one above 1023.`,
+    );
+  }
+  return new StartError(
+    `cannot listen on ${host}:${port}: ${error.message}. HOST and PORT say where to listen.`,
+    {
+      cause: error,
+    },
+  );
+}

@@ -1,0 +1,73 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { parseSettings, StartError } from "./load.ts";
+
+/** The one line that a wrong file is refused with. */
+function refusal(text: string): string {
+  try {
+    parseSettings(text, "switchyard.yaml");
+  } catch (error) {
+    if (error instanceof StartError) return error.message;
+    throw error;
+  }
+  throw new Error("the settings were accepted");
+}
+
+test("every settings file that we ship is right", () => {
+  const folder = new URL("./", import.meta.url);
+  const files = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
+  expect(files.length).toBeGreaterThan(0);
+  for (const file of files) parseSettings(readFileSync(new URL(file, folder), "utf8"), file);
+});
+
+test("an empty file is a gateway with nothing behind it, on the usual address", () => {
+  expect(parseSettings("", "x")).toMatchObject({
+    host: "127.0.0.1",
+    port: 8787,
+    models: [],
+    embedded: null,
+  });
+});
+
+describe("a wrong file is refused with line and field", () => {
+  test.each([
+    ["an unknown setting", "port: 1\nprot: 2\n", "switchyard.yaml:2: prot: no such setting"],
+    [
+      "a wrong type",
+      "port: eighty\n",
+      "switchyard.yaml:1: port: Invalid input: expected number, received string",
+    ],
+    [
+      "a price that is a float",
+      "embedded:\n  id: m\n  folder: f\n  prices: { input: 0.1, output: '1' }\n",
+      'switchyard.yaml:4: embedded.prices.input: write the price in quotes, such as "0.15"',
+    ],
+    [
+      "a price finer than a pico-dollar a token",
+      "embedded:\n  id: m\n  folder: f\n  prices: { input: '0.0000001', output: '1' }\n",
+      "switchyard.yaml:4: embedded.prices.input: expected dollars for a million tokens",
+    ],
+    [
+      "two models of one name",
+      "upstreams: [{ name: u, type: openai, baseUrl: 'http://h' }]\nmodels:\n  - { id: m, upstream: u }\n  - { id: m, upstream: u }\n",
+      'switchyard.yaml:3: models: two models are called "m"',
+    ],
+    [
+      "an upstream called as the engine is",
+      "upstreams: [{ name: embedded, type: openai, baseUrl: 'http://h' }]\n",
+      "switchyard.yaml:1: upstreams[0].name: is the engine of this process",
+    ],
+    [
+      "a credential in the file",
+      "upstreams:\n  - name: u\n    type: openai\n    baseUrl: http://h\n    apiKey: sk-secret\n",
+      "switchyard.yaml:5: upstreams[0].apiKey: no such setting",
+    ],
+    [
+      "a task without candidates",
+      "routes:\n  - name: auto\n    defaultModel: m\n    tasks:\n      - task: t\n        qualityFloor: 0.5\n        candidates: []\n",
+      "switchyard.yaml:7: routes[0].tasks[0].candidates: Too small",
+    ],
+  ])("%s", (_, text, message) => {
+    expect(refusal(text)).toContain(message);
+  });
+});

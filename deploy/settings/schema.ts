@@ -1,0 +1,93 @@
+/** The shape of `switchyard.yaml`: upstreams, models with prices, the embedded engine, routes, limits. */
+import { z } from "zod";
+import { budget, rateLimits, taskPolicy } from "../../sdk/protocol/catalog.ts";
+import { adapterName, baseName } from "../../sdk/protocol/model-name.ts";
+
+/** Dollars for a million tokens, quoted so that no float ever holds money: "0.15". At most 6 places. */
+const usdPerMillion = z
+  .string('write the price in quotes, such as "0.15"')
+  .regex(
+    /^\d{1,9}(\.\d{1,6})?$/,
+    'expected dollars for a million tokens with at most 6 decimal places, such as "0.15"',
+  );
+
+/** What is not priced stays unknown and its use `unpriced`; `reasoning` defaults to `output`. */
+const prices = z.strictObject({
+  input: usdPerMillion,
+  output: usdPerMillion,
+  cache_read: usdPerMillion.optional(),
+  cache_write: usdPerMillion.optional(),
+  reasoning: usdPerMillion.optional(),
+  source: z.string().max(512).default("switchyard.yaml"),
+  validFrom: z.iso.datetime({ offset: true }).optional(),
+});
+export type ModelPrices = z.infer<typeof prices>;
+
+const upstream = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/)
+    .refine((name) => name !== "embedded", "is the engine of this process"),
+  type: z.enum(["openai", "adapter-server"]),
+  baseUrl: z.url({ protocol: /^https?$/ }),
+  /** Name of the environment variable with the credential; the file itself never holds one. */
+  apiKeyEnv: z
+    .string()
+    .regex(/^[A-Z][A-Z0-9_]*$/)
+    .optional(),
+});
+
+const remoteModel = z.strictObject({
+  id: baseName,
+  upstream: z.string(),
+  upstreamModel: z.string().min(1).max(256).optional(),
+  contextLength: z.int().positive().optional(),
+  maxOutputTokens: z.int().positive().optional(),
+  tokenizer: z.enum(["o200k_base", "cl100k_base"]).optional(),
+  ownedBy: z.string().max(64).optional(),
+  prices: prices.optional(),
+});
+
+const embedded = z.strictObject({
+  /** Name of the base model to clients. */
+  id: baseName,
+  /** A Hugging Face folder, relative to the settings file. */
+  folder: z.string().min(1),
+  format: z.enum(["f32", "int8", "int4"]).default("int8"),
+  adapterSlots: z.int().min(1).max(64).default(8),
+  adapterRankMax: z.int().min(1).max(128).default(32),
+  /** Tokens that all sequences together may keep in the KV cache. */
+  kvCacheTokens: z.int().min(256).default(16384),
+  threads: z.int().min(1).max(256).optional(),
+  prices: prices.optional(),
+  /** Pushed for the first project, shared with all, when the registry does not have them yet. */
+  adapters: z
+    .array(z.strictObject({ name: adapterName, folder: z.string().min(1) }))
+    .max(64)
+    .default([]),
+});
+
+const route = z.strictObject({
+  name: baseName,
+  defaultModel: z.string().min(1),
+  fallbacks: z.array(z.string()).max(8).default([]),
+  tasks: z
+    .array(taskPolicy.extend({ rules: taskPolicy.shape.rules.default([]) }))
+    .max(64)
+    .default([]),
+});
+
+export const settings = z.strictObject({
+  host: z.string().min(1).default("127.0.0.1"),
+  port: z.int().min(0).max(65535).default(8787),
+  upstreams: z.array(upstream).max(64).default([]),
+  models: z.array(remoteModel).max(1024).default([]),
+  /** `null` runs a gateway without an engine of its own. */
+  embedded: embedded.nullable().default(null),
+  routes: z.array(route).max(256).default([]),
+  /** The first project's limits and budget; later changes through the API stand. */
+  firstProject: z
+    .strictObject({ limits: rateLimits.default({}), budget: budget.optional() })
+    .default({ limits: {} }),
+});
+export type Settings = z.infer<typeof settings>;

@@ -1,0 +1,121 @@
+/** Passes an opened stream on to the client, and tells exactly once how it ended. */
+import { type HubError, toErrorBody } from "../../sdk/protocol/errors.ts";
+import { formatSse, sseDone, sseKeepAlive } from "../../sdk/protocol/sse.ts";
+import type { ChatStreamStep } from "../providers/openai/stream.ts";
+import type { TransportResponse } from "../providers/transport.ts";
+import type { OpenStream } from "./attempt.ts";
+import { isUpstreamFault, toUpstreamError } from "./failure.ts";
+
+export type RelayEnd =
+  | { type: "done" }
+  | { type: "client_gone" }
+  | { type: "upstream_failed"; error: HubError };
+
+export type RelayOptions = {
+  keepAliveMs: number;
+  /**
+   * Called once, whatever happens, before the client is given the stream's end: what it settles is
+   * durable when the client sees `[DONE]`. An error's frame waits for it too.
+   */
+  onEnd: (end: RelayEnd) => Promise<void>;
+};
+
+/**
+ * Bytes go out as they came in, one read of the upstream for each that the client takes, so a slow client
+ * slows its upstream and nothing piles up here. A stream that breaks ends with the error's envelope as its
+ * last event and without `[DONE]`.
+ */
+export function relay(stream: OpenStream, options: RelayOptions): ReadableStream<Uint8Array> {
+  const { upstream, response, reader, watch } = stream;
+  const { idleMs } = upstream.provider.timeouts;
+  let next: ChatStreamStep | undefined = stream.first;
+  let ended = false;
+  let gone = false;
+  let silent = true;
+  let keepAlive: NodeJS.Timeout | undefined;
+
+  async function readOn(): Promise<ChatStreamStep> {
+    watch.expect("the next byte", idleMs);
+    const chunk = await response.read();
+    watch.received();
+    return chunk ? reader.push(chunk) : reader.close();
+  }
+
+  async function end(how: RelayEnd): Promise<void> {
+    if (ended) return;
+    ended = true;
+    clearInterval(keepAlive);
+    watch.done();
+    if (how.type === "done") readRest(response);
+    else response.cancel();
+    if (how.type === "upstream_failed" && isUpstreamFault(how.error)) upstream.breaker.fail();
+    await options.onEnd(how);
+  }
+
+  async function finish(
+    controller: ReadableStreamDefaultController<Uint8Array>,
+    error: HubError | undefined,
+  ): Promise<void> {
+    if (ended) return;
+    await end(error ? { type: "upstream_failed", error } : { type: "done" });
+    if (gone) return;
+    controller.enqueue(
+      encoder.encode(error ? formatSse(JSON.stringify(toErrorBody(error))) : sseDone),
+    );
+    controller.close();
+  }
+
+  return new ReadableStream<Uint8Array>({
+    start(controller) {
+      watch.signal.addEventListener("abort", () => {
+        if (ended || watch.ended !== "client_gone") return;
+        void end({ type: "client_gone" });
+        // Nobody is left to tell an error to; the HTTP server would only log it.
+        controller.close();
+      });
+      keepAlive = setInterval(() => {
+        if (silent && (controller.desiredSize ?? 0) > 0) controller.enqueue(keepAliveBytes);
+        silent = true;
+      }, options.keepAliveMs);
+    },
+    async pull(controller) {
+      try {
+        // Steps that pass nothing, such as a swallowed usage chunk, must not end the pull.
+        for (let passed = false; !passed && !ended; ) {
+          const step = next ?? (await readOn());
+          next = undefined;
+          if (ended) return;
+          silent = false;
+          for (const bytes of step.pass) controller.enqueue(bytes);
+          passed = step.pass.length > 0;
+          if (step.end) return await finish(controller, step.end.error);
+        }
+      } catch (thrown) {
+        if (ended) return;
+        await finish(
+          controller,
+          watch.ended ? watch.signal.reason : toUpstreamError(thrown, upstream.provider.name),
+        );
+      }
+    },
+    async cancel() {
+      gone = true;
+      await end({ type: "client_gone" });
+    },
+  });
+}
+
+/** After `[DONE]` comes the end, usually at once; a connection that was read to it can be used again. */
+function readRest(response: TransportResponse): void {
+  const timer = setTimeout(() => response.cancel(), restMs);
+  const reading = async () => {
+    while (await response.read());
+  };
+  reading()
+    .catch(() => response.cancel())
+    .finally(() => clearTimeout(timer));
+}
+
+const restMs = 1_000;
+const encoder = new TextEncoder();
+const keepAliveBytes = encoder.encode(sseKeepAlive);

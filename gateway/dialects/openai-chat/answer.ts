@@ -1,0 +1,51 @@
+/** The headers that tell a client what answered, on streams and whole answers alike. */
+import { adapterDigestHeader, servedModelHeader, taskHeader } from "../../../sdk/protocol/http.ts";
+import { formatUsd, type PicoUsd } from "../../../sdk/protocol/money.ts";
+import type { Decision } from "../../routing/plan.ts";
+import type { Target } from "../../routing/resolve.ts";
+
+export function answerHeaders(
+  answered: { target: Target; adapterDigest: string | undefined; dropped: readonly string[] },
+  { task, route }: Decision,
+): Record<string, string> {
+  const { target, adapterDigest, dropped } = answered;
+  return {
+    [servedModelHeader]: target.name,
+    ...(adapterDigest !== undefined && { [adapterDigestHeader]: adapterDigest }),
+    ...(task !== undefined && { [taskHeader]: task }),
+    ...(route !== undefined && { "x-switchyard-route": route }),
+    ...(dropped.length > 0 && { "x-switchyard-dropped": dropped.join(", ") }),
+  };
+}
+
+/** @param cost absent when it is unknown: then there is no header, and not a zero */
+export function wholeAnswer(
+  bytes: Uint8Array,
+  headers: Record<string, string>,
+  cost: PicoUsd | undefined,
+): Response {
+  return new Response(bytes as Uint8Array<ArrayBuffer>, {
+    status: 200,
+    headers: {
+      ...headers,
+      "content-type": "application/json",
+      ...(cost !== undefined && { "x-switchyard-cost-usd": formatUsd(cost) }),
+    },
+  });
+}
+
+/** Proxies on the way must neither keep, compress nor gather the events. */
+export function streamedAnswer(
+  body: ReadableStream<Uint8Array>,
+  headers: Record<string, string>,
+): Response {
+  return new Response(body, {
+    status: 200,
+    headers: {
+      ...headers,
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-cache, no-transform",
+      "x-accel-buffering": "no",
+    },
+  });
+}

@@ -1,0 +1,66 @@
+/** Passes a request on to another service of Switchyard, and its answer back, body streams included. */
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+
+/** The service behind a URL, called as if it were in this process. */
+export function remoteFetcher(baseUrl: string): Fetcher {
+  const base = baseUrl.replace(/\/+$/, "");
+  return {
+    fetch(request) {
+      const { pathname, search } = new URL(request.url);
+      return fetch(new Request(base + pathname + search, request));
+    },
+  };
+}
+
+/**
+ * The service checks the caller's own key. Headers of the connection stay behind; `headers` go on the answer.
+ * @throws HubError `database_unavailable` when the service cannot be reached
+ */
+export async function forward(
+  request: Request,
+  service: { name: string; fetcher: Fetcher },
+  headers: Record<string, string>,
+): Promise<Response> {
+  const { pathname, search } = new URL(request.url);
+  const asked = new Headers(request.headers);
+  for (const name of hopByHop) asked.delete(name);
+  const hasBody = request.method !== "GET" && request.method !== "HEAD" && request.body !== null;
+  let response: Response;
+  try {
+    response = await service.fetcher.fetch(
+      new Request(inProcessOrigin + pathname + search, {
+        method: request.method,
+        headers: asked,
+        signal: request.signal,
+        ...(hasBody && { body: request.body, duplex: "half" }),
+      } as RequestInit),
+    );
+  } catch (cause) {
+    throw new HubError(
+      "database_unavailable",
+      `The ${service.name} cannot be reached at the moment. Requests to models go on.`,
+      { cause, retryAfterMs: 1000 },
+    );
+  }
+  const answered = new Headers(response.headers);
+  for (const name of [...hopByHop, ...decodedAway]) answered.delete(name);
+  for (const [name, value] of Object.entries(headers)) answered.set(name, value);
+  return new Response(response.body, { status: response.status, headers: answered });
+}
+
+/** RFC 9110 §7.6.1, and what belongs to this connection's host. */
+const hopByHop = [
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "host",
+  "expect",
+];
+/** `fetch` has decompressed the body, so its old coding and length no longer hold. */
+const decodedAway = ["content-encoding", "content-length"];

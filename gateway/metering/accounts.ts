@@ -1,0 +1,161 @@
+/** Limits, budgets, prices and ledger behind one door: reserve before a request, settle after it. */
+import { HubError } from "../../sdk/protocol/errors.ts";
+import type { PicoUsd } from "../../sdk/protocol/money.ts";
+import type { BudgetLease, BudgetScope, BudgetStore } from "../budgets/types.ts";
+import { type Bill, billUsage, type PriceSource, worstCost } from "../ledger/price-book.ts";
+import { serializeRecord, toRecord } from "../ledger/record.ts";
+import type { Spool } from "../ledger/spool.ts";
+import { totalTokens } from "../ledger/usage.ts";
+import { rateLimitHeaders } from "../limits/headers.ts";
+import type { LimitGrant, LimitScope, RateLimiter } from "../limits/types.ts";
+import type { MeteringLimits } from "./config.ts";
+import type {
+  Accounts,
+  PricedModel,
+  Principal,
+  Reservation,
+  ReserveRequest,
+  Settled,
+  Settlement,
+} from "./types.ts";
+
+export type AccountsParts = {
+  limiter: RateLimiter;
+  budgets: BudgetStore;
+  prices: PriceSource;
+  spool: Pick<Spool, "append" | "ensureWritable">;
+  now: () => number;
+  limits: Pick<MeteringLimits, "recordBytesMax">;
+  /** Told when a limiter or budget store failed at settling; what it holds expires by itself. */
+  onStoreError?: (error: unknown) => void;
+};
+
+export function createAccounts(parts: AccountsParts): Accounts {
+  return {
+    async reserve(request: ReserveRequest): Promise<Reservation> {
+      parts.spool.ensureWritable();
+      const atMs = parts.now();
+      const amount = worstOf(request, parts.prices, atMs);
+      const grant = await parts.limiter.acquire({
+        ...request,
+        projectId: request.principal.project.id,
+        scopes: limitScopes(request.principal),
+      });
+      let lease: BudgetLease;
+      try {
+        lease = await parts.budgets.reserve({
+          requestId: request.requestId,
+          projectId: request.principal.project.id,
+          scopes: budgetScopes(request.principal),
+          amount,
+          atMs,
+        });
+      } catch (error) {
+        await grant.cancel();
+        throw error;
+      }
+      let settled: Promise<Settled> | undefined;
+      return {
+        headers: rateLimitHeaders(grant),
+        settle(settlement) {
+          settled ??= settle(parts, { request, grant, lease, atMs }, settlement);
+          return settled;
+        },
+      };
+    },
+  };
+}
+
+type Held = { request: ReserveRequest; grant: LimitGrant; lease: BudgetLease; atMs: number };
+
+/** The stores are told whatever becomes of the disk, and the disk whatever becomes of the stores. */
+async function settle(
+  { prices, spool, limits, onStoreError }: AccountsParts,
+  { request, grant, lease, atMs }: Held,
+  settlement: Settlement,
+): Promise<Settled> {
+  const bill = billOf(settlement, prices, atMs);
+  const record = toRecord({
+    requestId: request.requestId,
+    principal: request.principal,
+    atMs,
+    settlement,
+    bill,
+    baselineCost: baselineOf(settlement, prices, atMs),
+  });
+  const tokens =
+    settlement.usage === undefined
+      ? settlement.answered === undefined
+        ? 0
+        : undefined
+      : totalTokens(settlement.usage);
+  // What is unpriced is in no sum, and so in no budget either; a project that minds refuses it.
+  const stores = Promise.allSettled([grant.settle(tokens), lease.settle(bill?.cost ?? 0n)]);
+  await spool.append(serializeRecord(record, limits.recordBytesMax));
+  for (const result of await stores) {
+    if (result.status === "rejected") onStoreError?.(result.reason);
+  }
+  return bill === undefined ? {} : { cost: bill.cost };
+}
+
+/** No answer costs nothing; an answer whose usage or price is unknown has no bill at all. */
+function billOf(
+  { answered, usage }: Settlement,
+  prices: PriceSource,
+  atMs: number,
+): Bill | undefined {
+  if (answered === undefined) return { lines: [], cost: 0n };
+  return usage === undefined ? undefined : billUsage(usage, answered, prices, atMs);
+}
+
+/** An estimate by nature: another model would have counted, and written, other tokens. */
+function baselineOf(
+  { answered, usage, defaultModel }: Settlement,
+  prices: PriceSource,
+  atMs: number,
+): PicoUsd | undefined {
+  if (answered === undefined || usage === undefined || defaultModel === undefined) return undefined;
+  return billUsage(usage, defaultModel, prices, atMs)?.cost;
+}
+
+/**
+ * The dearest of the priced candidates. Where none has a price, a project either refuses, or reserves
+ * nothing and still has its budget checked for being used up.
+ */
+function worstOf(request: ReserveRequest, prices: PriceSource, atMs: number): PicoUsd {
+  let worst: PicoUsd | undefined;
+  for (const model of request.models) {
+    const cost = worstCost(request, model, prices, atMs);
+    if (cost !== undefined && (worst === undefined || cost > worst)) worst = cost;
+  }
+  if (worst === undefined && request.principal.project.unpriced === "refuse") {
+    throw noPrice(request.models);
+  }
+  return worst ?? 0n;
+}
+
+function noPrice(models: readonly PricedModel[]): HubError {
+  const names = models.map(({ model, adapter }) =>
+    adapter === undefined ? model : `${model}:${adapter}`,
+  );
+  return new HubError(
+    "no_price",
+    `No price is known for ${names.map((name) => `'${name}'`).join(", ")}, and this project refuses requests without one. ` +
+      "An administrator can add prices for 'input' and 'output' (POST /api/prices).",
+    { param: "model", details: { models: names } },
+  );
+}
+
+function limitScopes({ key, project }: Principal): LimitScope[] {
+  return [
+    { type: "key", id: key.id, limits: key.limits },
+    { type: "project", id: project.id, limits: project.limits },
+  ];
+}
+
+function budgetScopes({ key, project }: Principal): BudgetScope[] {
+  return [
+    { type: "key", id: key.id, ...(key.budget && { budget: key.budget }) },
+    { type: "project", id: project.id, ...(project.budget && { budget: project.budget }) },
+  ];
+}

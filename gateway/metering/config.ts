@@ -1,0 +1,42 @@
+/** Every bound of metering, each with its name. Times are milliseconds, sizes bytes. */
+import { z } from "zod";
+
+export const meteringLimits = z.strictObject({
+  /** A reservation that nobody settles gives its money and its place back after this long. */
+  reservationTtlMs: size(15 * 60_000),
+  /** One settled request on disk; a larger one is written without its decision record. */
+  recordBytesMax: size(256 << 10),
+  /** A segment file of the spool is closed and a new one begun at this size. */
+  segmentBytesMax: size(4 << 20),
+  /** Settled requests that wait on disk for the database; beyond it new requests are refused. */
+  spoolBytesMax: size(1 << 30),
+  /** Free disk space below which new requests are refused, so that those under way can be settled. */
+  freeBytesMin: size(64 << 20),
+  /** Records in memory that a failing disk did not take; further ones are lost, and counted. */
+  unwrittenBytesMax: size(64 << 20),
+  /** How old written records may get before they are forced onto the disk. */
+  syncWithinMs: size(20),
+  /** How often free space is measured, and a failed write tried again. */
+  diskCheckMs: size(1_000),
+  /** Records of one insert, and how long the first of them may wait for company. */
+  ingestRecordsMax: size(500),
+  ingestDelayMs: size(50),
+  /** Waits between attempts while the database is down. */
+  ingestRetryMs: size(100),
+  ingestRetryMsMax: size(5_000),
+  /** How often budgets are compared with the ledger. */
+  rehydrateEveryMs: size(60_000),
+  /** How long one Redis call may take before the local stores stand in. */
+  redisTimeoutMs: size(250),
+  /** How long Redis is left alone after a failure. */
+  redisRetryMs: size(1_000),
+  /** Share of each rate limit and budget that this process grants alone while Redis is down. */
+  redisDownShare: z.number().gt(0).max(1).default(0.5),
+});
+export type MeteringLimits = z.infer<typeof meteringLimits>;
+
+export const defaultMeteringLimits: MeteringLimits = meteringLimits.parse({});
+
+function size(byDefault: number) {
+  return z.int().positive().default(byDefault);
+}

@@ -1,0 +1,346 @@
+import fc from "fast-check";
+import postgres from "postgres";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
+import { openTestDatabase, type TestDatabase } from "../../test/support/database.ts";
+import { meteringLimits } from "./config.ts";
+import { type Metering, type MeteringOptions, openMetering } from "./metering.ts";
+import {
+  openTestRedis,
+  testPrices,
+  testPrincipal,
+  testRedisUrl,
+  testReserve,
+  testSettlement,
+  testTimeMs,
+  withFolder,
+} from "./testing.ts";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await openTestDatabase();
+});
+afterAll(() => database.close());
+
+const prices = testPrices({
+  "gpt/input": "0.000001",
+  "gpt/output": "0.000004",
+  "gpt/cache_read": "0.0000001",
+  "small/input": "0.00000015",
+  "small/output": "0.0000006",
+  "small:sql/output": "0.0000001",
+});
+
+test("a settled request is priced, recorded and balanced", () =>
+  withMetering(async ({ accounts, flush, sql }) => {
+    const principal = testPrincipal({ project: { team: "search", costCentre: "CC-7" } });
+    const reservation = await accounts.reserve(testReserve(principal));
+    const settled = await reservation.settle(
+      testSettlement({
+        usage: { input: 90, cache_read: 10, output: 20 },
+        tags: { job: "nightly" },
+      }),
+    );
+    expect(settled.cost).toBe(parseUsd("0.000171"));
+
+    await flush();
+    const [row] = await sql`select *, cost::text as cost from billing.requests`;
+    expect(row).toMatchObject({
+      project_id: principal.project.id,
+      team: "search",
+      cost_centre: "CC-7",
+      model: "gpt",
+      input: "90",
+      cache_read: "10",
+      cache_write: null,
+      pricing: "priced",
+      cost: "0.000171000000",
+      tags: { job: "nightly" },
+    });
+    const entries = await sql`
+      select account, meter, amount::text as amount from billing.entries order by id`;
+    expect(entries).toEqual([
+      { account: `expense:${principal.project.id}`, meter: "input", amount: "0.000090000000" },
+      { account: `expense:${principal.project.id}`, meter: "cache_read", amount: "0.000001000000" },
+      { account: `expense:${principal.project.id}`, meter: "output", amount: "0.000080000000" },
+      { account: "accrual:openai", meter: null, amount: "-0.000171000000" },
+    ]);
+  }));
+
+test("settling twice changes nothing", () =>
+  withMetering(async ({ accounts, flush, sql }) => {
+    const reservation = await accounts.reserve(testReserve(testPrincipal()));
+    const first = await reservation.settle(testSettlement());
+    const second = await reservation.settle(testSettlement({ usage: { input: 9999 } }));
+    expect(second).toEqual(first);
+    await flush();
+    expect(await sql`select count(*)::int as n from billing.requests`).toEqual([{ n: 1 }]);
+    expect(await sql`select count(*)::int as n from billing.entries`).toEqual([{ n: 3 }]);
+    expect(await sql`select requests::int as n from billing.daily_spend`).toEqual([{ n: 1 }]);
+  }));
+
+test("a used meter without a price makes the request unpriced, not free", () =>
+  withMetering(async ({ accounts, flush, sql }) => {
+    const reservation = await accounts.reserve(testReserve(testPrincipal()));
+    const settled = await reservation.settle(
+      testSettlement({ usage: { input: 10, output: 5, reasoning: 3 } }),
+    );
+    expect(settled).toEqual({});
+    await flush();
+    expect(await sql`select pricing, cost from billing.requests`).toEqual([
+      { pricing: "unpriced", cost: null },
+    ]);
+    expect(await sql`select count(*)::int as n from billing.entries`).toEqual([{ n: 0 }]);
+  }));
+
+test("an answer of unknown usage is unpriced, and no answer costs nothing", () =>
+  withMetering(async ({ accounts }) => {
+    const principal = testPrincipal();
+    const empty = await accounts.reserve(testReserve(principal));
+    expect(await empty.settle(testSettlement({ usage: {} }))).toEqual({});
+    const { usage: _usage, ...unknown } = testSettlement();
+    const { answered: _answered, ...failed } = unknown;
+    const first = await accounts.reserve(testReserve(principal));
+    expect(await first.settle(unknown)).toEqual({});
+    const second = await accounts.reserve(testReserve(principal));
+    expect(await second.settle({ ...failed, outcome: "upstream_failed", httpStatus: 502 })).toEqual(
+      {
+        cost: 0n,
+      },
+    );
+  }));
+
+test("an adapter's own price wins over its base's, meter by meter", () =>
+  withMetering(async ({ accounts }) => {
+    const model = { model: "small", adapter: "sql" };
+    const reservation = await accounts.reserve(testReserve(testPrincipal(), { models: [model] }));
+    const { cost } = await reservation.settle(
+      testSettlement({
+        answered: { ...model, upstream: "embedded" },
+        usage: { input: 1000, output: 1000 },
+      }),
+    );
+    expect(cost).toBe(parseUsd("0.00015") + parseUsd("0.0001"));
+  }));
+
+test("a project that refuses what has no price is told so before anything is done", () =>
+  withMetering(async ({ accounts }) => {
+    const strict = testPrincipal({ project: { unpriced: "refuse" } });
+    const unknown = { models: [{ model: "mystery" }] };
+    await expect(accounts.reserve(testReserve(strict, unknown))).rejects.toMatchObject({
+      code: "no_price",
+    });
+    await accounts.reserve(
+      testReserve(strict, { models: [{ model: "mystery" }, { model: "gpt" }] }),
+    );
+    await accounts.reserve(testReserve(testPrincipal(), unknown));
+  }));
+
+test("a budget refuses what might overspend it, and the refused request uses up no rate limit", () =>
+  withMetering(async ({ accounts }) => {
+    const principal = testPrincipal({
+      project: { budget: { limitUsd: "0.0005", period: "day" } },
+      key: { limits: { requestsPerMinute: 3 } },
+    });
+    // 100 · $0.000001 + 50 · $0.000004 = $0.0003 at most, $0.00018 in the end.
+    const first = await accounts.reserve(testReserve(principal));
+    await expect(accounts.reserve(testReserve(principal))).rejects.toMatchObject({
+      code: "insufficient_quota",
+      details: { scope: "project", limitUsd: "0.0005", spentUsd: "0", reservedUsd: "0.0003" },
+    });
+    await first.settle(testSettlement());
+    const second = await accounts.reserve(testReserve(principal));
+    expect(second.headers["x-ratelimit-remaining-requests"]).toBe("1");
+  }));
+
+test("budgets start from what the ledger and the spool say was spent", () =>
+  withLedger(async ({ dataDir, sql }) => {
+    const principal = testPrincipal({ key: { budget: { limitUsd: "0.0004", period: "month" } } });
+    const first = await openMetering(optionsFor(dataDir, sql));
+    await (await first.accounts.reserve(testReserve(principal))).settle(testSettlement());
+    await first.close();
+
+    const second = await openMetering(optionsFor(dataDir, sql));
+    await expect(second.accounts.reserve(testReserve(principal))).rejects.toMatchObject({
+      code: "insufficient_quota",
+      details: { spentUsd: "0.00018" },
+    });
+    await second.close();
+  }));
+
+test("with the database down requests are metered, and the ledger catches up when it is back", () =>
+  withLedger(async ({ dataDir, sql }) => {
+    const principal = testPrincipal({ key: { budget: { limitUsd: "0.0004", period: "total" } } });
+    const errors: unknown[] = [];
+    const down = brokenDatabase();
+    const first = await openMetering({
+      ...optionsFor(dataDir, down),
+      onError: (e) => errors.push(e),
+    });
+    await (await first.accounts.reserve(testReserve(principal))).settle(testSettlement());
+    await expect(first.flush()).rejects.toMatchObject({ code: "database_unavailable" });
+    await first.close();
+    expect(errors.length).toBeGreaterThan(0);
+
+    const second = await openMetering({ ...optionsFor(dataDir, down), onError: () => {} });
+    await expect(second.accounts.reserve(testReserve(principal))).rejects.toMatchObject({
+      details: { spentUsd: "0.00018" },
+    });
+    await second.close();
+
+    const third = await openMetering(optionsFor(dataDir, sql));
+    expect(await sql`select count(*)::int as n from billing.requests`).toEqual([{ n: 1 }]);
+    await third.close();
+  }));
+
+test("gateways that share a Redis share limits and budgets, also those that were spent before", async (context) => {
+  const redis = await openTestRedis();
+  if (typeof redis === "string") return context.skip(redis);
+  redis.disconnect();
+  await withLedger(async ({ dataDir, sql }) => {
+    const principal = testPrincipal({
+      key: { limits: { requestsPerMinute: 3 }, budget: { limitUsd: "0.00054", period: "day" } },
+    });
+    const alone = await openMetering(optionsFor(dataDir, sql));
+    await (await alone.accounts.reserve(testReserve(principal))).settle(testSettlement());
+    await alone.close();
+
+    const shared = { ...optionsFor(dataDir, sql), redisUrl: testRedisUrl };
+    const first = await openMetering(shared);
+    const second = await openMetering({ ...shared, dataDir: `${dataDir}/second` });
+    const lease = await first.accounts.reserve(testReserve(principal));
+    await expect(second.accounts.reserve(testReserve(principal))).rejects.toMatchObject({
+      details: { spentUsd: "0.00018", reservedUsd: "0.0003" },
+    });
+    await lease.settle(testSettlement({ usage: { input: 10 } }));
+    await (await second.accounts.reserve(testReserve(principal))).settle(
+      testSettlement({ usage: { input: 10 } }),
+    );
+    await (await first.accounts.reserve(testReserve(principal))).settle(
+      testSettlement({ usage: { input: 10 } }),
+    );
+    await expect(second.accounts.reserve(testReserve(principal))).rejects.toMatchObject({
+      code: "rate_limit_exceeded",
+    });
+    await first.close();
+    await second.close();
+  });
+});
+
+test("without its Redis a gateway grants its share of the limits, and keeps budgets by the ledger", () =>
+  withLedger(async ({ dataDir, sql }) => {
+    const principal = testPrincipal({
+      key: { limits: { requestsPerMinute: 4 }, budget: { limitUsd: "0.0006", period: "day" } },
+    });
+    const errors: unknown[] = [];
+    const metering = await openMetering({
+      ...optionsFor(dataDir, sql),
+      redisUrl: "redis://127.0.0.1:9",
+      onError: (error) => errors.push(error),
+    });
+    const first = await metering.accounts.reserve(testReserve(principal));
+    expect(first.headers["x-ratelimit-limit-requests"]).toBe("2");
+    await first.settle(testSettlement());
+    await (await metering.accounts.reserve(testReserve(principal))).settle(
+      testSettlement({ usage: { input: 0 } }),
+    );
+    await expect(metering.accounts.reserve(testReserve(principal))).rejects.toMatchObject({
+      code: "rate_limit_exceeded",
+    });
+    const unlimited = { ...principal, key: { ...principal.key, limits: {} } };
+    await metering.accounts.reserve(testReserve(unlimited));
+    await expect(metering.accounts.reserve(testReserve(unlimited))).rejects.toMatchObject({
+      code: "insufficient_quota",
+      details: { spentUsd: "0.00018", reservedUsd: "0.0003" },
+    });
+    await metering.close();
+    expect(errors.length).toBeGreaterThan(0);
+  }));
+
+test("text that Postgres cannot hold is replaced, and does not stop the ledger", () =>
+  withMetering(async ({ accounts, flush, figures, sql }) => {
+    const reservation = await accounts.reserve(testReserve(testPrincipal()));
+    await reservation.settle(
+      testSettlement({ tags: { odd: "a\u0000b\ud800c", plain: "\\u0000 \\\\ud800" } }),
+    );
+    await flush();
+    expect(await sql`select tags from billing.requests`).toEqual([
+      { tags: { odd: "a\ufffdb\ufffdc", plain: "\\u0000 \\\\ud800" } },
+    ]);
+    expect(figures().rejectedRecords).toBe(0);
+  }));
+
+test("whatever is settled, entries sum to zero and all totals are equal, exactly", () =>
+  withMetering(async ({ accounts, flush, sql }) => {
+    let expected = 0n;
+    const usage = fc.record(
+      { input: count, cache_read: count, output: count, reasoning: count },
+      { requiredKeys: [] },
+    );
+    const model = fc.constantFrom(
+      { model: "gpt" },
+      { model: "small", adapter: "sql" },
+      { model: "x" },
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(model, usage), { maxLength: 5 }), async (settlements) => {
+        for (const [answered, used] of settlements) {
+          const reservation = await accounts.reserve(testReserve(testPrincipal()));
+          const { cost } = await reservation.settle(
+            testSettlement({ answered: { ...answered, upstream: "up" }, usage: used }),
+          );
+          expected += cost ?? 0n;
+        }
+      }),
+      { numRuns: 40 },
+    );
+    await flush();
+    const [row] = await sql`select
+      (select coalesce(sum(cost), 0)::text from billing.requests) as requests,
+      (select coalesce(sum(amount), 0)::text from billing.entries where account like 'expense:%') as expenses,
+      (select coalesce(sum(cost), 0)::text from billing.daily_spend) as days,
+      (select count(*)::int from (select 1 from billing.entries group by request_id having sum(amount) <> 0) as x)
+        as unbalanced`;
+    for (const total of [row?.requests, row?.expenses, row?.days]) {
+      expect(formatUsd(parseUsd(total))).toBe(formatUsd(expected));
+    }
+    expect(row?.unbalanced).toBe(0);
+  }));
+
+const count = fc.nat({ max: 100_000 });
+
+/** Each test has the ledger to itself. */
+async function withMetering(use: (metering: Metering & { sql: postgres.Sql }) => Promise<void>) {
+  await withLedger(async ({ dataDir, sql }) => {
+    const metering = await openMetering(optionsFor(dataDir, sql));
+    try {
+      await use({ ...metering, sql });
+    } finally {
+      await metering.close();
+    }
+  });
+}
+
+async function withLedger(use: (ledger: { dataDir: string; sql: postgres.Sql }) => Promise<void>) {
+  const { sql } = database;
+  await sql`drop schema if exists billing cascade`;
+  await withFolder((dataDir) => use({ dataDir, sql }));
+}
+
+function optionsFor(dataDir: string, sql: postgres.Sql): MeteringOptions {
+  return {
+    dataDir,
+    sql,
+    prices,
+    now: () => testTimeMs,
+    limits: meteringLimits.parse({}),
+    onError: (error) => {
+      throw error;
+    },
+  };
+}
+
+/** A client whose server is not there. */
+function brokenDatabase(): postgres.Sql {
+  return postgres({ host: "127.0.0.1", port: 9, max: 1, connect_timeout: 1 });
+}

@@ -1,0 +1,99 @@
+/** The gateway with its own accounts and reports over a database: what every way of running it shares. */
+
+import type postgres from "postgres";
+import { Gauge, type Registry } from "prom-client";
+import { createGateway, type Gateway, type GatewayParts } from "./gateway.ts";
+import { defaultMeteringLimits, type MeteringLimits } from "./metering/config.ts";
+import { type Metering, openMetering } from "./metering/metering.ts";
+import { createReports } from "./reports/reports.ts";
+
+export type OpenGatewayParts = Omit<GatewayParts, "accounts" | "reports" | "dataDir"> & {
+  sql: postgres.Sql;
+  /** For the spool and `snapshot.json`; one gateway at a time. */
+  dataDir: string;
+  /** Shares limits and budgets between gateways; absent keeps them in this process. */
+  redisUrl?: string | undefined;
+  meteringLimits?: Partial<MeteringLimits> | undefined;
+};
+
+export type OpenedGateway = Gateway & {
+  /** Everything settled so far is in the database. */
+  flush(): Promise<void>;
+};
+
+/**
+ * `stop` also empties the spool into the database, if that answers, and leaves `sql` open.
+ * @throws Error when another process owns the data folder
+ */
+export async function openGateway(parts: OpenGatewayParts): Promise<OpenedGateway> {
+  const { sql, dataDir, logger, now = Date.now } = parts;
+  let metering: Metering | undefined;
+  const gateway = await createGateway({
+    ...parts,
+    async accounts({ prices }) {
+      metering = await openMetering({
+        dataDir,
+        sql,
+        redisUrl: parts.redisUrl,
+        prices,
+        now,
+        limits: { ...defaultMeteringLimits, ...parts.meteringLimits },
+        onError: (error) =>
+          logger.warn({ error: String(error) }, "metering works around a failure"),
+      });
+      return metering.accounts;
+    },
+    reports: ({ identity }) => {
+      const reports = createReports({
+        sql,
+        authenticate: (authorization) => identity.identify(authorization),
+        now,
+      });
+      return {
+        // Whoever has seen an answer finds it in the report: what this gateway settled is taken first.
+        async fetch(request) {
+          await metering?.flush().catch(() => {});
+          return reports.fetch(request);
+        },
+      };
+    },
+  });
+  const opened = metering as Metering | undefined;
+  if (opened) addMeteringMetrics(gateway.metrics, opened);
+  return {
+    ...gateway,
+    flush: async () => opened?.flush(),
+    async stop() {
+      await gateway.stop();
+      await opened?.close();
+    },
+  };
+}
+
+function addMeteringMetrics(registry: Registry, metering: Metering): void {
+  const figures = [
+    [
+      "gateway_spool_bytes",
+      "Settled requests on disk that the database has not taken yet.",
+      "spoolBytes",
+    ],
+    ["gateway_ledger_records", "Settled requests that the database has taken.", "ingestedRecords"],
+    [
+      "gateway_ledger_rejected_records",
+      "Records that the database refused for good.",
+      "rejectedRecords",
+    ],
+    ["gateway_spool_damaged_lines", "Lines of the spool that could not be read.", "damagedLines"],
+    ["gateway_ledger_lost_records", "Records that no disk took; should stay zero.", "lostRecords"],
+  ] as const;
+  for (const [name, help, figure] of figures) {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(metering.figures()[figure]);
+      },
+    });
+  }
+}

@@ -1,0 +1,33 @@
+/** Our adapter-server, in this process or behind a URL: OpenAI's dialect, weights named by digest. */
+import { readOpenAiError } from "../openai/errors.ts";
+import { readOpenAiAnswer } from "../openai/response.ts";
+import type { Provider } from "../provider.ts";
+import type { Timeouts } from "../settings.ts";
+import type { Transport } from "../transport.ts";
+import { writeAdapterServerRequest } from "./request.ts";
+import { readAdapterServerHead } from "./response.ts";
+
+export type AdapterServerOptions = {
+  name: string;
+  transport: Transport;
+  timeouts: Timeouts;
+  operatorKey: string | undefined;
+  notConfigured: string | undefined;
+};
+
+/** Its answers, streams and errors are OpenAI's, and read as those are. */
+export function createAdapterServer(options: AdapterServerOptions): Provider {
+  const { name, transport, timeouts, operatorKey, notConfigured } = options;
+  return {
+    name,
+    transport,
+    timeouts,
+    notConfigured,
+    servesAdapters: true,
+    writeRequest: (call, target, context) =>
+      writeAdapterServerRequest(call, target, { ...context, operatorKey }),
+    readHead: readAdapterServerHead,
+    readAnswer: readOpenAiAnswer,
+    readError: (response, body) => readOpenAiError(response, body, name),
+  };
+}

@@ -1,0 +1,70 @@
+/** Builds every upstream that the settings name, and the adapter-server of this process. */
+import type { Fetcher } from "../../sdk/protocol/http.ts";
+import type { GatewayLimits } from "../config.ts";
+import { createAdapterServer } from "./adapter-server/index.ts";
+import { createOpenAi, openAiBaseUrl } from "./openai/index.ts";
+import type { Provider } from "./provider.ts";
+import { timeoutsOf, type UpstreamSettings } from "./settings.ts";
+import { inProcess, openPool } from "./transport.ts";
+
+export type OpenProvidersOptions = {
+  upstreams: readonly UpstreamSettings[];
+  /** The adapter-server of this process; models name it as the upstream `embedded`. */
+  embedded?: Fetcher | undefined;
+  operatorKey: string;
+  /** Where `apiKeyEnv` is looked up. */
+  env: Readonly<Record<string, string | undefined>>;
+  limits: GatewayLimits;
+};
+
+const embeddedUpstream = "embedded";
+
+/** @throws Error when two upstreams have one name */
+export function openProviders(options: OpenProvidersOptions): Map<string, Provider> {
+  const { upstreams, embedded, operatorKey, limits } = options;
+  const providers = upstreams.map((settings) => openProvider(settings, options));
+  if (embedded) {
+    providers.push(
+      createAdapterServer({
+        name: embeddedUpstream,
+        transport: inProcess(embedded, "/v1"),
+        timeouts: timeoutsOf({}, limits),
+        operatorKey,
+        notConfigured: undefined,
+      }),
+    );
+  }
+  const byName = new Map(providers.map((provider) => [provider.name, provider]));
+  if (byName.size < providers.length) throw new Error("two upstreams have the same name");
+  return byName;
+}
+
+function openProvider(
+  settings: UpstreamSettings,
+  { env, limits, operatorKey }: OpenProvidersOptions,
+): Provider {
+  const { name } = settings;
+  const variable =
+    settings.apiKeyEnv ??
+    (settings.type === "openai" && settings.baseUrl === undefined ? "OPENAI_API_KEY" : undefined);
+  const apiKey =
+    settings.apiKey ?? (variable === undefined ? undefined : env[variable] || undefined);
+  const notConfigured =
+    variable !== undefined && apiKey === undefined
+      ? `the credential of the upstream '${name}' is not set (${variable})`
+      : undefined;
+  const transport = openPool({
+    baseUrl: settings.baseUrl ?? openAiBaseUrl,
+    connectTimeoutMs: settings.connectTimeoutMs ?? limits.connectTimeoutMs,
+    connectionsMax: limits.connectionsPerUpstreamMax,
+  });
+  const shared = { name, transport, timeouts: timeoutsOf(settings, limits), notConfigured };
+  switch (settings.type) {
+    case "openai":
+      return createOpenAi({ ...shared, apiKey });
+    case "adapter-server":
+      return createAdapterServer({ ...shared, operatorKey: apiKey ?? operatorKey });
+    default:
+      return settings satisfies never;
+  }
+}

@@ -1,0 +1,135 @@
+/** An OpenAI-compatible upstream's failure, told as our client should act on it. */
+import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
+import type { TransportResponse } from "../transport.ts";
+import { openAiError } from "./schema.ts";
+
+export type UpstreamErrorBody = {
+  message: string;
+  code: string | undefined;
+  param: string | undefined;
+};
+
+/** The `error` of a parsed body, `undefined` when there is none. */
+export function readOpenAiErrorBody(json: unknown): UpstreamErrorBody | undefined {
+  const parsed = openAiError.safeParse(json);
+  if (!parsed.success) return undefined;
+  const { error } = parsed.data;
+  if (typeof error === "string") return { message: safe(error), code: undefined, param: undefined };
+  return {
+    message: safe(error.message ?? "no message"),
+    code: error.code == null ? undefined : String(error.code),
+    param: error.param ?? undefined,
+  };
+}
+
+/**
+ * 4xx are the client's to mend and pass on; 401 and 403 are our credentials' fault; 429 stays, unless it
+ * says that our own account there is empty; 5xx become 502.
+ * @param upstream the upstream's name
+ */
+export function readOpenAiError(
+  response: Pick<TransportResponse, "status" | "header">,
+  body: Uint8Array,
+  upstream: string,
+): HubError {
+  const told = readOpenAiErrorBody(parseJson(body));
+  const says = told ? `: ${told.message}` : ` with status ${response.status}.`;
+  const options = { param: told?.param, retryAfterMs: readRetryAfter(response) };
+  const { status } = response;
+  if (status === 401 || status === 403) {
+    // Its message names our credential, so it stays in the log's status alone.
+    return new HubError(
+      "upstream_auth_failed",
+      `The upstream '${upstream}' refused this gateway's credentials (${status}). Its operator has to renew them.`,
+    );
+  }
+  if (status === 429) {
+    return quotaCodes.has(told?.code ?? "")
+      ? new HubError("upstream_unavailable", `The upstream '${upstream}' has no quota left.`)
+      : new HubError(
+          "rate_limit_exceeded",
+          `The upstream '${upstream}' is rate limited${says}`,
+          options,
+        );
+  }
+  if (status === 404) {
+    return new HubError("upstream_error", `The upstream '${upstream}' answered 404${says}`);
+  }
+  if (status === 408 || status === 504) {
+    return new HubError("upstream_timeout", `The upstream '${upstream}' timed out${says}`, options);
+  }
+  if (status === 503 || status === 529) {
+    return new HubError(
+      "upstream_unavailable",
+      `The upstream '${upstream}' is overloaded${says}`,
+      options,
+    );
+  }
+  if (status >= 400 && status < 500) {
+    return new HubError(
+      clientCode(status, told),
+      told?.message ?? `The upstream refused the request${says}`,
+      options,
+    );
+  }
+  return new HubError("upstream_error", `The upstream '${upstream}' failed${says}`, options);
+}
+
+/** Milliseconds from `retry-after-ms`, or `retry-after` in seconds or as a date by the upstream's own clock; at most a minute. */
+function readRetryAfter(response: Pick<TransportResponse, "header">): number | undefined {
+  const ms = Number(response.header("retry-after-ms") ?? Number.NaN);
+  if (ms > 0) return Math.min(ms, retryAfterMsMax);
+  const text = response.header("retry-after");
+  if (text === undefined) return undefined;
+  const seconds = Number(text);
+  const wait = Number.isNaN(seconds)
+    ? Date.parse(text) - Date.parse(response.header("date") ?? "")
+    : seconds * 1000;
+  return wait > 0 ? Math.min(wait, retryAfterMsMax) : undefined;
+}
+
+function clientCode(status: number, told: UpstreamErrorBody | undefined): ErrorCode {
+  if (
+    told?.code === "context_length_exceeded" ||
+    /maximum context length/i.test(told?.message ?? "")
+  ) {
+    return "context_length_exceeded";
+  }
+  if (status === 413) return "request_too_large";
+  const code = passedCodes.find((it) => it === told?.code);
+  return code ?? "invalid_value";
+}
+
+/** A provider's words go to the client without anything that looks like a credential. */
+function safe(message: string): string {
+  return message.slice(0, 2000).replace(/\b(sk|pk|rk|Bearer)[-_ ][\w*.-]{6,}/g, "[key]");
+}
+
+function parseJson(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    return undefined;
+  }
+}
+
+const passedCodes = [
+  "missing_required_parameter",
+  "invalid_type",
+  "invalid_value",
+  "number_out_of_range",
+  "unsupported_parameter",
+  "unsupported_model",
+] as const satisfies readonly ErrorCode[];
+
+const quotaCodes: ReadonlySet<string> = new Set([
+  "insufficient_quota",
+  "billing_hard_limit_reached",
+  "credit_balance_exhausted",
+  "organization_spend_limit_exceeded",
+  "project_spend_limit_exceeded",
+  "organization_usage_limit_exceeded",
+]);
+
+/** The official SDKs ignore anything longer and then retry at once. */
+const retryAfterMsMax = 60_000;

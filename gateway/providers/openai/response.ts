@@ -1,0 +1,52 @@
+/** Reads a whole answer: that it is one, and what it used. */
+import { HubError } from "../../../sdk/protocol/errors.ts";
+import { type ReadUsage, readUsage } from "../../ledger/usage.ts";
+import type { ProviderAnswer } from "../provider.ts";
+import { readOpenAiErrorBody } from "./errors.ts";
+import { type OpenAiChoice, openAiAnswer, openAiUsage } from "./schema.ts";
+
+/**
+ * The bytes go to the client as they came, the upstream's own `model` included; what answered in our
+ * names is told in `x-switchyard-model`.
+ * @throws HubError `upstream_error`; some upstreams answer 200 with an `error`, which is no success
+ */
+export function readOpenAiAnswer(bytes: Uint8Array): ProviderAnswer {
+  const json = parseJson(bytes);
+  const answer = openAiAnswer.safeParse(json);
+  if (answer.success) {
+    const { usage, choices } = answer.data;
+    const text = { toString: () => choices.map(choiceText).join("") };
+    return { bytes, usage: readReportedUsage(usage), text };
+  }
+  const told = readOpenAiErrorBody(json)?.message;
+  throw new HubError(
+    "upstream_error",
+    told === undefined
+      ? "The upstream's answer is not a chat completion."
+      : `The upstream answered with an error: ${told}`,
+  );
+}
+
+/** `undefined` when the upstream did not tell both sums: unknown, and not zero. */
+export function readReportedUsage(reported: unknown): ReadUsage | undefined {
+  const parsed = openAiUsage.safeParse(reported);
+  if (!parsed.success) return undefined;
+  const { prompt_tokens, completion_tokens, total_tokens } = parsed.data;
+  return readUsage({
+    ...parsed.data,
+    total_tokens: total_tokens ?? prompt_tokens + completion_tokens,
+  });
+}
+
+function choiceText({ message }: OpenAiChoice): string {
+  const calls = message?.tool_calls?.map((call) => call.function?.arguments ?? "") ?? [];
+  return [message?.content ?? "", ...calls].join("");
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,46 @@
+/** The fields that are read from OpenAI-compatible answers; all else passes by. */
+import { z } from "zod";
+
+/** Counts are inclusive: `prompt_tokens` contains the cached, `completion_tokens` the reasoning. */
+export const openAiUsage = z.object({
+  prompt_tokens: z.int().nonnegative(),
+  completion_tokens: z.int().nonnegative(),
+  total_tokens: z.int().nonnegative().nullish(),
+  prompt_tokens_details: z
+    .object({
+      cached_tokens: z.int().nonnegative().nullish(),
+      cache_write_tokens: z.int().nonnegative().nullish(),
+    })
+    .nullish(),
+  completion_tokens_details: z
+    .object({ reasoning_tokens: z.int().nonnegative().nullish() })
+    .nullish(),
+});
+
+const choice = z.object({
+  message: z
+    .object({
+      content: z.string().nullish().catch(undefined),
+      tool_calls: z
+        .array(z.object({ function: z.object({ arguments: z.string().nullish() }).nullish() }))
+        .nullish()
+        .catch(undefined),
+    })
+    .nullish(),
+});
+export type OpenAiChoice = z.infer<typeof choice>;
+
+export const openAiAnswer = z.object({ choices: z.array(choice), usage: z.unknown().optional() });
+
+/** An `error` is an object at OpenAI and vLLM, a string at some that are compatible. */
+export const openAiError = z.object({
+  error: z.union([
+    z.object({
+      message: z.string().nullish(),
+      type: z.string().nullish(),
+      param: z.string().nullish(),
+      code: z.union([z.string(), z.number()]).nullish(),
+    }),
+    z.string(),
+  ]),
+});

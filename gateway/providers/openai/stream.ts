@@ -1,0 +1,160 @@
+/** Reads a chat completion's stream as it is relayed: bytes pass unchanged, usage is found on the way. */
+import { HubError } from "../../../sdk/protocol/errors.ts";
+import { parseSseFrame, SseFramer } from "../../../sdk/protocol/sse.ts";
+import type { ReadUsage } from "../../ledger/usage.ts";
+import { readOpenAiErrorBody } from "./errors.ts";
+import { RelayedText } from "./relayed-text.ts";
+import { readReportedUsage } from "./response.ts";
+
+export type ChatStreamOptions = {
+  /** Whether the client asked for the usage chunk; else it is taken out. */
+  wantsUsage: boolean;
+  frameBytesMax: number;
+  relayedTextCharsMax: number;
+};
+
+export type ChatStreamStep = {
+  /** Bytes for the client, in order; stretches of whole frames. */
+  pass: Uint8Array[];
+  /** Set once the stream is over: by `[DONE]`, by its end, or by an error in it. */
+  end?: { error?: HubError };
+};
+
+/**
+ * A frame is decoded as Latin-1, which only copies, and searched for a few ASCII keys; JSON is parsed for
+ * the one frame that tells the usage. Text inside JSON strings cannot be taken for a key, because
+ * quotes in it are escaped.
+ */
+export class ChatStream {
+  readonly relayed: RelayedText;
+  readonly #framer: SseFramer;
+  readonly #wantsUsage: boolean;
+  #usage: ReadUsage | undefined;
+  #finished = false;
+
+  constructor({ wantsUsage, frameBytesMax, relayedTextCharsMax }: ChatStreamOptions) {
+    this.#wantsUsage = wantsUsage;
+    this.#framer = new SseFramer({ frameBytesMax });
+    this.relayed = new RelayedText(relayedTextCharsMax);
+  }
+
+  /** The newest usage that the upstream told. */
+  get usage(): ReadUsage | undefined {
+    return this.#usage;
+  }
+
+  push(chunk: Uint8Array): ChatStreamStep {
+    let frames: Uint8Array[];
+    try {
+      frames = this.#framer.push(chunk);
+    } catch (cause) {
+      return { pass: [], end: { error: cut("sent an event that is too large", cause) } };
+    }
+    return this.#relay(frames);
+  }
+
+  /** The upstream closed its stream. Without `[DONE]` it is whole only if the answer had finished. */
+  close(): ChatStreamStep {
+    const rest = this.#framer.end();
+    // Some forget the last blank line; official SDKs drop such an event, so the line is added.
+    const last = parseSseFrame(rest) ? this.#relay([withBlankLine(rest)]) : { pass: [] };
+    if (last.end) return last;
+    return this.#finished
+      ? { pass: last.pass, end: {} }
+      : { pass: last.pass, end: { error: cut("ended its stream in the middle of the answer") } };
+  }
+
+  #relay(frames: readonly Uint8Array[]): ChatStreamStep {
+    const stretches = new Stretches();
+    for (const frame of frames) {
+      switch (this.#read(frame)) {
+        case "pass":
+          stretches.add(frame);
+          break;
+        case "swallow":
+          break;
+        case "done":
+          return { pass: stretches.all, end: {} };
+        case "error":
+          return { pass: stretches.all, end: { error: readErrorFrame(frame) } };
+      }
+    }
+    return { pass: stretches.all };
+  }
+
+  #read(frame: Uint8Array): "pass" | "swallow" | "done" | "error" {
+    const text = Buffer.from(frame.buffer, frame.byteOffset, frame.length).toString("latin1");
+    if (text.length < 24 && doneFrame.test(text)) return "done";
+    if (errorFrame.test(text)) return "error";
+    if (!this.#finished) this.#finished = hasValue(text, '"finish_reason":');
+    this.relayed.add(text);
+    if (!hasValue(text, '"usage":')) return "pass";
+
+    const chunk = parseChunk(frame);
+    this.#usage = readReportedUsage(chunk?.usage) ?? this.#usage;
+    const onlyUsage = !Array.isArray(chunk?.choices) || chunk.choices.length === 0;
+    return onlyUsage && !this.#wantsUsage ? "swallow" : "pass";
+  }
+}
+
+/** Joins neighbouring frames back into one piece of memory, usually the very chunk that came. */
+class Stretches {
+  readonly all: Uint8Array[] = [];
+
+  add(frame: Uint8Array): void {
+    const last = this.all.at(-1);
+    if (last?.buffer === frame.buffer && last.byteOffset + last.length === frame.byteOffset) {
+      this.all[this.all.length - 1] = new Uint8Array(
+        last.buffer,
+        last.byteOffset,
+        last.length + frame.length,
+      );
+    } else this.all.push(frame);
+  }
+}
+
+/** Whether a key is there with a value that is not `null`. */
+function hasValue(text: string, key: string): boolean {
+  for (let at = text.indexOf(key); at !== -1; at = text.indexOf(key, at + 1)) {
+    let value = at + key.length;
+    while (text.charCodeAt(value) === space) value++;
+    if (text[value] !== "n") return true;
+  }
+  return false;
+}
+
+function parseChunk(frame: Uint8Array): { usage?: unknown; choices?: unknown } | undefined {
+  try {
+    return JSON.parse(parseSseFrame(frame)?.data ?? "") as { usage?: unknown; choices?: unknown };
+  } catch {
+    return undefined;
+  }
+}
+
+function readErrorFrame(frame: Uint8Array): HubError {
+  let told: unknown;
+  try {
+    told = JSON.parse(parseSseFrame(frame)?.data ?? "");
+  } catch {
+    told = undefined;
+  }
+  const message = readOpenAiErrorBody(told)?.message;
+  return new HubError(
+    "upstream_error",
+    message === undefined
+      ? "The upstream broke off the answer with an error."
+      : `The upstream broke off the answer: ${message}`,
+  );
+}
+
+function cut(what: string, cause?: unknown): HubError {
+  return new HubError("upstream_error", `The upstream ${what}.`, { cause });
+}
+
+function withBlankLine(rest: Uint8Array): Uint8Array {
+  return Buffer.concat([rest, Buffer.from("\n\n")]);
+}
+
+const doneFrame = /^data: ?\[DONE\]\s*$/;
+const errorFrame = /^(?:event: ?error\r?\n)?data: ?\{\s*"error":\s*[{"]/;
+const space = 32;

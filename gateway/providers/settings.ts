@@ -1,0 +1,53 @@
+/** What an operator writes about an upstream. */
+import { z } from "zod";
+import type { GatewayLimits } from "../config.ts";
+
+const shared = {
+  /** Models name their upstream by it. */
+  name: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/),
+  /** The credential itself, for programs that build settings; files name a variable instead. */
+  apiKey: z.string().min(1).optional(),
+  /** Name of the environment variable that holds the credential. */
+  apiKeyEnv: z
+    .string()
+    .regex(/^[A-Z][A-Z0-9_]*$/)
+    .optional(),
+  connectTimeoutMs: z.number().positive().optional(),
+  firstByteTimeoutMs: z.number().positive().optional(),
+  idleTimeoutMs: z.number().positive().optional(),
+  totalTimeoutMs: z.number().positive().optional(),
+};
+
+/** `openai` is any upstream that speaks OpenAI's chat completions; without a URL it is OpenAI itself. */
+const openAiUpstream = z.strictObject({
+  type: z.literal("openai"),
+  ...shared,
+  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+});
+
+/** An adapter-server's URL, such as `http://gpu-1:8000/v1`; its key is that server's operator key. */
+const adapterServerUpstream = z.strictObject({
+  type: z.literal("adapter-server"),
+  ...shared,
+  baseUrl: z.url({ protocol: /^https?$/ }),
+});
+
+export const upstreamSettings = z.discriminatedUnion("type", [
+  openAiUpstream,
+  adapterServerUpstream,
+]);
+export type UpstreamSettings = z.infer<typeof upstreamSettings>;
+
+export type Timeouts = {
+  firstByteMs: number;
+  idleMs: number;
+  totalMs: number;
+};
+
+export function timeoutsOf(settings: Partial<UpstreamSettings>, limits: GatewayLimits): Timeouts {
+  return {
+    firstByteMs: settings.firstByteTimeoutMs ?? limits.firstByteTimeoutMs,
+    idleMs: settings.idleTimeoutMs ?? limits.idleTimeoutMs,
+    totalMs: settings.totalTimeoutMs ?? limits.totalTimeoutMs,
+  };
+}

@@ -1,0 +1,358 @@
+import OpenAI from "openai";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { newId } from "../../sdk/protocol/ids.ts";
+import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
+import { openTestDatabase, type TestDatabase } from "../../test/support/database.ts";
+import { meteringLimits } from "../metering/config.ts";
+import { openMetering } from "../metering/metering.ts";
+import {
+  testPrices,
+  testPrincipal,
+  testReserve,
+  testSettlement,
+  withFolder,
+} from "../metering/testing.ts";
+import type { Settlement } from "../metering/types.ts";
+import { createReports } from "./reports.ts";
+
+const prices = testPrices({
+  "gpt/input": "0.000001",
+  "gpt/cache_read": "0.0000001",
+  "gpt/output": "0.000004",
+  "small/input": "0.0000001",
+  "small/output": "0.0000004",
+});
+const search = testPrincipal({ project: { name: "search", team: "web" }, key: { name: "prod" } });
+const mail = testPrincipal({ project: { name: "=mail" } });
+const day = (date: string) => Date.parse(`${date}T09:30:00Z`);
+const nowMs = day("2026-11-21");
+const seconds = (date: string) => Date.parse(date) / 1000;
+
+let database: TestDatabase;
+let reports: ReturnType<typeof createReports>;
+let spent = 0n;
+
+beforeAll(async () => {
+  database = await openTestDatabase();
+  reports = createReports({
+    sql: database.sql,
+    now: () => nowMs,
+    authenticate(authorization) {
+      if (authorization === "Bearer admin") return { type: "admin" };
+      if (authorization === "Bearer search") return { type: "project", project: search.project };
+      throw new HubError("missing_api_key", "No key.");
+    },
+  });
+  await settleAll([
+    [
+      day("2026-11-18"),
+      search,
+      { usage: { input: 800, cache_read: 200, output: 100 }, task: "faq" },
+    ],
+    [day("2026-11-18"), mail, { usage: { input: 50, output: 10 }, tags: { job: "@nightly" } }],
+    [
+      day("2026-11-20"),
+      search,
+      {
+        answered: { model: "small", adapter: "sql", adapterVersion: 3, upstream: "embedded" },
+        usage: { input: 1000, output: 100 },
+        defaultModel: { model: "gpt" },
+        decision: { chosen: "small:sql@3" },
+        ttftMs: 12.5,
+      },
+    ],
+    [day("2026-11-20"), search, { answered: { model: "mystery", upstream: "other" } }],
+    [day("2026-11-20"), search, failed],
+  ]);
+});
+afterAll(() => database.close());
+
+test("costs come in OpenAI's shape, empty days included, as the official client reads them", async () => {
+  const page = await client().admin.organization.usage.costs({
+    start_time: seconds("2026-11-18"),
+    end_time: seconds("2026-11-21"),
+    group_by: ["line_item"],
+  });
+  expect(page).toMatchObject({ object: "page", has_more: false, next_page: null });
+  expect(page.data.map((bucket) => bucket.start_time)).toEqual([
+    seconds("2026-11-18"),
+    seconds("2026-11-19"),
+    seconds("2026-11-20"),
+  ]);
+  expect(page.data[0]?.results).toEqual([
+    costLine("gpt, input", 0.00085, 850),
+    costLine("gpt, output", 0.00044, 110),
+    costLine("gpt, cached input", 0.00002, 200),
+  ]);
+  expect(page.data[1]?.results).toEqual([]);
+  expect(page.data[2]?.results).toEqual([
+    costLine("small:sql, input", 0.0001, 1000),
+    costLine("small:sql, output", 0.00004, 100),
+  ]);
+});
+
+test("ungrouped keys are null, and every way to write a list is read", async () => {
+  const [bucket] = (
+    await getJson(`/v1/organization/costs?start_time=${seconds("2026-11-18")}&limit=1`)
+  ).data;
+  expect(bucket.results).toEqual([
+    expect.objectContaining({
+      amount: { value: 0.00131, currency: "usd" },
+      line_item: null,
+      project_id: null,
+      api_key_id: null,
+      quantity: null,
+    }),
+  ]);
+  const grouped = [
+    "group_by=project_id&group_by=model",
+    "group_by[]=project_id&group_by[]=model",
+    "group_by%5B0%5D=project_id&group_by%5B1%5D=model",
+    "group_by=project_id,model",
+  ];
+  const pages = await Promise.all(
+    grouped.map((query) =>
+      getJson(`/v1/organization/usage/completions?start_time=${seconds("2026-11-20")}&${query}`),
+    ),
+  );
+  for (const page of pages) expect(page).toEqual(pages[0]);
+  expect(pages[0].data[0].results).toEqual([
+    expect.objectContaining({
+      object: "organization.usage.completions.result",
+      project_id: search.project.id,
+      model: "mystery",
+      num_model_requests: 1,
+    }),
+    expect.objectContaining({
+      model: "small:sql",
+      input_tokens: 1000,
+      input_cached_tokens: 0,
+      output_tokens: 100,
+      user_id: null,
+      batch: null,
+    }),
+  ]);
+});
+
+test("input tokens contain the cached ones, and filters hold", async () => {
+  const [bucket] = (
+    await getJson(
+      `/v1/organization/usage/completions?start_time=${seconds("2026-11-18")}&end_time=${seconds("2026-11-19")}` +
+        `&models=gpt&project_ids[]=${search.project.id}`,
+    )
+  ).data;
+  expect(bucket.results).toEqual([
+    expect.objectContaining({
+      input_tokens: 1000,
+      input_cached_tokens: 200,
+      input_uncached_tokens: 800,
+      output_tokens: 100,
+      num_model_requests: 1,
+    }),
+  ]);
+});
+
+test("pages follow one another without gap or overlap", async () => {
+  const all: number[] = [];
+  let page: string | null = "";
+  while (page !== null) {
+    const answer = await getJson(
+      `/v1/organization/usage/completions?start_time=${seconds("2026-11-20")}&bucket_width=1h&limit=7${page && `&page=${page}`}`,
+    );
+    expect(answer.has_more).toBe(answer.next_page !== null);
+    all.push(...answer.data.map((bucket: { start_time: number }) => bucket.start_time));
+    page = answer.next_page;
+  }
+  expect(all).toEqual(Array.from({ length: 34 }, (_, hour) => seconds("2026-11-20") + hour * 3600));
+});
+
+test("wrong queries are refused with the parameter's name", async () => {
+  for (const [path, param] of [
+    ["/v1/organization/costs", "start_time"],
+    ["/v1/organization/costs?start_time=1&bucket_width=1h", "bucket_width"],
+    ["/v1/organization/costs?start_time=1&limit=181", "limit"],
+    ["/v1/organization/costs?start_time=1&group_by=colour", "group_by[0]"],
+    ["/v1/organization/usage/completions?start_time=1&limit=32", "limit"],
+    ["/v1/organization/usage/completions?start_time=1&page=nonsense", "page"],
+    ["/v1/organization/usage/completions?start_time=9&end_time=8", "end_time"],
+    ["/api/reports/costs?groupby=model", "groupby"],
+    ["/api/reports/costs?from=yesterday", "from"],
+    ["/api/requests?limit=1000", "limit"],
+  ]) {
+    const response = await get(path as string);
+    expect(response.status, path).toBe(400);
+    expect(JSON.parse(await response.text()).error.param, path).toBe(param);
+  }
+});
+
+test("a report groups by anything, adds up exactly, and counts unpriced requests by themselves", async () => {
+  for (const group of [
+    "model",
+    "model,adapter",
+    "project",
+    "team",
+    "key",
+    "task",
+    "tag:job",
+    "day",
+  ]) {
+    const report = await getJson(`/api/reports/costs?from=2026-11-01&group_by=${group}`);
+    let sum = 0n;
+    let requests = 0;
+    for (const row of report.data) {
+      sum += parseUsd(row.cost_usd);
+      requests += row.requests;
+    }
+    expect(formatUsd(sum), group).toBe(formatUsd(spent));
+    expect(report.totals).toMatchObject({
+      requests,
+      unpriced_requests: 1,
+      cost_usd: formatUsd(spent),
+      tokens: { input: 1950, cache_read: 200, cache_write: null, output: 230, reasoning: null },
+    });
+  }
+  const byAdapter = await getJson("/api/reports/costs?from=2026-11-20&group_by=model,adapter");
+  expect(byAdapter.data[0]).toMatchObject({
+    model: "small",
+    adapter: "sql",
+    requests: 1,
+    cost_usd: "0.00014",
+    saving: {
+      estimate: true,
+      requests: 1,
+      cost_usd: "0.00014",
+      default_model_cost_usd: "0.0014",
+      saving_usd: "0.00126",
+    },
+  });
+});
+
+test("a project's key sees its own project alone", async () => {
+  const report = await getJson("/api/reports/costs?from=2026-11-01&group_by=project", "search");
+  expect(report.data.map((row: { project: string }) => row.project)).toEqual([search.project.id]);
+  const listed = await getJson("/api/requests", "search");
+  expect(listed.data).toHaveLength(4);
+  const foreign = (await getJson(`/api/requests?project=${mail.project.id}`)).data[0].id;
+  expect((await get(`/api/requests/${foreign}`, "search")).status).toBe(404);
+  expect((await get("/v1/organization/costs?start_time=1", "search")).status).toBe(403);
+  expect((await get("/api/requests", "nobody")).status).toBe(401);
+});
+
+test("a spreadsheet gets numbers and text, never formulas", async () => {
+  const response = await get(
+    "/api/reports/costs?from=2026-11-18&to=2026-11-19&group_by=project,tag:job&format=csv",
+  );
+  expect(response.headers.get("content-type")).toBe("text/csv; charset=utf-8");
+  const [header, first, second] = (await response.text()).split("\r\n");
+  expect(header).toBe(
+    "project,project_name,tag:job,requests,unpriced_requests,input_tokens,cache_read_tokens,cache_write_tokens," +
+      "output_tokens,reasoning_tokens,cost_usd,currency,estimated_saving_requests," +
+      "estimated_default_model_cost_usd,estimated_saving_usd",
+  );
+  expect(first).toBe(`${search.project.id},search,,1,0,800,200,,100,,0.00122,usd,0,0,0`);
+  expect(second).toBe(`${mail.project.id},'=mail,'@nightly,1,0,50,,,10,,0.00009,usd,0,0,0`);
+});
+
+test("requests are listed newest first, page by page, and one is told with its decision", async () => {
+  const first = await getJson("/api/requests?limit=3");
+  expect(first).toMatchObject({ object: "list", has_more: true, last_id: first.data[2].id });
+  const rest = await getJson(`/api/requests?limit=3&after=${first.last_id}`);
+  expect(rest).toMatchObject({ has_more: false });
+  const ids = [...first.data, ...rest.data].map(({ id }) => id);
+  expect(ids).toHaveLength(5);
+  expect(ids).toEqual([...ids].sort().reverse());
+
+  const [{ id }] = (await getJson("/api/requests?adapter=sql")).data;
+  expect(await getJson(`/api/requests/${id}`)).toMatchObject({
+    id,
+    model: "small",
+    adapter: "sql",
+    adapter_version: 3,
+    cost_usd: "0.00014",
+    pricing: "priced",
+    ttft_ms: 12.5,
+    decision: { chosen: "small:sql@3" },
+    entries: [
+      { meter: "input", quantity: 1000, amount_usd: "0.0001" },
+      { meter: "output", quantity: 100, amount_usd: "0.00004" },
+      { account: "accrual:embedded", amount_usd: "-0.00014" },
+    ],
+  });
+  expect((await getJson("/api/requests?pricing=unpriced")).data).toMatchObject([
+    { model: "mystery", cost_usd: null },
+  ]);
+});
+
+type Case = [atMs: number, principal: typeof search, settlement: Partial<Settlement>];
+
+async function settleAll(cases: Case[]): Promise<void> {
+  await withFolder(async (dataDir) => {
+    let clockMs = 0;
+    const metering = await openMetering({
+      dataDir,
+      sql: database.sql,
+      prices,
+      now: () => clockMs,
+      limits: meteringLimits.parse({}),
+      onError: (error) => {
+        throw error;
+      },
+    });
+    for (const [atMs, principal, overrides] of cases) {
+      clockMs = atMs;
+      const reservation = await metering.accounts.reserve(
+        testReserve(principal, { requestId: newId("req", atMs) }),
+      );
+      const { cost } = await reservation.settle({
+        ...testSettlement({ startedAtMs: atMs }),
+        ...overrides,
+      });
+      spent += cost ?? 0n;
+    }
+    await metering.flush();
+    await metering.close();
+  });
+}
+
+const failed = {
+  answered: undefined,
+  usage: undefined,
+  outcome: "upstream_failed",
+  httpStatus: 502,
+  errorCode: "upstream_error",
+} as unknown as Partial<Settlement>;
+
+function costLine(lineItem: string, value: number, quantity: number) {
+  return {
+    object: "organization.costs.result",
+    amount: { value, currency: "usd" },
+    line_item: lineItem,
+    project_id: null,
+    user_id: null,
+    api_key_id: null,
+    api_source: null,
+    quantity,
+    quantity_unit: "tokens",
+  };
+}
+
+function client(): OpenAI {
+  return new OpenAI({
+    apiKey: "none",
+    adminAPIKey: "admin",
+    baseURL: "http://gateway.test/v1",
+    fetch: (input, init) => Promise.resolve(reports.request(input as string, init as RequestInit)),
+  });
+}
+
+function get(path: string, key = "admin"): Promise<Response> {
+  return Promise.resolve(reports.request(path, { headers: { authorization: `Bearer ${key}` } }));
+}
+
+/** Parsed and not typed: the tests say what is in it. */
+async function getJson(path: string, key?: string) {
+  const response = await get(path, key);
+  expect(response.status, path).toBe(200);
+  return JSON.parse(await response.text());
+}

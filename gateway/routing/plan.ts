@@ -1,0 +1,310 @@
+/** Decides where a request goes: candidates, hard filters, quality floor, cost, then the order of attempts. */
+import type { Measurement, TaskPolicy } from "../../sdk/protocol/catalog.ts";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { formatUsd, type PicoUsd } from "../../sdk/protocol/money.ts";
+import type { Classified } from "./classify.ts";
+import { findEvidence } from "./evidence.ts";
+import { expectedCost } from "./expected-cost.ts";
+import { findTarget, type Resolved, type Scope, type Target } from "./resolve.ts";
+
+/** Why a candidate was not taken, as a word for programs. */
+export type Rejection =
+  | "unknown"
+  | "upstream_not_configured"
+  | "upstream_unhealthy"
+  | "adapters_not_served"
+  | "base_changed"
+  | "context_too_long"
+  | "not_measured"
+  | "below_quality_floor";
+
+/** One candidate, with every number that spoke for or against it. Plain JSON. */
+export type Considered = {
+  model: string;
+  role: "model" | "candidate" | "default" | "fallback";
+  verdict: "planned" | "rejected";
+  reason?: Rejection;
+  explanation: string;
+  evidence?: {
+    score: number;
+    lower: number;
+    upper: number;
+    n: number;
+    measuredAt: string;
+    meanInputTokens: number;
+    meanOutputTokens: number;
+  };
+  expectedCostUsd?: string;
+};
+
+/** The plan as `routes explain` shows it and the settlement keeps it. Plain JSON. */
+export type Decision = {
+  requested: string;
+  route?: string;
+  task?: string;
+  classifiedBy?: Classified["by"];
+  qualityFloor?: number;
+  snapshotVersion: number;
+  considered: Considered[];
+  /** Models in the order in which they are tried. */
+  attempts: string[];
+};
+
+export type Plan = { targets: Target[]; decision: Decision };
+
+/** What a plan asks about an upstream; kept small, so that a plan can be made without any. */
+export type UpstreamState = {
+  /** Why it cannot be called at all, such as a missing credential; `undefined` when it can. */
+  notConfigured: string | undefined;
+  servesAdapters: boolean;
+  /** While its breaker is open: when it may be tried again. */
+  retryAfterMs: number | undefined;
+};
+
+export type PlanInput = {
+  requested: string;
+  resolved: Resolved;
+  classified: Classified | undefined;
+  scope: Scope;
+  upstream: (name: string) => UpstreamState | undefined;
+  /** Tokens of the input for a model; `exact` when counted by its own tokenizer. */
+  inputTokens: (target: Target) => { tokens: number; exact: boolean };
+  /** The client's own bound of the output. */
+  outputTokensMax: number | undefined;
+  attemptsMax: number;
+  nowMs: number;
+};
+
+/**
+ * A model named by the client is the only candidate. A route's task offers its candidates that are good
+ * enough, cheapest first; then come the route's default and its fallbacks.
+ * @throws HubError when nothing may be tried: the reason of the only, or last, candidate
+ */
+export function makePlan(input: PlanInput): Plan {
+  const { resolved, classified, scope } = input;
+  const policy =
+    resolved.type === "route"
+      ? resolved.route.tasks.find(({ task }) => task === classified?.task)
+      : undefined;
+  const ranked =
+    resolved.type === "route"
+      ? [
+          ...rankCandidates(policy, input),
+          judge(resolved.route.defaultModel, "default", input),
+          ...resolved.route.fallbacks.map((model) => judge(model, "fallback", input)),
+        ]
+      : [judgeTarget(resolved.target, "model", input)];
+
+  const targets = distinct(ranked.flatMap(({ target }) => target ?? [])).slice(
+    0,
+    input.attemptsMax,
+  );
+  const decision: Decision = {
+    requested: input.requested,
+    ...(resolved.type === "route" && { route: resolved.route.name }),
+    ...(classified && { task: classified.task, classifiedBy: classified.by }),
+    ...(policy && { qualityFloor: policy.qualityFloor }),
+    snapshotVersion: scope.snapshot.version,
+    considered: ranked.map(({ considered }) => considered),
+    attempts: targets.map(({ name }) => name),
+  };
+  if (targets.length === 0) throw nothingToTry(ranked, decision);
+  return { targets, decision };
+}
+
+type Judged = {
+  considered: Considered;
+  /** Present when nothing speaks against it. */
+  target?: Target;
+  error?: HubError;
+  costs?: PicoUsd | undefined;
+  latencyMs?: number;
+};
+
+/** Those that are good enough by price, the cheapest first, then the rest with what was wrong. */
+function rankCandidates(policy: TaskPolicy | undefined, input: PlanInput): Judged[] {
+  if (!policy) return [];
+  const judged = policy.candidates.map((model) =>
+    applyFloor(judge(model, "candidate", input), policy, input),
+  );
+  const planned = judged.filter(({ target }) => target !== undefined).sort(byCost);
+  return [...planned, ...judged.filter(({ target }) => target === undefined)];
+}
+
+/** An unknown cost sorts last; equal costs by measured latency. */
+function byCost(a: Judged, b: Judged): number {
+  if (a.costs !== b.costs) {
+    if (a.costs === undefined) return 1;
+    if (b.costs === undefined) return -1;
+    return a.costs < b.costs ? -1 : 1;
+  }
+  return (a.latencyMs ?? 0) - (b.latencyMs ?? 0);
+}
+
+function judge(name: string, role: Considered["role"], input: PlanInput): Judged {
+  const target = findTarget(name, input.scope);
+  if (target) return judgeTarget(target, role, input);
+  const explanation = `'${name}' does not exist, or its project does not share it`;
+  return {
+    considered: { model: name, role, verdict: "rejected", reason: "unknown", explanation },
+    error: new HubError("model_not_found", `${explanation}.`, { param: "model" }),
+  };
+}
+
+function judgeTarget(target: Target, role: Considered["role"], input: PlanInput): Judged {
+  const obstacle = findObstacle(target, role, input);
+  if (!obstacle) {
+    const explanation = explanations[role];
+    return { considered: { model: target.name, role, verdict: "planned", explanation }, target };
+  }
+  const { reason, error } = obstacle;
+  return {
+    considered: {
+      model: target.name,
+      role,
+      verdict: "rejected",
+      reason,
+      explanation: error.message,
+    },
+    error,
+  };
+}
+
+/** The hard filters: what no price can make up for. */
+function findObstacle(
+  target: Target,
+  role: Considered["role"],
+  input: PlanInput,
+): { reason: Rejection; error: HubError } | undefined {
+  const { model, adapter, mix } = target;
+  const upstream = input.upstream(model.upstream);
+  const notConfigured = upstream
+    ? upstream.notConfigured
+    : `this gateway has no upstream '${model.upstream}'`;
+  if (!upstream || notConfigured !== undefined) {
+    return {
+      reason: "upstream_not_configured",
+      error: new HubError(
+        "upstream_unavailable",
+        `'${target.name}' cannot be served: ${notConfigured}.`,
+      ),
+    };
+  }
+  if ((adapter || mix) && !upstream.servesAdapters) {
+    return {
+      reason: "adapters_not_served",
+      error: new HubError(
+        "unsupported_model",
+        `'${target.name}' cannot be served: the upstream '${model.upstream}' serves no adapters.`,
+        { param: "model" },
+      ),
+    };
+  }
+  if (adapter && model.base && adapter.baseDigest !== model.base.digest) {
+    return {
+      reason: "base_changed",
+      error: new HubError(
+        "unsupported_model",
+        `'${target.name}' was made for other weights of '${model.id}' than are served now. Push it again for these.`,
+        { param: "model" },
+      ),
+    };
+  }
+  const tooLong = contextObstacle(target, role, input);
+  if (tooLong) return { reason: "context_too_long", error: tooLong };
+  if (upstream.retryAfterMs !== undefined) {
+    return {
+      reason: "upstream_unhealthy",
+      error: new HubError(
+        "upstream_unavailable",
+        `The upstream of '${target.name}' is failing and is not being called for a moment.`,
+        { retryAfterMs: upstream.retryAfterMs },
+      ),
+    };
+  }
+  return undefined;
+}
+
+/** A model that the client named itself is refused only on an exact count; else its upstream decides. */
+function contextObstacle(
+  target: Target,
+  role: Considered["role"],
+  input: PlanInput,
+): HubError | undefined {
+  const length = target.model.contextLength;
+  if (length === undefined) return undefined;
+  const { tokens, exact } = input.inputTokens(target);
+  const wanted = tokens + (input.outputTokensMax ?? 0);
+  if (wanted <= length || (role === "model" && !exact)) return undefined;
+  return new HubError(
+    "context_length_exceeded",
+    `This model's maximum context length is ${length} tokens. However, your messages resulted in ${exact ? "" : "about "}${tokens} tokens${input.outputTokensMax === undefined ? "" : ` and ${input.outputTokensMax} were asked for the completion`}. Please reduce the length of the messages or completion.`,
+    { param: "messages" },
+  );
+}
+
+function applyFloor(judged: Judged, policy: TaskPolicy, input: PlanInput): Judged {
+  const { target, considered } = judged;
+  if (!target) return judged;
+  const evidence = findEvidence(policy.task, target, input.scope);
+  if (!evidence) {
+    return reject(considered, "not_measured", `no eval of '${policy.task}' measured this version`);
+  }
+  const costs = expectedCost(target, evidence, {
+    snapshot: input.scope.snapshot,
+    nowMs: input.nowMs,
+  });
+  const measured: Considered = {
+    ...considered,
+    evidence: showEvidence(evidence),
+    ...(costs !== undefined && { expectedCostUsd: formatUsd(costs) }),
+  };
+  if (evidence.lower < policy.qualityFloor) {
+    return reject(
+      measured,
+      "below_quality_floor",
+      `its lower bound ${evidence.lower} is below the floor ${policy.qualityFloor}`,
+    );
+  }
+  const explanation = `its lower bound ${evidence.lower} clears the floor ${policy.qualityFloor}; ${
+    costs === undefined ? "its price is unknown" : `expected to cost $${formatUsd(costs)}`
+  }`;
+  return {
+    considered: { ...measured, explanation },
+    target,
+    costs,
+    latencyMs: evidence.latencyP50Ms,
+  };
+}
+
+function reject(considered: Considered, reason: Rejection, explanation: string): Judged {
+  return { considered: { ...considered, verdict: "rejected", reason, explanation } };
+}
+
+function showEvidence(it: Measurement): NonNullable<Considered["evidence"]> {
+  const { score, lower, upper, n, measuredAt, meanInputTokens, meanOutputTokens } = it;
+  return { score, lower, upper, n, measuredAt, meanInputTokens, meanOutputTokens };
+}
+
+function distinct(targets: readonly Target[]): Target[] {
+  return [...new Map(targets.map((target) => [target.name, target])).values()];
+}
+
+function nothingToTry(ranked: readonly Judged[], decision: Decision): HubError {
+  const cause = ranked.findLast(({ error }) => error !== undefined)?.error;
+  const tooLong = ranked.every(({ considered }) => considered.reason === "context_too_long");
+  if (cause && (tooLong || !decision.route)) return cause;
+  const reasons = decision.considered.map(({ model, explanation }) => `${model}: ${explanation}`);
+  return new HubError(
+    "upstream_unavailable",
+    `The route '${decision.route}' has no model that can take this request now. ${reasons.join(" ")}`,
+    { cause, retryAfterMs: cause?.retryAfterMs },
+  );
+}
+
+const explanations: Record<Considered["role"], string> = {
+  model: "the request names it",
+  candidate: "may take the task",
+  default: "the route's default",
+  fallback: "the route's fallback",
+};

@@ -1,0 +1,401 @@
+/** The registry's HTTP surface: every route, who may call it, and the function that does it. */
+import { type Context, Hono } from "hono";
+import type { Logger } from "pino";
+import { z } from "zod";
+import * as admin from "../sdk/protocol/admin.ts";
+import { HubError, parseOrThrow, toErrorResponse } from "../sdk/protocol/errors.ts";
+import type { Fetcher } from "../sdk/protocol/http.ts";
+import { type ProjectId, projectId as projectIdSchema } from "../sdk/protocol/ids.ts";
+import { aliasName, baseName } from "../sdk/protocol/model-name.ts";
+import { aliasEvents, aliasesAfter, moveAlias, rollBackAlias } from "./adapters/aliases.ts";
+import { type Pushed, pushAdapter } from "./adapters/push.ts";
+import { getAdapter, getVersionByDigest, listAdapters } from "./adapters/read.ts";
+import { createKey, listKeys, revokeKey } from "./api-keys.ts";
+import type { ArtifactStore } from "./artifacts/store.ts";
+import type { ChangeLog } from "./change.ts";
+import type { RegistryLimits } from "./config.ts";
+import type { Database } from "./db.ts";
+import { listEvents } from "./events.ts";
+import { readBytes, readJson } from "./http/body.ts";
+import { withDatabaseUnavailable } from "./http/database-errors.ts";
+import { readPage, toList } from "./http/list.ts";
+import { splitMultipart } from "./http/multipart.ts";
+import {
+  actorOf,
+  type Caller,
+  identify,
+  notFound,
+  requireAdmin,
+  requireOperator,
+  visibleProject,
+} from "./identity.ts";
+import { addMeasurements, listMeasurements } from "./measurements.ts";
+import { declareModel, getModel, listModels } from "./models.ts";
+import { addPrices, listPrices } from "./prices.ts";
+import { createProject, getProject, listProjects, updateProject } from "./projects.ts";
+import { declareRoute, getRoute, listRoutes } from "./routes.ts";
+import type { SnapshotFeed } from "./snapshot.ts";
+
+export type AppParts = {
+  db: Database;
+  changes: ChangeLog;
+  artifacts: ArtifactStore;
+  snapshots: SnapshotFeed;
+  operatorKey: string;
+  limits: RegistryLimits;
+  now: () => number;
+  logger: Logger;
+};
+
+type Env = { Variables: { caller: Caller } };
+type Ctx = Context<Env>;
+
+/** Every request is first of somebody: routes see a caller and never a key. */
+export function createApp(parts: AppParts): Fetcher {
+  const app = new Hono<Env>();
+  app.onError((error, context) => respondToError(error, context, parts.logger));
+  app.notFound(({ req }) =>
+    toErrorResponse(new HubError("unknown_url", `Unknown request URL: ${req.method} ${req.path}.`)),
+  );
+  app.use("/api/*", async (context, next) => {
+    context.set("caller", await identify(context.req.raw, parts));
+    await next();
+  });
+  app.get("/api/whoami", (context) => context.json(whoami(context.var.caller)));
+  addProjectsAndKeys(app, parts);
+  addModelsRoutesAndPrices(app, parts);
+  addAdapters(app, parts);
+  addEvidenceAndEvents(app, parts);
+  addInternals(app, parts);
+  return { fetch: async (request) => app.fetch(request) };
+}
+
+function addProjectsAndKeys(app: Hono<Env>, parts: AppParts): void {
+  const { db, limits } = parts;
+  app.get("/api/projects", async (context) => {
+    const page = pageOf(context, limits);
+    return context.json(
+      toList(await listProjects(db, visibleProject(context.var.caller), page), page),
+    );
+  });
+  app.get("/api/projects/:id", async (context) => {
+    const id = context.req.param("id");
+    requireVisible(context.var.caller, "project", id, id);
+    return context.json(await getProject(db, id));
+  });
+  app.post("/api/projects", async (context) => {
+    requireAdmin(context.var.caller);
+    const body = await readJson(context.req.raw, admin.createProject, limits.jsonBytesMax);
+    return context.json(await change(context, parts, (it) => createProject(it, body)), 201);
+  });
+  app.patch("/api/projects/:id", async (context) => {
+    requireAdmin(context.var.caller);
+    const body = await readJson(context.req.raw, admin.updateProject, limits.jsonBytesMax);
+    const id = context.req.param("id");
+    return context.json(await change(context, parts, (it) => updateProject(it, id, body)));
+  });
+
+  app.get("/api/keys", async (context) => {
+    requireAdmin(context.var.caller);
+    const page = pageOf(context, limits);
+    return context.json(toList(await listKeys(db, context.req.query("projectId"), page), page));
+  });
+  app.post("/api/keys", async (context) => {
+    requireAdmin(context.var.caller);
+    const body = await readJson(context.req.raw, admin.createKey, limits.jsonBytesMax);
+    return context.json(await change(context, parts, (it) => createKey(it, body)), 201);
+  });
+  app.delete("/api/keys/:id", async (context) => {
+    requireAdmin(context.var.caller);
+    const id = context.req.param("id");
+    return context.json(await change(context, parts, (it) => revokeKey(it, id)));
+  });
+}
+
+function addModelsRoutesAndPrices(app: Hono<Env>, parts: AppParts): void {
+  const { db, limits } = parts;
+  app.get("/api/models", async (context) => {
+    const page = pageOf(context, limits);
+    return context.json(toList(await listModels(db, page), page));
+  });
+  app.get("/api/models/:id", async (context) =>
+    context.json(await getModel(db, context.req.param("id"))),
+  );
+  app.put("/api/models/:id", async (context) => {
+    requireAdmin(context.var.caller);
+    const body = await readJson(context.req.raw, admin.declareModel, limits.jsonBytesMax);
+    const id = parseName(baseName, context.req.param("id"), "id");
+    return context.json(await change(context, parts, (it) => declareModel(it, id, body)));
+  });
+
+  app.get("/api/routes", async (context) => {
+    const page = pageOf(context, limits);
+    return context.json(
+      toList(await listRoutes(db, visibleProject(context.var.caller), page), page),
+    );
+  });
+  app.get("/api/routes/:name", async (context) => {
+    const project = readProject(context, context.req.query("projectId"));
+    return context.json(await getRoute(db, context.req.param("name"), project));
+  });
+  app.put("/api/routes/:name", async (context) => {
+    requireAdmin(context.var.caller);
+    const body = await readJson(context.req.raw, admin.declareRoute, limits.jsonBytesMax);
+    const name = parseName(baseName, context.req.param("name"), "name");
+    return context.json(await change(context, parts, (it) => declareRoute(it, name, body)));
+  });
+
+  app.get("/api/prices", async (context) => {
+    const page = pageOf(context, limits);
+    return context.json(toList(await listPrices(db, context.req.query("model"), page), page));
+  });
+  app.post("/api/prices", async (context) => {
+    requireAdmin(context.var.caller);
+    const body = await readJson(context.req.raw, admin.addPrices, limits.jsonBytesMax);
+    const added = await change(context, parts, (it) => addPrices(it, body.prices));
+    return context.json(toList(added, { limit: added.length, after: undefined }), 201);
+  });
+}
+
+function addAdapters(app: Hono<Env>, parts: AppParts): void {
+  const { db, limits } = parts;
+  const push = limitConcurrency(limits.pushesMax, (context: Ctx) => receivePush(context, parts));
+  app.post("/api/adapters", async (context) => {
+    const { adapter, version, created } = await push(context);
+    return context.json({ adapter, version }, created ? 201 : 200);
+  });
+  app.get("/api/adapters", async (context) => {
+    const page = pageOf(context, limits);
+    const visibleTo = visibleProject(context.var.caller);
+    const asked = context.req.query("projectId");
+    const projectId = asked === undefined ? undefined : readProject(context, asked);
+    return context.json(toList(await listAdapters(db, { visibleTo, projectId }, page), page));
+  });
+  app.get("/api/adapters/:id", async (context) =>
+    context.json(await getAdapter(db, context.req.param("id"), visibleProject(context.var.caller))),
+  );
+  app.get("/api/adapters/:id/history", async (context) => {
+    const caller = context.var.caller;
+    const adapter = await getAdapter(db, context.req.param("id"), visibleProject(caller));
+    requireVisible(caller, "adapter", adapter.id, adapter.projectId);
+    const { alias, at } = parseOrThrow(historyQuery, context.req.query());
+    const until = at === undefined ? undefined : new Date(at);
+    const history = await aliasEvents(db, adapter, alias, until);
+    return context.json({ object: "list", data: history, aliases: aliasesAfter(history) });
+  });
+  app.put("/api/adapters/:id/aliases/:alias", async (context) => {
+    const body = await readJson(context.req.raw, admin.moveAlias, limits.jsonBytesMax);
+    const alias = parseName(aliasName, context.req.param("alias"), "alias");
+    const moved = await change(context, parts, async (it) =>
+      moveAlias(it, await ownAdapter(context, it.tx), alias, body),
+    );
+    return context.json(moved);
+  });
+  app.post("/api/adapters/:id/aliases/:alias/rollback", async (context) => {
+    const body = await readJson(context.req.raw, rollBack, limits.jsonBytesMax);
+    const alias = parseName(aliasName, context.req.param("alias"), "alias");
+    const moved = await change(context, parts, async (it) =>
+      rollBackAlias(it, await ownAdapter(context, it.tx), alias, body),
+    );
+    return context.json(moved);
+  });
+}
+
+function addEvidenceAndEvents(app: Hono<Env>, parts: AppParts): void {
+  const { db, limits } = parts;
+  app.get("/api/measurements", async (context) => {
+    const page = pageOf(context, limits);
+    const projectId = readProject(context, context.req.query("projectId"));
+    const filter = { projectId, task: context.req.query("task") };
+    return context.json(toList(await listMeasurements(db, filter, page), page));
+  });
+  app.post("/api/measurements", async (context) => {
+    const caller = context.var.caller;
+    const body = await readJson(context.req.raw, admin.addMeasurements, limits.jsonBytesMax);
+    for (const { projectId } of body.measurements) {
+      requireVisible(caller, "project", projectId, projectId);
+    }
+    const added = await change(context, parts, (it) => addMeasurements(it, body.measurements));
+    return context.json(toList(added, { limit: added.length, after: undefined }), 201);
+  });
+  app.get("/api/events", async (context) => {
+    const page = pageOf(context, limits);
+    const projectId = readProject(context, context.req.query("projectId"));
+    const filter = { projectId, subject: context.req.query("subject") };
+    return context.json(toList(await listEvents(db, filter, page), page));
+  });
+}
+
+/** For the other services of this installation. */
+function addInternals(app: Hono<Env>, { db, artifacts, snapshots, limits }: AppParts): void {
+  app.get("/api/snapshot", async (context) => {
+    requireOperator(context.var.caller);
+    const { after, waitMs } = parseOrThrow(snapshotQuery, context.req.query());
+    const wait = Math.min(waitMs, limits.snapshotWaitMsMax);
+    const json = await snapshots.next(after, wait, context.req.raw.signal);
+    if (json === undefined) return new Response(null, { status: 304 });
+    return new Response(json, { headers: { "content-type": "application/json" } });
+  });
+  app.get("/api/artifacts/:sha256", async (context) => {
+    requireOperator(context.var.caller);
+    const bytes = await artifacts.read(context.req.param("sha256"));
+    return new Response(
+      new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length),
+      {
+        headers: { "content-type": "application/octet-stream" },
+      },
+    );
+  });
+  app.get("/api/adapter-versions/:digest", async (context) => {
+    requireOperator(context.var.caller);
+    const { digest } = context.req.param();
+    return context.json(await getVersionByDigest(db, digest, context.req.query("base")));
+  });
+}
+
+/** Reads the form, decides for whom it is pushed, and hands over the files. */
+async function receivePush(context: Ctx, parts: AppParts): Promise<Pushed> {
+  const { limits } = parts;
+  const partLimits = {
+    manifest: { bytesMax: limits.jsonBytesMax },
+    "adapter_config.json": { bytesMax: limits.adapterConfigBytesMax },
+    "adapter_model.safetensors": { bytesMax: limits.adapterWeightsBytesMax },
+  };
+  const bytesMax = Object.values(partLimits).reduce((sum, part) => sum + part.bytesMax, 64 * 1024);
+  const body = await readBytes(context.req.raw, bytesMax);
+  const files = splitMultipart(body, context.req.header("content-type") ?? null, partLimits);
+  const manifest = parseOrThrow(admin.pushAdapter, parseManifest(files.manifest), "manifest.");
+  const caller = context.var.caller;
+  if (manifest.shared && caller.type === "project") {
+    throw new HubError(
+      "permission_denied",
+      "Only an admin key may share an adapter with all projects.",
+      {
+        param: "manifest.shared",
+      },
+    );
+  }
+  const projectId = readProject(context, manifest.projectId);
+  if (projectId === undefined) {
+    throw new HubError(
+      "missing_required_parameter",
+      "An admin key belongs to no project; say with 'projectId' whose adapter this is.",
+      { param: "manifest.projectId" },
+    );
+  }
+  return pushAdapter(
+    {
+      manifest,
+      projectId,
+      actor: actorOf(caller),
+      config: files["adapter_config.json"],
+      weights: files["adapter_model.safetensors"],
+    },
+    { ...parts, adapterRankMax: limits.adapterRankMax },
+  );
+}
+
+function parseManifest(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString("utf8"));
+  } catch (cause) {
+    throw new HubError("invalid_json", "The part 'manifest' is not valid JSON.", { cause });
+  }
+}
+
+/** More than `max` at a time are told to come back: what they bring would have to be held in memory. */
+function limitConcurrency<Argument, Result>(
+  max: number,
+  work: (argument: Argument) => Promise<Result>,
+): (argument: Argument) => Promise<Result> {
+  let running = 0;
+  return async (argument) => {
+    if (running >= max) {
+      throw new HubError("server_is_overloaded", `${max} adapters are being pushed already.`, {
+        retryAfterMs: 1000,
+      });
+    }
+    running++;
+    try {
+      return await work(argument);
+    } finally {
+      running--;
+    }
+  };
+}
+
+function change<T>(
+  context: Ctx,
+  { changes }: AppParts,
+  work: Parameters<typeof changes.change<T>>[1],
+): Promise<T> {
+  return changes.change(actorOf(context.var.caller), work);
+}
+
+/** The adapter of the URL, which the caller may change: not a shared one of another project. */
+async function ownAdapter(context: Ctx, db: Parameters<typeof getAdapter>[0]) {
+  const id = context.req.param("id") ?? "";
+  const caller = context.var.caller;
+  const adapter = await getAdapter(db, id, visibleProject(caller));
+  requireVisible(caller, "adapter", id, adapter.projectId);
+  return adapter;
+}
+
+/** @throws HubError `not_found` when the thing belongs to another project than the caller's key */
+function requireVisible(caller: Caller, kind: string, id: string, owner: string): void {
+  if (caller.type === "project" && caller.projectId !== owner) throw notFound(kind, id);
+}
+
+/** The project that a request names, or for a project's key its own; another's does not exist for it. */
+function readProject(context: Ctx, asked: string | undefined): ProjectId | undefined {
+  const caller = context.var.caller;
+  if (asked === undefined) return visibleProject(caller);
+  const parsed = projectIdSchema.safeParse(asked);
+  if (!parsed.success) throw notFound("project", asked);
+  requireVisible(caller, "project", asked, parsed.data);
+  return parsed.data;
+}
+
+function pageOf(context: Ctx, { pageSizeMax }: RegistryLimits) {
+  return readPage(context.req.query(), pageSizeMax);
+}
+
+function parseName<S extends z.ZodType>(schema: S, text: string, param: string): z.infer<S> {
+  return parseOrThrow(z.object({ [param]: schema }), { [param]: text })[param] as z.infer<S>;
+}
+
+function whoami(caller: Caller): admin.Whoami {
+  switch (caller.type) {
+    case "operator":
+      return { keyId: "operator", role: "operator" };
+    case "admin":
+      return { keyId: caller.keyId, role: "admin" };
+    case "project":
+      return { keyId: caller.keyId, role: "project", projectId: caller.projectId };
+    default:
+      return caller satisfies never;
+  }
+}
+
+function respondToError(thrown: unknown, { req }: Ctx, logger: Logger): Response {
+  const error = withDatabaseUnavailable(thrown);
+  const response = toErrorResponse(error);
+  if (response.status >= 500) {
+    logger.error({ err: thrown, method: req.method, path: req.path }, "a request failed");
+  }
+  return response;
+}
+
+const rollBack = z.strictObject({
+  expect: z.int().positive().optional(),
+  reason: z.string().max(1024).default(""),
+});
+const historyQuery = z.object({
+  alias: aliasName.optional(),
+  /** What was true at that moment: events until then, and where the aliases pointed. */
+  at: z.iso.datetime({ offset: true }).optional(),
+});
+const snapshotQuery = z.object({
+  after: z.coerce.number().int().nonnegative().optional(),
+  waitMs: z.coerce.number().int().nonnegative().default(0),
+});

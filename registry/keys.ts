@@ -1,0 +1,36 @@
+/** API keys: how they are made, and the hash by which they are known. */
+import { hash, randomInt } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { type Sha256, sha256 } from "../sdk/protocol/ids.ts";
+
+/**
+ * `sk-sy-…` for projects, `sk-sy-admin-…` for admins: 32 random base62 characters (190 bits) and six
+ * that check them, so that a scanner for leaked secrets can tell a key from noise.
+ * @param randomDigit a uniform number below 62
+ */
+export function generateKey(
+  role: "admin" | "project",
+  randomDigit: () => number = () => randomInt(alphabet.length),
+): string {
+  const prefix = role === "admin" ? "sk-sy-admin-" : "sk-sy-";
+  const secret = Array.from({ length: 32 }, () => alphabet[randomDigit()]).join("");
+  return prefix + secret + checksum(prefix + secret);
+}
+
+/** What is stored, and looked up: with 190 random bits a plain hash cannot be turned round. */
+export function hashKey(key: string): Sha256 {
+  return sha256.parse(hash("sha256", key));
+}
+
+/** CRC-32 in base 62, six digits. */
+function checksum(text: string): string {
+  let rest = crc32(text);
+  let digits = "";
+  for (let i = 0; i < 6; i++) {
+    digits = alphabet[rest % 62] + digits;
+    rest = Math.floor(rest / 62);
+  }
+  return digits;
+}
+
+const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -1,0 +1,23 @@
+/** Plots of one line: a share with its interval, and an amount beside others. */
+
+/** `·····━━●━━···`: the whole width is 0 to 1, the line the interval, the dot the score. */
+export function intervalBar(
+  { score, lower, upper }: { score: number; lower: number; upper: number },
+  width = 32,
+): string {
+  const cellOf = (share: number) =>
+    Math.min(width - 1, Math.max(0, Math.round(share * (width - 1))));
+  const [from, at, to] = [cellOf(lower), cellOf(score), cellOf(upper)];
+  return Array.from({ length: width }, (_, cell) =>
+    cell === at ? "●" : cell >= from && cell <= to ? "━" : "·",
+  ).join("");
+}
+
+/** A bar as long as its share of the width, in eighths of a cell; what is not nothing is seen. */
+export function shareBar(share: number, width = 20): string {
+  const eighths = Math.round(Math.min(1, Math.max(0, share)) * width * 8);
+  if (eighths === 0) return share > 0 ? "▏" : "";
+  return "█".repeat(Math.floor(eighths / 8)) + (partial[eighths % 8] ?? "");
+}
+
+const partial = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];

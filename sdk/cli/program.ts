@@ -1,0 +1,47 @@
+/** The whole command line: `switchyard NOUN VERB`. */
+import { Command } from "commander";
+import { type Cli, openCli } from "./cli.ts";
+import { addAdapters } from "./commands/adapters.ts";
+import { addChat } from "./commands/chat.ts";
+import { addConfig, type ConfigCheck } from "./commands/config.ts";
+import { addDatasets } from "./commands/datasets.ts";
+import { addEvals } from "./commands/evals.ts";
+import { addKeys } from "./commands/keys.ts";
+import { addModels } from "./commands/models.ts";
+import { addPrices } from "./commands/prices.ts";
+import { addProjects } from "./commands/projects.ts";
+import { addReport } from "./commands/report.ts";
+import { addRoutes } from "./commands/routes.ts";
+import { addServe, type Serve } from "./commands/serve.ts";
+import type { Terminal } from "./output/terminal.ts";
+
+/** What the command line can do only where the servers are installed as well. */
+export type Hooks = { configCheck?: ConfigCheck; serve?: Serve };
+
+export function createProgram(hooks: Hooks, terminal: Terminal): { program: Command; cli: Cli } {
+  const program = new Command("switchyard")
+    .description("Adapters, evals, routes, costs and keys of a Switchyard.")
+    .option("--url <url>", "where the server is (default: SWITCHYARD_URL, else 127.0.0.1:8787)")
+    .option("--json", "answer in JSON, for programs")
+    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .showSuggestionAfterError()
+    .showHelpAfterError("(add --help for how to write it)")
+    .addHelpText(
+      "after",
+      "\nExit codes: 0 done, 1 failed, 2 wrong use, 3 inconclusive.\nKeys: SWITCHYARD_API_KEY, SWITCHYARD_ADMIN_KEY, else those of the server on this machine.",
+    );
+  const cli = openCli(program, terminal);
+  addChat(program, cli);
+  addModels(program, cli);
+  addAdapters(program, cli);
+  addDatasets(program, cli);
+  addEvals(program, cli);
+  addRoutes(program, cli);
+  addReport(program, cli);
+  addPrices(program, cli);
+  addProjects(program, cli);
+  addKeys(program, cli);
+  addConfig(program, cli, hooks.configCheck);
+  addServe(program, hooks.serve);
+  return { program, cli };
+}

@@ -1,0 +1,5 @@
+/** The published client. Bodies and answers are the schemas of `switchyard/protocol`. */
+export type { AdapterHistory, PushFolder } from "./adapters.ts";
+export { SwitchyardError } from "./error.ts";
+export type { CostRow, CostsQuery } from "./reports.ts";
+export { Switchyard, type SwitchyardOptions } from "./switchyard.ts";

@@ -1,0 +1,182 @@
+/** Bodies of the admin API under `/api`, as the CLI, the client and the dashboard send them. */
+import { z } from "zod";
+import {
+  adapterVersion,
+  apiKey,
+  budget,
+  measurement,
+  model,
+  price,
+  rateLimits,
+  route,
+} from "./catalog.ts";
+import { projectId, sha256 } from "./ids.ts";
+import { adapterName, aliasName, baseName } from "./model-name.ts";
+
+export const createProject = z.strictObject({
+  name: z.string().min(1).max(128),
+  team: z.string().max(128).optional(),
+  costCentre: z.string().max(128).optional(),
+  limits: rateLimits.default({}),
+  budget: budget.optional(),
+  unpriced: z.enum(["allow", "refuse"]).default("allow"),
+});
+export type CreateProject = z.input<typeof createProject>;
+
+/** Absent leaves a field; `budget: null` removes it. */
+export const updateProject = z.strictObject({
+  name: z.string().min(1).max(128).optional(),
+  team: z.string().max(128).optional(),
+  costCentre: z.string().max(128).optional(),
+  limits: rateLimits.optional(),
+  budget: budget.nullable().optional(),
+  unpriced: z.enum(["allow", "refuse"]).optional(),
+});
+export type UpdateProject = z.input<typeof updateProject>;
+
+export const createKey = z.strictObject({
+  name: z.string().min(1).max(128),
+  role: z.enum(["admin", "project"]).default("project"),
+  /** Required for a project key. */
+  projectId: projectId.optional(),
+  expiresInSeconds: z.int().positive().optional(),
+  limits: rateLimits.default({}),
+  budget: budget.optional(),
+});
+export type CreateKey = z.input<typeof createKey>;
+
+/** A key as admins see it: without its hash, from which a weak key could be guessed. */
+export const keyInfo = apiKey.omit({ hash: true }).extend({ createdAt: z.string() });
+export type KeyInfo = z.infer<typeof keyInfo>;
+
+/** `POST /api/keys`: the only time that the key itself is shown. */
+export const createdKey = keyInfo.extend({ key: z.string() });
+export type CreatedKey = z.infer<typeof createdKey>;
+
+/** `GET /api/adapter-versions/:digest`: a version, and the base that it was checked against. */
+export const adapterVersionOfBase = adapterVersion.extend({ base: baseName });
+export type AdapterVersionOfBase = z.infer<typeof adapterVersionOfBase>;
+
+/** `PUT /api/models/:id`: declares a model; the same body again changes nothing. */
+export const declareModel = model.omit({ id: true, createdAt: true });
+export type DeclareModel = z.input<typeof declareModel>;
+
+/** `PUT /api/routes/:name`. */
+export const declareRoute = route.omit({ id: true, name: true });
+export type DeclareRoute = z.input<typeof declareRoute>;
+
+/** `POST /api/prices`: one or more rows; `validFrom` defaults to now. */
+export const addPrices = z.strictObject({
+  prices: z
+    .array(
+      price
+        .omit({ id: true, recordedAt: true, validFrom: true })
+        .extend({ validFrom: price.shape.validFrom.optional() }),
+    )
+    .min(1)
+    .max(1000),
+});
+export type AddPrices = z.input<typeof addPrices>;
+
+/** The JSON part (`manifest`) of the multipart push; the files are parts named as in PEFT's folder. */
+export const pushAdapter = z.strictObject({
+  base: baseName,
+  name: adapterName,
+  /** An admin key must say for which project; a project's key is for its own. */
+  projectId: projectId.optional(),
+  shared: z.boolean().default(false),
+  /** Moved to the new version in the same transaction, unless it already points elsewhere. */
+  alias: aliasName.optional(),
+  lineage: z.record(z.string().max(64), z.string().max(1024)).default({}),
+  /** Accepts a `base_model_name_or_path` that is not one of the base's known names. */
+  acceptBaseName: z.boolean().default(false),
+});
+export type PushAdapter = z.input<typeof pushAdapter>;
+
+/** `PUT …/aliases/:alias`: compare-and-swap; `expect` is the version it points at now, null for none. */
+export const moveAlias = z.strictObject({
+  version: z.int().positive(),
+  expect: z.int().positive().nullable(),
+  reason: z.string().max(1024).default(""),
+  /** Moves `champion` although no eval measured the version. */
+  force: z.boolean().default(false),
+});
+export type MoveAlias = z.input<typeof moveAlias>;
+
+export const addMeasurements = z.strictObject({
+  measurements: z
+    .array(measurement.omit({ id: true }))
+    .min(1)
+    .max(256),
+});
+export type AddMeasurements = z.input<typeof addMeasurements>;
+
+/** `GET /api/whoami`: whose key this is. */
+export const whoami = z.strictObject({
+  keyId: z.string(),
+  role: z.enum(["admin", "project", "operator"]),
+  projectId: projectId.optional(),
+});
+export type Whoami = z.infer<typeof whoami>;
+
+/** How an eval's answer is judged against the row's reference. */
+export const scorer = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("exact") }),
+  z.strictObject({ type: z.literal("json") }),
+  z.strictObject({ type: z.literal("contains") }),
+  z.strictObject({ type: z.literal("regex"), pattern: z.string().min(1).max(1000) }),
+]);
+export type Scorer = z.infer<typeof scorer>;
+
+/** `POST /api/evals/runs`. The run's requests are made, and billed, with the caller's own key. */
+export const createRun = z.strictObject({
+  task: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/),
+  dataset: sha256,
+  /** Models as a client writes them; every one answers every row. */
+  candidates: z.array(z.string().min(1).max(512)).min(1).max(16),
+  scorer,
+  /** The first rows only; absent means all. */
+  limit: z.int().positive().optional(),
+  concurrency: z.int().min(1).max(64).default(8),
+  maxTokens: z.int().positive().max(100_000).default(256),
+});
+export type CreateRun = z.input<typeof createRun>;
+
+/** A run as `GET /api/evals/runs/:id` tells it. */
+export const candidateResult = z.strictObject({
+  candidate: z.string(),
+  /** The model that answered, with the version that an alias stood for. */
+  model: z.string().optional(),
+  adapterDigest: sha256.optional(),
+  n: z.int(),
+  correct: z.int(),
+  errored: z.int(),
+  score: z.number().optional(),
+  lower: z.number().optional(),
+  upper: z.number().optional(),
+  totalCostUsd: z.string().optional(),
+  meanCostUsd: z.string().optional(),
+  unpriced: z.int(),
+  meanInputTokens: z.number().optional(),
+  meanOutputTokens: z.number().optional(),
+  latencyP50Ms: z.number().optional(),
+  latencyP95Ms: z.number().optional(),
+  error: z.string().optional(),
+});
+export type CandidateResult = z.infer<typeof candidateResult>;
+
+export type EvalRun = {
+  id: string;
+  projectId: string;
+  task: string;
+  dataset: string;
+  scorer: Scorer;
+  status: "running" | "done" | "failed";
+  error?: string;
+  rows: number;
+  /** Rows answered, over all candidates; `rows × candidates` when done. */
+  answered: number;
+  candidates: CandidateResult[];
+  createdAt: string;
+  finishedAt?: string;
+};

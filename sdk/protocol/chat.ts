@@ -1,0 +1,109 @@
+/** `POST /v1/chat/completions`: the request as clients may send it, the answer and its stream as we send it. */
+import { z } from "zod";
+
+const textPart = z.looseObject({ type: z.literal("text"), text: z.string() });
+const contentPart = z.union([textPart, z.looseObject({ type: z.string() })]);
+const content = z.union([z.string(), z.array(contentPart)]);
+
+/** Every role may send a string or parts; an assistant that called tools may send no content. */
+export const chatMessage = z.looseObject({
+  role: z.enum(["developer", "system", "user", "assistant", "tool", "function"]),
+  content: content.nullish(),
+  name: z.string().nullish(),
+});
+export type ChatMessage = z.infer<typeof chatMessage>;
+
+/**
+ * The fields that Switchyard reads, checked; all others survive untouched, because a provider behind
+ * the gateway may want them. `null` means the default, as at OpenAI.
+ */
+export const chatRequest = z.looseObject({
+  model: z.string().min(1).max(512),
+  messages: z.array(chatMessage).min(1).max(10_000),
+  stream: z.boolean().nullish(),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
+  max_tokens: z
+    .int()
+    .min(1)
+    .max(1 << 24)
+    .nullish(),
+  max_completion_tokens: z
+    .int()
+    .min(1)
+    .max(1 << 24)
+    .nullish(),
+  stop: z.union([z.string(), z.array(z.string()).max(4)]).nullish(),
+  seed: z.number().nullish(),
+  n: z.int().min(1).max(128).nullish(),
+  user: z.string().max(512).nullish(),
+  metadata: z.record(z.string().max(64), z.string().max(512)).nullish(),
+});
+export type ChatRequest = z.infer<typeof chatRequest>;
+
+/** OpenAI's inclusive counts: `prompt_tokens` contains the cached, `completion_tokens` the reasoning. */
+export const chatUsage = z.looseObject({
+  prompt_tokens: z.int().nonnegative(),
+  completion_tokens: z.int().nonnegative(),
+  total_tokens: z.int().nonnegative(),
+  prompt_tokens_details: z
+    .looseObject({ cached_tokens: z.int().nullish(), cache_write_tokens: z.int().nullish() })
+    .nullish(),
+  completion_tokens_details: z.looseObject({ reasoning_tokens: z.int().nullish() }).nullish(),
+});
+export type ChatUsage = z.infer<typeof chatUsage>;
+
+export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter" | "function_call";
+
+/** What our own engine answers; the required keys of OpenAI's schema are all there. */
+export type ChatCompletion = {
+  id: string;
+  object: "chat.completion";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    message: { role: "assistant"; content: string | null; refusal: null };
+    logprobs: null;
+    finish_reason: FinishReason;
+  }[];
+  usage: ChatUsage;
+  system_fingerprint: string;
+};
+
+export type ChatCompletionChunk = {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    delta: { role?: "assistant"; content?: string; refusal?: null };
+    logprobs: null;
+    finish_reason: FinishReason | null;
+  }[];
+  /** Null on every chunk but the last when the client asked for usage; absent when it did not. */
+  usage?: ChatUsage | null;
+  system_fingerprint: string;
+};
+
+/** `GET /v1/models`: OpenAI's fields; an adapter also names its base (`parent`) and digest (`root`). */
+export type ModelCard = {
+  id: string;
+  object: "model";
+  created: number;
+  owned_by: string;
+  parent?: string;
+  root?: string;
+};
+
+/** The text of a message, its text parts joined; `undefined` when it has none. */
+export function messageText(message: ChatMessage): string | undefined {
+  if (typeof message.content === "string") return message.content;
+  if (!message.content) return undefined;
+  const texts = message.content.flatMap((part) =>
+    part.type === "text" && "text" in part && typeof part.text === "string" ? [part.text] : [],
+  );
+  return texts.length === 0 ? undefined : texts.join("");
+}

@@ -1,0 +1,18 @@
+/** How services meet: a fetch handler, in this process or behind a URL, called the same way. */
+
+/** A Hono app's `fetch`, or `fetch` itself bound to a base URL. */
+export type Fetcher = { fetch(request: Request): Promise<Response> };
+
+/** The header that carries the digest of the adapter whose weights answered; absent for a base model. */
+export const adapterDigestHeader = "x-switchyard-adapter";
+/** The model that answered, as `base` or `base:adapter@version`. */
+export const servedModelHeader = "x-switchyard-model";
+/** The task that the caller names, or that the classifier found. */
+export const taskHeader = "x-switchyard-task";
+/** Free-form labels of a request, `key=value` pairs joined by commas; they reach reports. */
+export const tagsHeader = "x-switchyard-tags";
+/** The tenant on whose behalf the gateway calls an adapter-server; salts caches. */
+export const tenantHeader = "x-switchyard-tenant";
+
+/** Base address for requests that go to a `Fetcher` in this process and never reach a socket. */
+export const inProcessOrigin = "http://switchyard.internal";

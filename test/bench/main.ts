@@ -1,0 +1,19 @@
+/** `npm run bench -- NAME`: repeats a claim of the README as a ratio against a peer, in one run. */
+const benches: Record<string, () => Promise<{ run(): Promise<void> }>> = {
+  engine: () => import("./engine.ts"),
+  gateway: () => import("./gateway.ts"),
+  start: () => import("./start.ts"),
+};
+
+const name = process.argv[2];
+const load = name === undefined ? undefined : benches[name];
+if (!load) {
+  console.error(
+    `usage: npm run bench -- NAME, where NAME is one of: ${Object.keys(benches).join(", ")}`,
+  );
+  process.exitCode = 2;
+} else {
+  const bench = await load();
+  await bench.run();
+  process.exit(0);
+}

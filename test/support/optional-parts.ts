@@ -1,0 +1,88 @@
+/** What a machine may have beyond Node, and what is skipped without it. */
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { connect } from "node:net";
+import { promisify } from "node:util";
+
+export type OptionalPart = { name: string; found: boolean; detail: string };
+
+/** The fixtures that are too large to live in the repository, beside a checkout that has them. */
+const sharedFixtures = new URL("../../../shared/fixtures/", import.meta.url);
+
+export async function optionalParts(): Promise<OptionalPart[]> {
+  const [redis, python] = await Promise.all([findRedis(), findPython()]);
+  const database = process.env.TEST_DATABASE_URL;
+  const browser = findBrowser();
+  return [
+    {
+      name: "Postgres",
+      found: Boolean(database),
+      detail: database
+        ? "TEST_DATABASE_URL"
+        : "TEST_DATABASE_URL is not set, so the database tests run on PGlite alone",
+    },
+    {
+      name: "Redis",
+      found: redis !== undefined,
+      detail:
+        redis ??
+        "no server at TEST_REDIS_URL or 127.0.0.1:6379, so shared limits and budgets are not tested",
+    },
+    {
+      name: "Python openai client",
+      found: python !== undefined,
+      detail:
+        python ??
+        "no python3 with the openai package (PYTHON names another), so that client is not tested",
+    },
+    {
+      name: "Chromium",
+      found: browser !== undefined,
+      detail: browser ?? "not installed (CHROMIUM names one), so the dashboard is not driven",
+    },
+    {
+      name: "large fixtures",
+      found: existsSync(sharedFixtures),
+      detail: existsSync(sharedFixtures)
+        ? "../shared/fixtures"
+        : "no ../shared/fixtures, so only the cases in the repository run",
+    },
+  ];
+}
+
+/** The address of a Redis that answers, or undefined. */
+async function findRedis(): Promise<string | undefined> {
+  const url = process.env.TEST_REDIS_URL ?? "redis://127.0.0.1:6379";
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve) => {
+    const socket = connect({ host: hostname, port: Number(port || 6379), timeout: 500 });
+    const end = (found: boolean) => {
+      socket.destroy();
+      resolve(found ? url : undefined);
+    };
+    socket.on("connect", () => socket.write("PING\r\n"));
+    socket.on("data", () => end(true));
+    socket.on("error", () => end(false));
+    socket.on("timeout", () => end(false));
+  });
+}
+
+/** A Python that can import the official client, or undefined. */
+export async function findPython(): Promise<string | undefined> {
+  const python = process.env.PYTHON ?? "python3";
+  try {
+    await promisify(execFile)(python, ["-c", "import openai"], { timeout: 30_000 });
+    return python;
+  } catch {
+    return undefined;
+  }
+}
+
+function findBrowser(): string | undefined {
+  return [
+    process.env.CHROMIUM,
+    "/usr/bin/chromium",
+    "/usr/bin/chromium-browser",
+    "/usr/bin/google-chrome",
+  ].find((path) => path !== undefined && path !== "" && existsSync(path));
+}

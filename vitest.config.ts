@@ -1,0 +1,32 @@
+/** Two projects: `unit` beside the code, quick; `system` spans folders and starts real servers. */
+import { defineConfig } from "vitest/config";
+
+const common = { testTimeout: 60_000, hookTimeout: 120_000, pool: "forks" as const };
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          ...common,
+          name: "unit",
+          include: [
+            "{gateway,adapter-server,registry,evals,sdk,deploy}/**/*.test.ts",
+            "test/architecture.test.ts",
+          ],
+          exclude: ["**/*.slow.test.ts", "**/node_modules/**"],
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: "system",
+          include: ["test/**/*.test.ts", "**/*.slow.test.ts"],
+          exclude: ["test/architecture.test.ts", "**/node_modules/**"],
+          testTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
