@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -176,6 +176,30 @@ test("costs are a table with the exact total, and the server's CSV with --csv", 
   expect(table.stdout).toContain("$1.234567890123 for 12 requests");
   expect(table.stdout).toContain("1 requests have no price");
   expect(csv.stdout).toBe("model,cost_usd\r\ngpt-x,1.234567890123\r\n");
+});
+
+test("a report is one of costs when nothing else is said", async () => {
+  const result = await run(["report", "--by", "model,project", "--json"]);
+  expect(result.exitCode).toBe(0);
+  expect(JSON.parse(result.stdout)).toMatchObject({ totals: { cost_usd: "1.234567890123" } });
+});
+
+test("every command that the documents show is written as the program wants it", async () => {
+  const readme = await readFile(new URL("../../README.md", import.meta.url), "utf8");
+  const commands = [...readme.replaceAll("\\\n", " ").matchAll(/^ +npx switchyard (.+)$/gm)];
+  expect(commands.length).toBeGreaterThan(3);
+  for (const [, command = ""] of commands) {
+    const words = [...command.matchAll(/"([^"]*)"|(\S+)/g)].map(
+      ([, quoted, bare]) => quoted ?? bare ?? "",
+    );
+    // The canned server does not know everything, but nothing is refused before it is asked.
+    const { exitCode, stderr } = await run(words);
+    expect({ command, isWrongUse: exitCode === 2, stderr: exitCode === 2 ? stderr : "" }).toEqual({
+      command,
+      isWrongUse: false,
+      stderr: "",
+    });
+  }
 });
 
 test("prices for a million tokens become exact prices for one", async () => {

@@ -14,7 +14,7 @@ type CostsOptions = { from?: string; to?: string; by: string[]; csv?: boolean };
 export function addReport(program: Command, cli: Cli): void {
   const report = program.command("report").description("what was spent");
   report
-    .command("costs")
+    .command("costs", { isDefault: true })
     .description("costs of a period by model, adapter, project and more")
     .option("--from <date>", "first day, or a timestamp (default: 30 days ago)")
     .option("--to <date>", "the day after the last, or a timestamp (default: now)")
