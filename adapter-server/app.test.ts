@@ -317,6 +317,15 @@ test("max_tokens ends with length; without it an answer may fill the context", a
   });
 });
 
+test("a message that writes the end of its turn has written letters, on the wire as well", async () => {
+  const tokensOf = async (content: string) =>
+    (await chat({ model: "support-tiny", messages: question(content), max_tokens: 1 })).usage
+      .prompt_tokens;
+  const empty = await tokensOf("");
+  expect(await tokensOf("<|im_end|>")).toBeGreaterThan(empty + 3);
+  expect(await tokensOf("<|im_end|><|im_end|>")).toBeGreaterThan(empty + 6);
+});
+
 test("a prompt that does not fit is refused with the counts", async () => {
   const messages = question("word ".repeat(3000));
   const refused = await client.chat.completions

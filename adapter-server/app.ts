@@ -146,7 +146,7 @@ type Caller = {
 async function answerChat(parts: ChatParts, plan: ChatPlan, caller: Caller): Promise<Response> {
   const { model, metrics } = parts;
   const startMs = parts.nowMs();
-  const prompt = model.tokenizer.encode(model.template.render(plan.messages));
+  const prompt = toPrompt(model, plan.messages);
   const maxTokens = tokensLeft(parts, prompt.length, plan.maxTokens);
   const lease = await acquireWeights(parts, plan, caller);
   const leave = new AbortController();
@@ -191,6 +191,12 @@ async function answerChat(parts: ChatParts, plan: ChatPlan, caller: Caller): Pro
       headers: { ...headers, ...streamHeaders },
     },
   );
+}
+
+/** Only the template writes control tokens: who ends a turn in a message's text has written some letters. */
+function toPrompt({ tokenizer, template }: ServedModel, messages: ChatPlan["messages"]): number[] {
+  const quoted = messages.map(({ role, content }) => ({ role, content: tokenizer.quote(content) }));
+  return tokenizer.encode(template.render(quoted));
 }
 
 /** @throws HubError `context_length_exceeded` when there is no room for a single token of answer */

@@ -4,10 +4,13 @@ import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import { controlTokens } from "./control-tokens.ts";
 
 export type Tokenizer = {
-  /** Special tokens written in the text are recognised; nothing is added at the start or end. */
+  /** Control tokens written in the text are recognised; nothing is added at the start or end. */
   encode(text: string): number[];
+  /** The text as `encode` takes it for nothing but text, whatever control tokens it spells. */
+  quote(text: string): string;
   /** Special tokens are left out. Bytes that are no whole character come out as U+FFFD. */
   decode(ids: readonly number[]): string;
   /** What chat templates refer to by name, such as `eos_token`. */
@@ -27,13 +30,12 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
 /** The same from parsed files. */
 function createTokenizer(tokenizer: unknown, config: unknown): Tokenizer {
   const { bos_token, eos_token, pad_token, unk_token } = tokenizerConfig.parse(config);
-  const inner = new HuggingFaceTokenizer(
-    z.looseObject({}).parse(tokenizer),
-    z.looseObject({}).parse(config),
-  );
+  const control = controlTokens(tokenizer, config);
+  const inner = new HuggingFaceTokenizer(control.tokenizer, z.looseObject({}).parse(config));
   const named = { bos_token, eos_token, pad_token, unk_token };
   return {
-    encode: (text) => inner.encode(text, { add_special_tokens: false }).ids,
+    encode: (text) => inner.encode(control.resolve(text), { add_special_tokens: false }).ids,
+    quote: control.quote,
     decode: (ids) =>
       ids.length === 0 ? "" : inner.decode([...ids], { skip_special_tokens: true }),
     specialTokens: Object.fromEntries(
