@@ -24,15 +24,18 @@ export type ServerOptions = {
   /** Kept when given, so that a second start finds it; else made anew and removed by `stop`. */
   dataDir?: string;
   env?: Record<string, string>;
+  /** What Node runs; the sources unless told otherwise. */
+  program?: readonly string[];
 };
 
+const fromSources = ["--import", "tsx", "deploy/all-in-one/main.ts"];
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Starts `npm start`'s program and resolves when it serves. @throws Error with its output when it ends instead */
 export async function startServer(options: ServerOptions = {}): Promise<RunningServer> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), "switchyard-data-")));
   const startedAt = performance.now();
-  const child = spawn(process.execPath, ["--import", "tsx", "deploy/all-in-one/main.ts"], {
+  const child = spawn(process.execPath, [...(options.program ?? fromSources)], {
     cwd: root,
     env: { ...cleanEnv(), PORT: "0", SWITCHYARD_DATA_DIR: dataDir, ...options.env },
     stdio: ["ignore", "pipe", "pipe"],
