@@ -1,5 +1,12 @@
 /** Node's HTTP server over a fetch handler; what never becomes a request is refused in the envelope too. */
-import { createServer, maxHeaderSize, type Server, STATUS_CODES } from "node:http";
+import {
+  createServer,
+  type IncomingMessage,
+  maxHeaderSize,
+  type Server,
+  ServerResponse,
+  STATUS_CODES,
+} from "node:http";
 import type { Duplex } from "node:stream";
 import { getRequestListener, RequestError } from "@hono/node-server";
 import { HubError, toErrorResponse } from "../../sdk/protocol/errors.ts";
@@ -8,9 +15,23 @@ import { HubError, toErrorResponse } from "../../sdk/protocol/errors.ts";
 export function createHttpServer(
   fetch: (request: Request) => Response | Promise<Response>,
 ): Server {
-  const server = createServer(getRequestListener(fetch, { errorHandler: answerUnreadable }));
+  const listener = getRequestListener(fetch, { errorHandler: answerUnreadable });
+  const server = createServer((incoming, outgoing) => {
+    outgoing.once("finish", () => discardRest(incoming));
+    return listener(incoming, outgoing);
+  });
   server.on("clientError", answerBroken);
   return server;
+}
+
+/**
+ * A body that was handed on and refused unread holds itself back: Hono then waits in vain for its end, and
+ * after half a second closes the connection, on which the client may have sent its next request by then.
+ */
+function discardRest(incoming: IncomingMessage): void {
+  if (incoming.readableEnded) return;
+  incoming.removeAllListeners("data");
+  incoming.resume();
 }
 
 /** Well-formed HTTP whose address or host is none: there is no `Request` to give to the handler. */
@@ -23,13 +44,18 @@ function answerUnreadable(error: unknown): Response {
 
 /** Bytes that are no HTTP, or too many of them. */
 function answerBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
-  // Gone, or in the middle of an answer: nothing that is written now would be understood.
-  const answering = "_httpMessage" in socket && socket._httpMessage !== null;
-  if (!socket.writable || answering || error.code === "ECONNRESET") {
+  if (!socket.writable || error.code === "ECONNRESET") {
     socket.destroy(error);
     return;
   }
-  void writeRefusal(socket, refusalOf(error));
+  const answer = "_httpMessage" in socket ? socket._httpMessage : null;
+  if (!(answer instanceof ServerResponse)) {
+    void writeRefusal(socket, refusalOf(error));
+    return;
+  }
+  // In the middle of an answer a refusal would not be understood: that answer is the last, and the rest unread.
+  socket.removeAllListeners("data").resume();
+  answer.once("finish", () => socket.end());
 }
 
 function refusalOf({ code }: NodeJS.ErrnoException): HubError {
