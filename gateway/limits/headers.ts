@@ -3,7 +3,7 @@ import type { LimitGrant, LimitState } from "./types.ts";
 
 /** A kind that is not limited has no headers: any number would be an invention. */
 export function rateLimitHeaders(
-  grant: Pick<LimitGrant, "requests" | "tokens">,
+  grant: Partial<Pick<LimitGrant, "requests" | "tokens">>,
 ): Record<string, string> {
   return { ...headersOf("requests", grant.requests), ...headersOf("tokens", grant.tokens) };
 }

@@ -1,6 +1,8 @@
 /** Rate limits: requests and tokens per minute, and requests at one time, for a key and its project. */
 import type { RateLimits } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import { stateOf } from "./bucket.ts";
+import { rateLimitHeaders } from "./headers.ts";
 
 export type LimitScope = { type: "project" | "key"; id: string; limits: RateLimits };
 
@@ -81,6 +83,7 @@ export function rateLimitExceeded(check: Check, used: number, retryAfterMs: numb
     `Rate limit reached for ${scope.type} '${scope.id}' on ${what}. Please try again in ${seconds}s.`,
     {
       retryAfterMs,
+      headers: kind === "concurrent" ? {} : rateLimitHeaders({ [kind]: stateOf(used, limit) }),
       details: {
         scope: scope.type,
         id: scope.id,

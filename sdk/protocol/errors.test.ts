@@ -34,6 +34,12 @@ test("what is not meant for clients tells them nothing", () => {
   expect(asHubError(new Error("x"))).toMatchObject({ code: "internal_error", status: 500 });
 });
 
+test("an error may bring headers of its own", () => {
+  const headers = { "x-ratelimit-remaining-requests": "0" };
+  const response = toErrorResponse(new HubError("rate_limit_exceeded", "slow down", { headers }));
+  expect(Object.fromEntries(response.headers)).toMatchObject(headers);
+});
+
 test("a response says whether and when to try again", async () => {
   const limited = toErrorResponse(
     new HubError("rate_limit_exceeded", "slow down", { retryAfterMs: 250.4 }),
@@ -62,6 +68,9 @@ describe("a schema's first problem becomes an error that names the field", () =>
     either: z.object({ one: z.union([z.string(), z.int()]) }).optional(),
     stop: z.union([z.string(), z.array(z.string())]).optional(),
     messages: z.array(z.object({ role: z.enum(["user"]) })).optional(),
+    part: z
+      .union([z.object({ type: z.literal("text") }), z.object({ type: z.string() })])
+      .optional(),
   });
   const cases = [
     [{}, "missing_required_parameter", "model", "Missing required parameter: 'model'."],
@@ -73,6 +82,7 @@ describe("a schema's first problem becomes an error that names the field", () =>
     [{ model: "m", scorer: { type: "taste" } }, "invalid_value", "scorer.type", "'exact'"],
     [{ model: "m", scorer: {} }, "invalid_value", "scorer.type", "'exact'"],
     [{ model: "m", either: {} }, "missing_required_parameter", "either.one", "'either.one'"],
+    [{ model: "m", part: {} }, "missing_required_parameter", "part.type", "'part.type'"],
     [{ model: "m", limit: { rpm: 1 } }, "invalid_value", "limit.rpm", "parameter: 'limit.rpm'."],
     [null, "invalid_type", undefined, "the request body: expected object, received null."],
     [[], "invalid_type", undefined, "the request body: expected object, received array."],

@@ -67,6 +67,8 @@ export type HubErrorOptions = {
   retryAfterMs?: number | undefined;
   /** Facts for a program: near matches, limits, counts. Never keys or prompts. */
   details?: Record<string, unknown> | undefined;
+  /** Sent with the answer, such as `x-ratelimit-*`. */
+  headers?: Readonly<Record<string, string>> | undefined;
 };
 
 /** A failure that a client is meant to see: what was wrong, what was expected, what to change. */
@@ -76,6 +78,7 @@ export class HubError extends Error {
   readonly param: string | undefined;
   readonly retryAfterMs: number | undefined;
   readonly details: Record<string, unknown> | undefined;
+  readonly headers: Readonly<Record<string, string>> | undefined;
 
   constructor(code: ErrorCode, message: string, options: HubErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -83,6 +86,7 @@ export class HubError extends Error {
     this.param = options.param;
     this.retryAfterMs = options.retryAfterMs;
     this.details = options.details;
+    this.headers = options.headers;
   }
 
   get status(): number {
@@ -119,7 +123,7 @@ export function toErrorBody(error: unknown): ErrorBody {
 /** Status, headers and envelope of any thrown value, as a response that the official SDKs understand. */
 export function toErrorResponse(error: unknown, headers: Record<string, string> = {}): Response {
   const hubError = asHubError(error);
-  const all = new Headers(headers);
+  const all = new Headers({ ...headers, ...hubError.headers });
   all.set("content-type", "application/json");
   all.set("x-should-retry", String(errorTable[hubError.code].retry));
   if (hubError.retryAfterMs !== undefined) {
@@ -152,7 +156,7 @@ export function fromZodError(error: z.ZodError, prefix = ""): HubError {
   const problem = lowerFirst(issue.message.replace(/^Invalid input: /, ""));
   switch (issue.code) {
     case "invalid_type":
-      return issue.input === undefined && issue.message.endsWith("received undefined")
+      return isMissing(issue)
         ? new HubError("missing_required_parameter", `Missing required parameter: ${where}.`, {
             param,
           })
@@ -196,7 +200,7 @@ function nearestIssue(issue: Issue): Issue {
   if (issue.code !== "invalid_union" || issue.errors.length === 0) return issue;
   const branches = issue.errors.flatMap(([first]) => (first ? [nearestIssue(first)] : []));
   const furthest = branches.reduce<Issue | undefined>(
-    (best, branch) => (branch.path.length > (best?.path.length ?? 0) ? branch : best),
+    (best, branch) => (isNearer(branch, best) ? branch : best),
     undefined,
   );
   if (furthest) return { ...furthest, path: [...issue.path, ...furthest.path] };
@@ -208,6 +212,18 @@ function nearestIssue(issue: Issue): Issue {
     branch.code === "invalid_type" ? [branch.expected] : [],
   );
   return { ...first, path: issue.path, message: `expected ${[...new Set(expected)].join(" or ")}` };
+}
+
+/** Of two that got equally far, one that misses a field says more than one that wanted a value for it. */
+function isNearer(branch: Issue, best: Issue | undefined): boolean {
+  if (branch.path.length !== (best?.path.length ?? 0)) {
+    return branch.path.length > (best?.path.length ?? 0);
+  }
+  return best !== undefined && isMissing(branch) && !isMissing(best);
+}
+
+function isMissing(issue: Issue): boolean {
+  return issue.code === "invalid_type" && issue.message.endsWith("received undefined");
 }
 
 function formatPath(path: readonly PropertyKey[]): string {
