@@ -1,4 +1,5 @@
 /** The request as an OpenAI-compatible upstream gets it: the client's own, with the upstream's model name. */
+import { HubError } from "../../../sdk/protocol/errors.ts";
 import type { ChatCall } from "../../dialects/openai-chat/request.ts";
 import type { ProviderRequest } from "../provider.ts";
 
@@ -27,7 +28,21 @@ export function writeOpenAiRequest(call: ChatCall, options: OpenAiRequestOptions
       accept: call.stream ? "text/event-stream" : "application/json",
       ...(options.apiKey !== undefined && { authorization: `Bearer ${options.apiKey}` }),
     },
-    body: JSON.stringify(body),
+    body: toJson(body),
     dropped,
   };
+}
+
+/** JSON may come nested as deeply as one likes; it is written only as deeply as the stack is. */
+function toJson(body: Record<string, unknown>): string {
+  try {
+    return JSON.stringify(body);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new HubError(
+      "invalid_value",
+      "The request body is nested too deeply to be passed on. Send less deeply nested JSON.",
+      { cause },
+    );
+  }
 }
