@@ -281,7 +281,7 @@ describe("pushing adapters", () => {
   });
 
   test.each([
-    ["no base of that name", { base: "nope", name: "x" }, 404, "not_found"],
+    ["no base of that name", { base: "nope", name: "x" }, 404, "model_not_found"],
     ["a base that takes no adapters", { base: "remote", name: "x" }, 400, "adapter_base_mismatch"],
     ["a name that is a path", { base: "tiny", name: "../x" }, 400, "invalid_value"],
     ["an unknown field", { base: "tiny", name: "x", nope: 1 }, 400, "invalid_value"],

@@ -10,7 +10,7 @@ import { newId, type ProjectId } from "../../sdk/protocol/ids.ts";
 import { type ArtifactStore, sha256Of } from "../artifacts/store.ts";
 import type { Change, ChangeLog } from "../change.ts";
 import type { Database } from "../db.ts";
-import { getModel } from "../models.ts";
+import { findModel } from "../models.ts";
 import { getProject } from "../projects.ts";
 import { adapters, adapterVersions } from "../schema.ts";
 import { aliasTarget, moveAlias, requireEvidence } from "./aliases.ts";
@@ -37,12 +37,12 @@ export type PushParts = {
 export type Pushed = { adapter: Adapter; version: AdapterVersion; created: boolean };
 
 /**
- * @throws HubError `not_found` for base or project, `invalid_adapter` and its kin, `no_evidence` for a
+ * @throws HubError `model_not_found` for the base, `not_found` for the project, `invalid_adapter` and its kin, `no_evidence` for a
  *   champion that nothing measured, `storage_full`
  */
 export async function pushAdapter(push: Push, parts: PushParts): Promise<Pushed> {
   const { manifest, projectId } = push;
-  const model = await getModel(parts.db, manifest.base);
+  const model = await findBase(parts.db, manifest.base);
   await getProject(parts.db, projectId);
   const checked = checkFiles(push, model, parts.adapterRankMax);
   const version = await describe(push, checked, model);
@@ -56,6 +56,16 @@ export async function pushAdapter(push: Push, parts: PushParts): Promise<Pushed>
   await parts.artifacts.put(version.configSha256, push.config);
   await parts.artifacts.put(version.weightsSha256, push.weights);
   return parts.changes.change(push.actor, (change) => register(change, push, version));
+}
+
+async function findBase(db: Database, base: string): Promise<Model> {
+  const model = await findModel(db, base);
+  if (model) return model;
+  throw new HubError(
+    "model_not_found",
+    `The base '${base.slice(0, 200)}' does not exist. Push over a model that is declared here.`,
+    { param: "base" },
+  );
 }
 
 function checkFiles(
