@@ -11,7 +11,7 @@ import type { GatewayLimits } from "./config.ts";
 import { answerHeaders, streamedAnswer, wholeAnswer } from "./dialects/openai-chat/answer.ts";
 import { type ChatCall, readChatCall, toChatCall } from "./dialects/openai-chat/request.ts";
 import { listModels, retrieveModel } from "./dialects/openai-models/models.ts";
-import { readJsonBody } from "./http/body.ts";
+import { readJsonBody, refuseDeeper } from "./http/body.ts";
 import { answerPreflight } from "./http/cors.ts";
 import { baseHeaders, type Exchange, openExchange } from "./http/exchange.ts";
 import { forward } from "./http/forward.ts";
@@ -138,7 +138,7 @@ async function completeChat(
   const principal = parts.identity.identifyProject(request.headers.get("authorization"));
   const scope: Scope = { snapshot: parts.snapshot(), projectId: principal.project.id };
   // parse
-  const call = await readChatCall(request, limits.requestBytesMax);
+  const call = await readChatCall(request, limits);
   const tags = readTags(request.headers.get(tagsHeader));
   // resolve, classify, plan
   const plan = planCall(call, request.headers.get(taskHeader), scope, parts);
@@ -162,7 +162,7 @@ async function completeChat(
     call,
     context: { requestId, projectId: principal.project.id },
     client: request.signal,
-    clientTimeoutMs: clientTimeoutMs(request),
+    clientDeadlineMs: clientDeadlineMs(request, exchange),
     upstream: (name) => parts.upstreams.get(name),
     limits,
     now,
@@ -253,9 +253,10 @@ function withMix(resolved: Resolved, call: ChatCall, scope: Scope): Resolved {
 
 /** `POST /api/routes/explain`: the plan for a request that is not sent anywhere. */
 async function explain(request: Request, scope: Scope, parts: AppParts): Promise<unknown> {
-  const { value, bytes } = await readJsonBody(request, parts.limits.requestBytesMax);
-  const { task, ...body } = parseOrThrow(explainRequest, value);
-  return planCall(toChatCall(body, bytes), task ?? null, scope, parts).decision;
+  const read = await readJsonBody(request, parts.limits.requestBytesMax);
+  const { task, ...body } = parseOrThrow(explainRequest, read.value);
+  refuseDeeper(read, parts.limits.nestingMax);
+  return planCall(toChatCall(body, read.bytes), task ?? null, scope, parts).decision;
 }
 
 function defaultModelOf({ decision }: Plan, scope: Scope) {
@@ -264,10 +265,16 @@ function defaultModelOf({ decision }: Plan, scope: Scope) {
   return target && toPricedModel(target);
 }
 
-/** Official SDKs tell their own deadline in seconds; working on after it helps nobody. */
-function clientTimeoutMs(request: Request): number | undefined {
-  const seconds = Number(request.headers.get("x-stainless-timeout") ?? Number.NaN);
-  return seconds > 0 ? seconds * 1000 : undefined;
+/**
+ * Official SDKs tell after how many seconds they give up; working on after that helps nobody. Node's counts
+ * until the answer begins, Python's until its next byte, so neither bounds how long a stream may be.
+ */
+function clientDeadlineMs(request: Request, exchange: Exchange): number | undefined {
+  const { headers } = request;
+  const seconds = Number(
+    headers.get("x-stainless-timeout") ?? headers.get("x-stainless-read-timeout") ?? Number.NaN,
+  );
+  return seconds > 0 ? exchange.startedAtMs + seconds * 1000 : undefined;
 }
 
 /** Ids hold `/`, `:` and `@`, and come as they are or percent-encoded. */

@@ -1,12 +1,17 @@
 /** The gateway's environment and every limit it works within, each with its name. */
 import { z } from "zod";
 
+/** A longer timer of Node's fires at once. */
+const timerMsMax = 2 ** 31 - 1;
+
 /** Bounds of queues, bodies, retries, streams and caches. Times are milliseconds, sizes bytes. */
 export const gatewayLimits = z.strictObject({
   /** Requests to models at one time, streams included; further ones are refused. */
   requestsInFlightMax: size(4096),
   /** A request's body; images travel in it as base64. */
   requestBytesMax: size(32 << 20),
+  /** Arrays and objects of a request in one another. */
+  nestingMax: size(1000),
   /** A whole answer that is not streamed, and the text kept of one for counting. */
   answerBytesMax: size(64 << 20),
   /** One server-sent event. */
@@ -74,5 +79,5 @@ function size(byDefault: number) {
 }
 
 function time(byDefault: number) {
-  return z.number().positive().default(byDefault);
+  return z.number().positive().max(timerMsMax).default(byDefault);
 }

@@ -34,7 +34,10 @@ export type OpenStream = {
 export type AttemptResult = { tried: Tried[] } & (
   | ({ type: "answer"; answer: ProviderAnswer } & Answered)
   | ({ type: "stream"; stream: OpenStream } & Answered)
-  /** `sent` is the last model that may have begun to work on the request. */
+  /**
+   * `sent` is the last model that may have begun to work on the request. `clientGone`: the client left,
+   * or its own deadline passed; the upstream is not to blame.
+   */
   | { type: "failed"; error: HubError; clientGone: boolean; sent: Target | undefined }
 );
 
@@ -44,8 +47,8 @@ export type AttemptInput = {
   context: CallContext;
   /** Aborted when the client leaves. */
   client: AbortSignal;
-  /** The client's own deadline, when it told one. */
-  clientTimeoutMs: number | undefined;
+  /** When the client gives up on an answer that has not begun, on the clock of `now`. */
+  clientDeadlineMs: number | undefined;
   upstream: (name: string) => Upstream | undefined;
   limits: {
     answerBytesMax: number;
@@ -56,22 +59,26 @@ export type AttemptInput = {
   now: () => number;
 };
 
-/** Never throws for what an upstream does; the failure of the last attempt is the result then. */
+/**
+ * Never throws for what an upstream does; the failure of the last attempt is the result then. An upstream's
+ * total time runs from here, so that fallbacks do not make a request last longer than one upstream may.
+ */
 export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult> {
+  const { client, clientDeadlineMs, now } = input;
+  const beganAtMs = now();
   const tried: Tried[] = [];
   let error: HubError | undefined;
   let sent: Target | undefined;
   for (const target of input.targets) {
     const upstream = input.upstream(target.model.upstream);
-    const startedAtMs = input.now();
+    const startedAtMs = now();
     const note = (failure?: HubError) =>
       tried.push({
         model: target.name,
         upstream: target.model.upstream,
-        ms: Math.round(input.now() - startedAtMs),
+        ms: Math.round(now() - startedAtMs),
         ...(failure && { error: failure.code, message: failure.message }),
       });
-
     if (!upstream?.breaker.enter()) {
       error = new HubError(
         "upstream_unavailable",
@@ -81,16 +88,22 @@ export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult
       note(error);
       continue;
     }
-    try {
+    const watch = new Watch(client, upstream.provider.name, {
+      totalMs: Math.max(0, upstream.provider.timeouts.totalMs - (startedAtMs - beganAtMs)),
+      clientMs: clientDeadlineMs && Math.max(0, clientDeadlineMs - startedAtMs),
+    });
+    const onSent = () => {
       sent = target;
-      const result = await attemptWithOneReconnect(upstream, target, input);
+    };
+    try {
+      const result = await attemptWithOneReconnect(upstream, target, { ...input, watch, onSent });
       upstream.breaker.succeed();
       note();
       return { ...result, tried };
     } catch (thrown) {
       const failure = toUpstreamError(thrown, upstream.provider.name);
       note(failure);
-      if (input.client.aborted) {
+      if (watch.ended === "client_gone" || watch.ended === "client_deadline") {
         upstream.breaker.abandon();
         return { type: "failed", error: failure, clientGone: true, sent, tried };
       }
@@ -108,55 +121,57 @@ type Begun =
   | ({ type: "answer"; answer: ProviderAnswer } & Answered)
   | ({ type: "stream"; stream: OpenStream } & Answered);
 
+type OneAttempt = AttemptInput & { watch: Watch; onSent: () => void };
+
+/**
+ * A connection that was kept open may be found closed only when it is used. Once an answer has begun the
+ * work is done and paid for, so what breaks then is not sent again.
+ */
 async function attemptWithOneReconnect(
   upstream: Upstream,
   target: Target,
-  input: AttemptInput,
+  input: OneAttempt,
 ): Promise<Begun> {
-  try {
-    return await attempt(upstream, target, input);
-  } catch (thrown) {
-    if (!isConnectionReset(thrown) || input.client.aborted) throw thrown;
-    return await attempt(upstream, target, input);
-  }
-}
-
-async function attempt(upstream: Upstream, target: Target, input: AttemptInput): Promise<Begun> {
   const { provider } = upstream;
-  const { call, limits } = input;
-  const { firstByteMs, totalMs } = provider.timeouts;
-  const request = provider.writeRequest(call, target, input.context);
-  const watch = new Watch(
-    input.client,
-    provider.name,
-    Math.min(totalMs, input.clientTimeoutMs ?? totalMs),
-  );
+  const { watch, onSent } = input;
   let response: TransportResponse | undefined;
   try {
-    watch.expect("the first byte", firstByteMs);
-    response = await provider.transport.send({ ...request, signal: watch.signal });
-    if (response.status !== 200) {
-      const body = await readAll(response, watch, provider, limits.errorBytesMax, "truncate");
-      throw provider.readError(response, body);
-    }
-    const answered = {
-      target,
-      adapterDigest: provider.readHead(response, target),
-      dropped: request.dropped,
-    };
-    if (call.stream) {
-      const stream = await openStream(upstream, response, watch, input);
-      return { type: "stream", stream, ...answered };
-    }
-    const bytes = await readAll(response, watch, provider, limits.answerBytesMax, "refuse");
-    watch.done();
-    return { type: "answer", answer: provider.readAnswer(bytes), ...answered };
+    const request = provider.writeRequest(input.call, target, input.context);
+    const send = () => provider.transport.send({ ...request, signal: watch.signal, onSent });
+    watch.expect("the first byte", provider.timeouts.firstByteMs);
+    response = await send().catch((thrown) => {
+      if (!isConnectionReset(thrown) || watch.ended) throw thrown;
+      return send();
+    });
+    const answered = await readBeginning(response, upstream, target, input);
+    return { ...answered, dropped: request.dropped };
   } catch (thrown) {
     watch.done();
     response?.cancel();
     // Whatever the transport made of the abort, the watch knows why.
     throw watch.ended ? watch.signal.reason : thrown;
   }
+}
+async function readBeginning(
+  response: TransportResponse,
+  upstream: Upstream,
+  target: Target,
+  input: OneAttempt,
+) {
+  const { provider } = upstream;
+  const { call, limits, watch } = input;
+  if (response.status !== 200) {
+    const body = await readAll(response, watch, provider, limits.errorBytesMax, "truncate");
+    throw provider.readError(response, body);
+  }
+  const answered = { target, adapterDigest: provider.readHead(response, target) };
+  if (call.stream) {
+    const stream = await openStream(upstream, response, watch, input);
+    return { type: "stream" as const, stream, ...answered };
+  }
+  const bytes = await readAll(response, watch, provider, limits.answerBytesMax, "refuse");
+  watch.done();
+  return { type: "answer" as const, answer: provider.readAnswer(bytes), ...answered };
 }
 
 /** Reads until there is something for the client, so that all that fails before can still fall back. */
@@ -179,7 +194,7 @@ async function openStream(
     const first = chunk ? reader.push(chunk) : reader.close();
     if (first.end?.error && first.pass.length === 0) throw first.end.error;
     if (first.pass.length > 0 || first.end) {
-      watch.received();
+      watch.begun();
       return { upstream, response, reader, watch, first };
     }
   }

@@ -67,12 +67,15 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
 
   return new ReadableStream<Uint8Array>({
     start(controller) {
-      watch.signal.addEventListener("abort", () => {
+      const leave = () => {
         if (ended || watch.ended !== "client_gone") return;
         void end({ type: "client_gone" });
         // Nobody is left to tell an error to; the HTTP server would only log it.
         controller.close();
-      });
+      };
+      // It may have left between the stream's opening and now; then no event comes any more.
+      if (watch.ended) return leave();
+      watch.signal.addEventListener("abort", leave);
       keepAlive = setInterval(() => {
         if (silent && (controller.desiredSize ?? 0) > 0) controller.enqueue(keepAliveBytes);
         silent = true;

@@ -1,8 +1,15 @@
 /** Ends one call to an upstream: by its client's leaving, by a time limit, or when the caller is done. */
 import { HubError } from "../../sdk/protocol/errors.ts";
 
-/** Why a watched call was ended from our side. */
-export type Ended = "client_gone" | "timed_out";
+/** Why a watched call was ended from our side: the first two are the client's doing. */
+export type Ended = "client_gone" | "client_deadline" | "timed_out";
+
+export type WatchTimes = {
+  /** For the whole answer. */
+  totalMs: number;
+  /** Until the client gives up on an answer that has not begun; it does not bound a stream's length. */
+  clientMs: number | undefined;
+};
 
 /**
  * One signal for the transport. The total time runs from the start; a wait is timed from `expect` to
@@ -13,14 +20,21 @@ export class Watch {
   readonly #client: AbortSignal;
   readonly #upstream: string;
   readonly #total: NodeJS.Timeout;
+  readonly #deadline: NodeJS.Timeout | undefined;
   #wait: { timer: NodeJS.Timeout; ms: number } | undefined;
   #waitingFor: string | undefined;
   #ended: Ended | undefined;
 
-  constructor(client: AbortSignal, upstream: string, totalMs: number) {
+  constructor(client: AbortSignal, upstream: string, { totalMs, clientMs }: WatchTimes) {
     this.#client = client;
     this.#upstream = upstream;
-    this.#total = setTimeout(() => this.#timeOut(`a whole answer within ${totalMs} ms`), totalMs);
+    this.#total = setTimeout(
+      () => this.#timeOut(`a whole answer within ${Math.round(totalMs)} ms`),
+      totalMs,
+    );
+    if (clientMs !== undefined && clientMs < totalMs) {
+      this.#deadline = setTimeout(() => this.#end("client_deadline", deadlinePassed()), clientMs);
+    }
     client.addEventListener("abort", this.#leave, { once: true });
     if (client.aborted) this.#leave();
   }
@@ -51,9 +65,16 @@ export class Watch {
     this.#waitingFor = undefined;
   }
 
+  /** The answer has begun, within the client's own deadline. */
+  begun(): void {
+    this.received();
+    clearTimeout(this.#deadline);
+  }
+
   /** Lets go of timers and of the client's signal; a call still open is not touched. */
   done(): void {
     clearTimeout(this.#total);
+    clearTimeout(this.#deadline);
     clearTimeout(this.#wait?.timer);
     this.#client.removeEventListener("abort", this.#leave);
   }
@@ -75,4 +96,12 @@ export class Watch {
     this.done();
     this.#controller.abort(reason);
   }
+}
+
+/** What a client is told whose own deadline, such as `x-stainless-timeout`, passed before an answer. */
+function deadlinePassed(): HubError {
+  return new HubError(
+    "upstream_timeout",
+    "No model answered within the time that the client gave ('x-stainless-timeout').",
+  );
 }

@@ -1,19 +1,26 @@
-/** A JSON body, read with a bound on its bytes. */
+/** A JSON body, read with a bound on its bytes, and one on its depth. */
 import { HubError } from "../../sdk/protocol/errors.ts";
+import { isNestedDeeper } from "./json-text.ts";
+
+export type JsonBody = { value: unknown; text: string; bytes: number };
 
 /**
  * A body with a length is refused before it is read; one without is counted as it comes.
  * @throws HubError `unsupported_media_type`, `request_too_large`, `invalid_json`
  */
-export async function readJsonBody(
-  request: Request,
-  bytesMax: number,
-): Promise<{ value: unknown; bytes: number }> {
+export async function readJsonBody(request: Request, bytesMax: number): Promise<JsonBody> {
   const type = request.headers.get("content-type");
   if (type !== null && !/^application\/(?:[\w.+-]+\+)?json\b/i.test(type)) {
     throw new HubError(
       "unsupported_media_type",
       `Unsupported content type '${type.slice(0, 100)}'. Send JSON with the header 'Content-Type: application/json'.`,
+    );
+  }
+  const coding = request.headers.get("content-encoding");
+  if (coding !== null && coding.toLowerCase() !== "identity") {
+    throw new HubError(
+      "unsupported_media_type",
+      `Unsupported content encoding '${coding.slice(0, 100)}'. Send the JSON as it is, not compressed.`,
     );
   }
   const length = request.headers.get("content-length");
@@ -25,11 +32,28 @@ export async function readJsonBody(
       throw new HubError("request_cancelled", "The request ended before its body did.", { cause });
     },
   );
+  return {
+    value: parseJson(text),
+    text,
+    bytes: length === null ? Buffer.byteLength(text) : Number(length),
+  };
+}
+
+/**
+ * For what will be written again: parsing takes any depth, and writing only that of the stack.
+ * @throws HubError `invalid_value`
+ */
+export function refuseDeeper({ text }: JsonBody, nestingMax: number): void {
+  if (!isNestedDeeper(text, nestingMax)) return;
+  throw new HubError(
+    "invalid_value",
+    `The request body is nested too deeply: ${nestingMax} levels are the most that is accepted.`,
+  );
+}
+
+function parseJson(text: string): unknown {
   try {
-    return {
-      value: JSON.parse(text),
-      bytes: length === null ? Buffer.byteLength(text) : Number(length),
-    };
+    return JSON.parse(text);
   } catch (error) {
     throw new HubError(
       "invalid_json",
@@ -48,7 +72,8 @@ async function readCounted(request: Request, bytesMax: number): Promise<string> 
     if (bytes > bytesMax) throw tooLarge(bytesMax);
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString("utf8");
+  // As `request.text()` does: a byte order mark is no part of the text.
+  return new TextDecoder().decode(Buffer.concat(chunks));
 }
 
 function tooLarge(bytesMax: number): HubError {

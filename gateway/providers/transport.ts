@@ -1,5 +1,5 @@
 /** How bytes reach an upstream: a pool of connections to a URL, or a fetch handler in this process. */
-import { Pool } from "undici";
+import { type Dispatcher, Pool } from "undici";
 import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 
 export type TransportRequest = {
@@ -9,6 +9,8 @@ export type TransportRequest = {
   body: string;
   /** Aborting ends the call, its connection included, at once. */
   signal: AbortSignal;
+  /** Called when the first byte is about to leave: until then the upstream cannot have begun to work. */
+  onSent: () => void;
 };
 
 export type TransportResponse = {
@@ -32,21 +34,26 @@ export type PoolOptions = { baseUrl: string; connectTimeoutMs: number; connectio
 export function openPool({ baseUrl, connectTimeoutMs, connectionsMax }: PoolOptions): Transport {
   const url = new URL(baseUrl);
   const prefix = url.pathname.replace(/\/+$/, "");
-  const pool = new Pool(url.origin, {
+  const pool = new TellingPool(url.origin, {
     connections: connectionsMax,
     connect: { timeout: connectTimeoutMs },
     headersTimeout: 0,
     bodyTimeout: 0,
   });
   return {
-    async send({ path, headers, body, signal }) {
-      const response = await pool.request({
+    async send({ path, headers, body, signal, onSent }) {
+      const sending = pool.request({
         method: "POST",
         path: prefix + path,
         headers,
         body,
         signal,
+        opaque: onSent,
       });
+      // A request that waits for a connection notices the signal only when it has got one.
+      const response = await untilAborted(sending, signal, (late) =>
+        late.body.on("error", () => {}).destroy(),
+      );
       const chunks = response.body[Symbol.asyncIterator]();
       // Destroying a body that nobody is reading raises "error", which would end the process.
       response.body.on("error", () => {});
@@ -71,17 +78,42 @@ export function openPool({ baseUrl, connectTimeoutMs, connectionsMax }: PoolOpti
   };
 }
 
+/** A request waits for a connection first; its handler is told when it is written to one. */
+class TellingPool extends Pool {
+  override dispatch(
+    options: Dispatcher.DispatchOptions,
+    handler: Dispatcher.DispatchHandler,
+  ): boolean {
+    const { opaque: onSent } = options as Dispatcher.RequestOptions<() => void>;
+    const onConnect = handler.onConnect?.bind(handler);
+    // The handler was made by `request` for this one request. It aborts there what was aborted before.
+    handler.onConnect = (abort) => {
+      let aborted = false;
+      onConnect?.((error) => {
+        aborted = true;
+        abort(error);
+      });
+      if (!aborted) onSent?.();
+    };
+    return super.dispatch(options, handler);
+  }
+}
+
 /** @param basePath put before each path, such as `/v1` */
 export function inProcess(fetcher: Fetcher, basePath: string): Transport {
   return {
-    async send({ path, headers, body, signal }) {
+    async send({ path, headers, body, signal, onSent }) {
       const request = new Request(inProcessOrigin + basePath + path, {
         method: "POST",
         headers,
         body,
         signal,
       });
-      const response = await untilAborted(fetcher.fetch(request), signal);
+      signal.throwIfAborted();
+      onSent();
+      // A handler in this process may not notice the signal before it answers.
+      const answering = fetcher.fetch(request);
+      const response = await untilAborted(answering, signal, (late) => void late.body?.cancel());
       const reader = response.body?.getReader();
       const cancel = () => {
         reader?.cancel(signal.reason).catch(() => {});
@@ -104,15 +136,16 @@ export function inProcess(fetcher: Fetcher, basePath: string): Transport {
   };
 }
 
-/** A handler in this process may not notice the signal before it answers; the wait ends all the same. */
-function untilAborted(promise: Promise<Response>, signal: AbortSignal): Promise<Response> {
+/** Ends the wait with the signal; an answer that comes all the same is given to `discard`. */
+function untilAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal,
+  discard: (late: T) => void,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => {
       reject(signal.reason);
-      promise.then(
-        (late) => late.body?.cancel(),
-        () => {},
-      );
+      promise.then(discard, () => {});
     };
     if (signal.aborted) return abort();
     signal.addEventListener("abort", abort, { once: true });

@@ -112,13 +112,16 @@ export class Settling {
     });
   }
 
-  /** Nothing answered. A client that left a model at work is charged for the input, as providers charge it. */
+  /**
+   * Nothing answered. A client that left a model at work, or gave it too little time, is charged for the
+   * input, as providers charge it; one that left before anything was sent owes nothing.
+   */
   failed(result: Extract<AttemptResult, { type: "failed" }>): Promise<Settled> {
     const { error, clientGone, sent } = result;
     if (clientGone) {
       return this.#settle({
         outcome: "client_gone",
-        httpStatus: clientGoneStatus,
+        httpStatus: error.status,
         error,
         target: sent,
         usage: sent && this.#estimate(sent, ""),

@@ -1,4 +1,5 @@
 /** Keeps the text of relayed deltas, so that it can be counted when nobody tells the usage. */
+import { closingQuote } from "../../http/json-text.ts";
 
 /** The values of keys under which a delta carries model output, found without parsing the JSON. */
 export class RelayedText {
@@ -35,17 +36,6 @@ export class RelayedText {
   }
 }
 
-/** Index of the quote that ends the string, or the text's end. */
-function closingQuote(text: string, from: number): number {
-  for (let at = text.indexOf('"', from); at !== -1; at = text.indexOf('"', at + 1)) {
-    let backslashes = 0;
-    while (text.charCodeAt(at - 1 - backslashes) === backslash) backslashes++;
-    if (backslashes % 2 === 0) return at;
-  }
-  return text.length;
-}
-
 const outputKeys = ['"content":', '"arguments":', '"reasoning_content":', '"refusal":'];
 const space = 32;
 const quote = 34;
-const backslash = 92;

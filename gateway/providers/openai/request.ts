@@ -1,6 +1,6 @@
 /** The request as an OpenAI-compatible upstream gets it: the client's own, with the upstream's model name. */
-import { HubError } from "../../../sdk/protocol/errors.ts";
 import type { ChatCall } from "../../dialects/openai-chat/request.ts";
+import { membersOf } from "../../http/json-text.ts";
 import type { ProviderRequest } from "../provider.ts";
 
 export type OpenAiRequestOptions = {
@@ -28,21 +28,21 @@ export function writeOpenAiRequest(call: ChatCall, options: OpenAiRequestOptions
       accept: call.stream ? "text/event-stream" : "application/json",
       ...(options.apiKey !== undefined && { authorization: `Bearer ${options.apiKey}` }),
     },
-    body: toJson(body),
+    body: writeJson(body, call.source),
     dropped,
   };
 }
 
-/** JSON may come nested as deeply as one likes; it is written only as deeply as the stack is. */
-function toJson(body: Record<string, unknown>): string {
-  try {
-    return JSON.stringify(body);
-  } catch (cause) {
-    if (!(cause instanceof RangeError)) throw cause;
-    throw new HubError(
-      "invalid_value",
-      "The request body is nested too deeply to be passed on. Send less deeply nested JSON.",
-      { cause },
-    );
-  }
+/**
+ * A parsed number is a double, which rounds a 64-bit `seed`; so what was not changed goes out in the
+ * characters in which it came, where that can matter.
+ */
+function writeJson(body: Record<string, unknown>, source: ChatCall["source"]): string {
+  if (source === undefined) return JSON.stringify(body);
+  const texts = membersOf(source.text);
+  const members = Object.entries(body).map(([name, value]) => {
+    const same = Object.hasOwn(source.value, name) && source.value[name] === value;
+    return `${JSON.stringify(name)}:${(same && texts.get(name)) || JSON.stringify(value)}`;
+  });
+  return `{${members.join(",")}}`;
 }
