@@ -1,6 +1,6 @@
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openDataFolder } from "./data-folder.ts";
@@ -12,23 +12,54 @@ beforeEach(async () => {
 });
 afterEach(() => rm(parent, { recursive: true, force: true }));
 
-test("a data folder is private, and free again once it is released", () => {
+test("a data folder is private, and free again once it is released", async () => {
   const path = join(parent, "deep", "data");
-  const folder = openDataFolder(path);
+  const folder = await openDataFolder(path);
   expect(statSync(path).mode & 0o777).toBe(0o700);
-  folder.release();
-  openDataFolder(path).release();
+  await folder.release();
+  await (await openDataFolder(path)).release();
   expect(existsSync(join(path, "lock"))).toBe(false);
 });
 
-test("a running process keeps others out, a dead one does not", () => {
+test("what is written into a folder that lets others in is private all the same", async () => {
+  const path = join(parent, "open");
+  mkdirSync(path, { mode: 0o755 });
+  const folder = await openDataFolder(path);
+  writeFileSync(join(path, "file"), "");
+  mkdirSync(join(path, "folder"));
+  expect(statSync(join(path, "file")).mode & 0o077).toBe(0);
+  expect(statSync(join(path, "folder")).mode & 0o077).toBe(0);
+  await folder.release();
+});
+
+test("a running process keeps others out, a dead one does not", async () => {
   const path = join(parent, "data");
-  openDataFolder(path).release();
+  await (await openDataFolder(path)).release();
+  const lock = (owner: object) => writeFileSync(join(path, "lock"), JSON.stringify(owner));
   // The parent of this worker runs as long as the test does.
-  writeFileSync(join(path, "lock"), String(process.ppid));
-  expect(() => openDataFolder(path)).toThrow(`in use by process ${process.ppid}`);
-  writeFileSync(join(path, "lock"), "4194304999");
-  openDataFolder(path).release();
+  lock({ pid: process.ppid, host: hostname() });
+  await expect(openDataFolder(path)).rejects.toThrow(`in use by process ${process.ppid}`);
+  lock({ pid: 4194304999, host: hostname() });
+  await (await openDataFolder(path)).release();
+});
+
+test.skipIf(process.platform !== "linux")(
+  "a process that was given the number of a dead one does not hold its folder (Linux only)",
+  async () => {
+    const path = join(parent, "data");
+    await (await openDataFolder(path)).release();
+    const dead = { pid: process.ppid, host: hostname(), started: "an-earlier-boot:1" };
+    writeFileSync(join(path, "lock"), JSON.stringify(dead));
+    await (await openDataFolder(path)).release();
+  },
+);
+
+test("of several that take a dead one's folder at once, one gets it", async () => {
+  const path = join(parent, "data");
+  await (await openDataFolder(path)).release();
+  writeFileSync(join(path, "lock"), JSON.stringify({ pid: 4194304999, host: hostname() }));
+  const settled = await Promise.allSettled(Array.from({ length: 8 }, () => openDataFolder(path)));
+  expect(settled.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
 });
 
 test("first keys are made once, kept private, and the operator's own win", async () => {

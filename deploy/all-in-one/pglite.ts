@@ -2,9 +2,9 @@
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Worker } from "node:worker_threads";
 import postgres from "postgres";
 import { StartError } from "../settings/load.ts";
+import { keepWorker } from "./kept-worker.ts";
 import { startSourceWorker } from "./source-worker.ts";
 
 export type EmbeddedDatabase = {
@@ -15,22 +15,30 @@ export type EmbeddedDatabase = {
 
 const CONNECTIONS_MAX = 16;
 
+export type EmbeddedOptions = {
+  /** Told when the thread dies; it is started anew, and statements under way fail as on a lost connection. */
+  onDeath: (cause: unknown) => void;
+  startWorker?: typeof startSourceWorker;
+};
+
 /**
  * Opens the database in `folder`, making it when it is not there. The socket lies in a folder that only
  * this user may enter, because PGlite asks for no password.
  * @throws StartError when the database cannot be opened
  */
-export async function openEmbeddedDatabase(folder: string): Promise<EmbeddedDatabase> {
+export async function openEmbeddedDatabase(
+  folder: string,
+  { onDeath, startWorker = startSourceWorker }: EmbeddedOptions,
+): Promise<EmbeddedDatabase> {
   const socketFolder = await mkdtemp(join(tmpdir(), "switchyard-"));
   await chmod(socketFolder, 0o700);
-  const worker = startSourceWorker(new URL("./pglite-worker.ts", import.meta.url), {
-    workerData: {
-      folder,
-      socketPath: join(socketFolder, ".s.PGSQL.5432"),
-      connectionsMax: CONNECTIONS_MAX,
-    },
+  const socketPath = join(socketFolder, ".s.PGSQL.5432");
+  const workerData = { folder, socketPath, connectionsMax: CONNECTIONS_MAX };
+  const start = () => startWorker(new URL("./pglite-worker.ts", import.meta.url), { workerData });
+  const worker = await keepWorker({ start, onDeath }).catch(async (cause: unknown) => {
+    await rm(socketFolder, { recursive: true, force: true });
+    throw cannotOpen(folder, cause);
   });
-  await answer(worker, "ready", folder);
 
   const pools: postgres.Sql[] = [];
   return {
@@ -41,6 +49,8 @@ export async function openEmbeddedDatabase(folder: string): Promise<EmbeddedData
         username: "postgres",
         database: "postgres",
         max: 1,
+        // It is on this machine, and back within a second or two when its thread died.
+        backoff: () => 0.2,
         onnotice: () => {},
       });
       pools.push(sql);
@@ -48,27 +58,16 @@ export async function openEmbeddedDatabase(folder: string): Promise<EmbeddedData
     },
     async close() {
       await Promise.all(pools.map((pool) => pool.end({ timeout: 2 })));
-      const closed = answer(worker, "closed", folder);
-      worker.postMessage("close");
-      await closed;
-      await worker.terminate();
+      await worker.close();
       await rm(socketFolder, { recursive: true, force: true });
     },
   };
 }
 
-function answer(worker: Worker, expected: string, folder: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    worker.once("message", (message) => {
-      if (message === expected) resolve();
-    });
-    worker.once("error", (cause) =>
-      reject(
-        new StartError(
-          `the embedded database in ${folder} cannot be opened: ${cause.message}. If it was damaged, restore the folder from a backup.`,
-          { cause },
-        ),
-      ),
-    );
-  });
+function cannotOpen(folder: string, cause: unknown): StartError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new StartError(
+    `the embedded database in ${folder} cannot be opened: ${reason}. If it was damaged, restore the folder from a backup.`,
+    { cause },
+  );
 }

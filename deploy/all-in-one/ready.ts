@@ -1,14 +1,21 @@
 /** What a new user sees first: where it listens, the key, a first answer, and a `curl` that works as pasted. */
 import { z } from "zod";
-import { HubError } from "../../sdk/protocol/errors.ts";
 import { inProcessOrigin } from "../../sdk/protocol/http.ts";
 import type { Serving } from "./serve.ts";
 
 const question = "How do I reset my password?";
 
-/** Asks the model once, as any client would; `undefined` when no model is served. @throws HubError when it fails */
-export async function firstAnswer({ fetch, keys, model }: Serving): Promise<string | undefined> {
-  if (model === undefined) return undefined;
+/** What the embedded model said, or why it said nothing. */
+export type FirstAnswer = { text: string } | { problem: string };
+
+/** Asks the embedded model once, as any client would. A provider's model is not asked: that costs money. */
+export async function firstAnswer({
+  fetch,
+  keys,
+  model,
+  isEmbedded,
+}: Serving): Promise<FirstAnswer | undefined> {
+  if (model === undefined || !isEmbedded) return undefined;
   const response = await fetch(
     new Request(`${inProcessOrigin}/v1/chat/completions`, {
       method: "POST",
@@ -24,16 +31,13 @@ export async function firstAnswer({ fetch, keys, model }: Serving): Promise<stri
       }),
     }),
   );
-  if (!response.ok)
-    throw new HubError(
-      "internal_error",
-      `the first request was answered with ${response.status}: ${await response.text()}`,
-    );
-  return completion.parse(await response.json()).choices[0]?.message.content ?? "";
+  const text = await response.text();
+  if (!response.ok) return { problem: `${response.status}: ${text.trim()}` };
+  return { text: completion.parse(JSON.parse(text)).choices[0]?.message.content ?? "" };
 }
 
 export type Ready = Pick<Serving, "url" | "keys" | "model"> & {
-  answer: string | undefined;
+  answer: FirstAnswer | undefined;
   startMs: number;
 };
 
@@ -49,7 +53,12 @@ export function readyMessage({ url, keys, model, answer, startMs }: Ready): stri
     `  admin key  in ${keys.path}`,
     `  dashboard  ${url}/`,
   ];
-  if (answer !== undefined) lines.push("", `  you         ${question}`, `  ${model}  ${answer}`);
+  if (answer && "text" in answer) {
+    lines.push("", `  you         ${question}`, `  ${model}  ${answer.text}`);
+  }
+  if (answer && "problem" in answer) {
+    lines.push("", `${model} did not answer a first question: ${answer.problem}`);
+  }
   if (model !== undefined) {
     lines.push("", "Try it:", "", `  curl ${url}/v1/chat/completions \\`);
     lines.push(`    -H "authorization: Bearer ${key}" -H "content-type: application/json" \\`);

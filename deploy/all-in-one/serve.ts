@@ -15,6 +15,8 @@ export type Serving = {
   keys: FirstKeys;
   /** A model to try: the embedded base, else the first of the settings. */
   model: string | undefined;
+  /** Whether that model answers in this process, and so for nothing. */
+  isEmbedded: boolean;
   fetch: Switchyard["fetch"];
   /** Takes no new connections, drains, and stops the parts. */
   close(): Promise<void>;
@@ -33,7 +35,7 @@ export async function serve(
   const loaded = loadSettings(env);
   const { host, port, embedded, models } = loaded.settings;
   const dataDir = resolve(env.SWITCHYARD_DATA_DIR || ".switchyard");
-  const folder = openDataFolder(dataDir);
+  const folder = await openDataFolder(dataDir);
 
   let server: Server | undefined;
   let behind: Pick<Switchyard, "fetch"> = starting;
@@ -46,18 +48,19 @@ export async function serve(
       url: urlOf(server, host),
       keys,
       model: embedded?.id ?? models[0]?.id,
+      isEmbedded: embedded !== null,
       fetch: switchyard.fetch,
       close: async () => {
         server?.close();
         await switchyard.close();
         server?.closeAllConnections();
-        folder.release();
+        await folder.release();
       },
     };
   } catch (error) {
     server?.close();
     server?.closeAllConnections();
-    folder.release();
+    await folder.release();
     throw error;
   }
 }

@@ -16,6 +16,7 @@ import { type LoadedSettings, StartError } from "../settings/load.ts";
 import { type Database, openDatabase } from "./database.ts";
 import { toDeclared } from "./declared.ts";
 import type { FirstKeys } from "./first-keys.ts";
+import { keepTrying } from "./keep-trying.ts";
 import { lateService } from "./late-service.ts";
 import { seedAdapters } from "./seed-adapters.ts";
 
@@ -60,7 +61,7 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
 
   try {
     onProgress("opening the database");
-    const database = await openDatabase(dataDir, env.DATABASE_URL);
+    const database = await openDatabase({ dataDir, url: env.DATABASE_URL, logger });
     closers.push(() => database.close());
 
     const registryDoor = lateService();
@@ -86,6 +87,8 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
     const door: Fetcher = { fetch: async (request) => gateway.app.fetch(request) };
 
     const openControlPlane = async () => {
+      const unreachable = database.isRemote ? await reach(database) : undefined;
+      if (unreachable) throw unreachable;
       const registry = await openRegistry({
         sql: database.connect(),
         dataDir,
@@ -176,11 +179,11 @@ async function openNowOrLater(
   open: () => Promise<void>,
   database: Database,
   { dataDir, logger, onProgress }: SwitchyardParts,
-): Promise<() => void> {
+): Promise<() => Promise<void>> {
   const outage = database.isRemote ? await reach(database) : undefined;
   if (outage === undefined) {
     await open();
-    return () => {};
+    return async () => {};
   }
   if (!existsSync(join(dataDir, "snapshot.json"))) {
     throw new StartError(`the database of DATABASE_URL does not answer: ${outage.message}`, {
@@ -188,14 +191,10 @@ async function openNowOrLater(
     });
   }
   onProgress("the database does not answer; serving with the policy that is on disk");
-  const timer = setInterval(async () => {
-    if (await reach(database)) return;
-    clearInterval(timer);
-    await open().catch((error) =>
-      logger.error({ error: String(error) }, "the control plane did not open"),
-    );
-  }, RETRY_MS);
-  return () => clearInterval(timer);
+  return keepTrying(open, {
+    everyMs: RETRY_MS,
+    onFailure: (error) => logger.warn({ error: String(error) }, "the control plane did not open"),
+  });
 }
 
 /** @returns the error when the database does not answer */

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { MeteringLimits } from "../metering/config.ts";
-import { lockSpool, type SpoolLock } from "./spool-lock.ts";
+import { type FolderLock, lockFolder } from "./folder-lock.ts";
 
 export type SpoolOptions = {
   folder: string;
@@ -33,7 +33,7 @@ type Waiting = { bytes: Buffer; resolve: () => void; reject: (error: HubError) =
 
 export class Spool {
   readonly #options: SpoolOptions;
-  readonly #lock: SpoolLock;
+  readonly #lock: FolderLock;
   /** Oldest first; the active one, being written, is the last. */
   readonly #segments: Segment[];
   #active: { segment: Segment; file: FileHandle } | undefined;
@@ -60,7 +60,7 @@ export class Spool {
   /** @throws Error when another living process owns the folder, or it cannot be written */
   static async open(options: SpoolOptions): Promise<Spool> {
     await mkdir(options.folder, { recursive: true, mode: 0o700 });
-    const lock = await lockSpool(options.folder);
+    const lock = await lockFolder(options.folder);
     const names = (await readdir(options.folder)).filter((name) => segmentName.test(name)).sort();
     const segments = await Promise.all(
       names.map(async (name) => {
@@ -75,7 +75,7 @@ export class Spool {
 
   private constructor(
     options: SpoolOptions,
-    lock: SpoolLock,
+    lock: FolderLock,
     segments: Segment[],
     nextNumber: number,
   ) {

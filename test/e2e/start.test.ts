@@ -24,6 +24,26 @@ async function refusal(
   throw new Error("the server started");
 }
 
+test("a start asks no provider anything, whatever state it is in", async () => {
+  const asked: string[] = [];
+  const provider = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    response.writeHead(500).end();
+  }).listen(0, "127.0.0.1");
+  await new Promise((resolve) => provider.once("listening", resolve));
+  const { port } = provider.address() as AddressInfo;
+  const path = join(folder, "remote.yaml");
+  await writeFile(
+    path,
+    `upstreams: [{ name: u, type: openai, baseUrl: "http://127.0.0.1:${port}/v1" }]\nmodels: [{ id: m, upstream: u }]\n`,
+  );
+  const server = await startServer({ env: { SWITCHYARD_CONFIG: path } });
+  expect(server.output()).toContain('"model":"m"');
+  expect(await server.stop()).toBe(0);
+  provider.close();
+  expect(asked).toEqual([]);
+});
+
 describe("a start is refused with one clear error", () => {
   test("when the settings are not YAML, naming the line", async () => {
     const path = join(folder, "broken.yaml");

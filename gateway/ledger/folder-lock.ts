@@ -1,19 +1,33 @@
-/** One process owns a spool folder: a lock file that names its owner, and a way to tell a dead owner. */
+/** One process owns a folder: a lock file that names its owner, and a way to tell a dead owner. */
 import { readFileSync } from "node:fs";
 import { readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 
-export type SpoolLock = { release(): Promise<void> };
+export type FolderLock = { release(): Promise<void> };
+
+/** A living process holds the folder. */
+export class FolderInUse extends Error {
+  override readonly name = "FolderInUse";
+  /** `process 12`, and on which machine where that is another. */
+  readonly holder: string;
+  constructor(folder: string, { pid, host }: Owner) {
+    const holder = `process ${pid}${host === hostname() ? "" : ` on ${host}`}`;
+    super(
+      `the folder ${folder} belongs to a running process: ${holder}. Give each its own data folder.`,
+    );
+    this.holder = holder;
+  }
+}
 
 /**
- * @throws Error when a living process holds the folder
+ * @throws FolderInUse when a living process holds the folder
  *
  * A pid alone does not identify a process: containers start over with the same small numbers. So the
  * owner also writes when it was started; one on another machine or in another container, whose pid
  * means nothing here, counts as alive while it keeps touching the file.
  */
-export async function lockSpool(folder: string): Promise<SpoolLock> {
+export async function lockFolder(folder: string): Promise<FolderLock> {
   const path = join(folder, "lock");
   const mine = JSON.stringify(self());
   for (;;) {
@@ -22,7 +36,7 @@ export async function lockSpool(folder: string): Promise<SpoolLock> {
       break;
     } catch (error) {
       if (!isCode(error, "EEXIST")) throw error;
-      await removeStale(path);
+      await removeStale(path, folder);
     }
   }
   const touch = setInterval(() => {
@@ -39,14 +53,12 @@ export async function lockSpool(folder: string): Promise<SpoolLock> {
 }
 
 /** Moves the file away before deleting it, so that a lock taken by another process meanwhile survives. */
-async function removeStale(path: string): Promise<void> {
+async function removeStale(path: string, folder: string): Promise<void> {
   const found = await readOwner(path);
   if (found === undefined) return;
-  if (await isAlive(path, found)) {
-    throw new Error(
-      `the spool ${path} belongs to a running process: ${found}. Give each gateway its own data folder.`,
-    );
-  }
+  const owner = parseOwner(found);
+  // A process writes its lock in one go; what is not readable was cut off by a crash.
+  if (owner && (await isAlive(path, owner))) throw new FolderInUse(folder, owner);
   const aside = `${path}.${process.pid}.stale`;
   try {
     await rename(path, aside);
@@ -58,10 +70,7 @@ async function removeStale(path: string): Promise<void> {
   else await rename(aside, path);
 }
 
-async function isAlive(path: string, text: string): Promise<boolean> {
-  const owner = parseOwner(text);
-  // A process writes its lock in one go; what is not readable was cut off by a crash.
-  if (owner === undefined) return false;
+async function isAlive(path: string, owner: Owner): Promise<boolean> {
   if (owner.host !== hostname()) {
     const touched = await stat(path).then(
       (file) => file.mtimeMs,
