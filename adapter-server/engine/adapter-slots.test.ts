@@ -12,6 +12,8 @@ const dims: ModelDims = {
   headDim: 2,
   vocabSize: 8,
   contextLength: 8,
+  windows: [Number.POSITIVE_INFINITY],
+  fusedModules: false,
 };
 const slotCount = 6;
 const rankMax = 32;

@@ -56,6 +56,8 @@ export class SimulatedRunner implements ModelRunner {
       headDim: 1,
       vocabSize: options.vocabSize ?? 50,
       contextLength: options.contextLength ?? 64,
+      windows: [Number.POSITIVE_INFINITY],
+      fusedModules: false,
     };
   }
 

@@ -2,6 +2,7 @@
  * Computes the index inputs of one call of the decoder graph; see `models/decoder-graph.ts` for what the
  * graph does with them. All arrays are views of buffers that grow as needed and are used again.
  */
+import { attentionInputs } from "../models/model-spec.ts";
 import type { AdapterSlots, SlotRun } from "./adapter-slots.ts";
 import type { KeyValuePool } from "./key-value-pool.ts";
 import type { ModelDims, StepRow } from "./types.ts";
@@ -54,8 +55,13 @@ export class StepFeeds {
     };
     const feeds: Feeds = {};
     this.#tokenFeeds(feeds, rows, sizes);
-    this.#attentionFeeds(feeds, rows, sizes);
-    this.#cacheFeeds(feeds, rows);
+    this.#headFeeds(feeds, rows, sizes);
+    this.#dims.windows.forEach((window, attention) => {
+      const names = attentionInputs(attention);
+      this.#chunkFeeds(feeds, rows, { sizes, window, names });
+      this.#cacheFeeds(feeds, rows, { sizes, window, names });
+    });
+    feeds.keyValuePool = { type: "float32", data: this.#pool.data, shape: this.#pool.shape };
     this.#adapterFeeds(feeds, groups, sizes);
     return { feeds, sizes };
   }
@@ -86,7 +92,7 @@ export class StepFeeds {
   }
 
   /** Where each token's heads go for attention, and where their sums come back from. */
-  #attentionFeeds(feeds: Feeds, rows: readonly StepRow[], sizes: CallSizes): void {
+  #headFeeds(feeds: Feeds, rows: readonly StepRow[], sizes: CallSizes): void {
     const { heads, keyValueHeads } = this.#dims;
     const { tokensMax } = sizes;
     const shared = heads / keyValueHeads;
@@ -96,7 +102,6 @@ export class StepFeeds {
     const key = this.#int32("keyRows", keyValueHeads * count * tokensMax);
     const value = this.#int32("valueRows", keyValueHeads * count * tokensMax);
     const attended = this.#int32("attendedRows", sizes.tokens * heads).fill(0);
-    const mask = this.#float32("chunkMask", count * shared * tokensMax * tokensMax);
 
     let start = 0;
     for (let row = 0; row < count; row++) {
@@ -115,10 +120,6 @@ export class StepFeeds {
             if (i < length) attended[token * heads + head] = queryAt;
           }
         }
-        for (let g = 0; g < shared; g++) {
-          const from = ((row * shared + g) * tokensMax + i) * tokensMax;
-          mask.fill(0, from, from + i + 1).fill(masked, from + i + 1, from + tokensMax);
-        }
       }
       start += length;
     }
@@ -131,38 +132,69 @@ export class StepFeeds {
     feeds.keyRows = { type: "int32", data: key, shape: perHead };
     feeds.valueRows = { type: "int32", data: value, shape: perHead };
     feeds.attendedRows = { type: "int32", data: attended, shape: [sizes.tokens, heads] };
-    feeds.chunkMask = {
-      type: "float32",
-      data: mask,
-      shape: [1, 1, count, shared * tokensMax, tokensMax],
-    };
   }
 
-  /** Which blocks each row has cached, and which of their positions. */
-  #cacheFeeds(feeds: Feeds, rows: readonly StepRow[]): void {
+  /** Which tokens of its own chunk each token sees: itself and those before it, as far as the window goes. */
+  #chunkFeeds(feeds: Feeds, rows: readonly StepRow[], { sizes, window, names }: Sight): void {
+    const { tokensMax } = sizes;
+    const queries = this.#queriesPerKey(tokensMax);
+    const mask = this.#float32(names.chunkMask, rows.length * queries * tokensMax);
+    for (let query = 0; query < rows.length * queries; query++) {
+      const i = query % tokensMax;
+      const from = query * tokensMax;
+      const seen = Math.max(0, i + 1 - window);
+      mask.fill(masked, from, from + seen).fill(0, from + seen, from + i + 1);
+      mask.fill(masked, from + i + 1, from + tokensMax);
+    }
+    const shape = [1, 1, rows.length, queries, tokensMax];
+    feeds[names.chunkMask] = { type: "float32", data: mask, shape };
+  }
+
+  /** Which cached blocks each row's tokens see, the first token's window first, and which of their positions. */
+  #cacheFeeds(feeds: Feeds, rows: readonly StepRow[], { sizes, window, names }: Sight): void {
     const { keyValueHeads } = this.#dims;
+    const { tokensMax } = sizes;
     const count = rows.length;
-    const blocksOf = (row: StepRow) => Math.ceil(row.position / this.#blockSize);
+    const size = this.#blockSize;
+    const firstOf = (row: StepRow) => Math.floor(Math.max(0, row.position + 1 - window) / size);
+    const endOf = (row: StepRow) => Math.ceil(row.position / size);
     // At least one, because a product over no positions at all is a corner that few kernels mind.
-    const blocks = Math.max(1, ...rows.map(blocksOf));
-    const length = blocks * this.#blockSize;
-    const blockRows = this.#int32("blockRows", keyValueHeads * count * blocks);
-    const mask = this.#float32("pastMask", count * length);
+    const blocks = Math.max(1, ...rows.map((row) => endOf(row) - firstOf(row)));
+    const length = blocks * size;
+    // The tokens of a chunk see the same of the cache, unless a window moves along with them.
+    const moves = rows.some(({ position, tokens }) => position + tokens.length > window);
+    const queries = moves && tokensMax > 1 ? this.#queriesPerKey(tokensMax) : 1;
+    const blockRows = this.#int32(names.blockRows, keyValueHeads * count * blocks);
+    const mask = this.#float32(names.pastMask, count * queries * length);
     for (let row = 0; row < count; row++) {
       const { position, blocks: owned } = rows[row]!;
-      const cached = blocksOf(rows[row]!);
-      for (let block = 0; block < blocks; block++) {
-        const first = this.#pool.firstRowOf(block < cached ? owned[block]! : this.#pool.zeroBlock);
+      const first = firstOf(rows[row]!);
+      const end = endOf(rows[row]!);
+      for (let i = 0; i < blocks; i++) {
+        const block = first + i < end ? owned[first + i]! : this.#pool.zeroBlock;
+        const poolRow = this.#pool.firstRowOf(block);
         for (let kv = 0; kv < keyValueHeads; kv++) {
-          blockRows[(kv * count + row) * blocks + block] = first + kv;
+          blockRows[(kv * count + row) * blocks + i] = poolRow + kv;
         }
       }
-      const from = row * length;
-      mask.fill(0, from, from + position).fill(masked, from + position, from + length);
+      const cached = position - first * size;
+      for (let query = 0; query < queries; query++) {
+        const from = (row * queries + query) * length;
+        const before = Math.max(0, position + (query % tokensMax) + 1 - window) - first * size;
+        const hidden = Math.min(before, cached);
+        mask.fill(masked, from, from + hidden).fill(0, from + hidden, from + cached);
+        mask.fill(masked, from + cached, from + length);
+      }
     }
-    feeds.blockRows = { type: "int32", data: blockRows, shape: [1, keyValueHeads, count, blocks] };
-    feeds.pastMask = { type: "float32", data: mask, shape: [1, 1, count, 1, length] };
-    feeds.keyValuePool = { type: "float32", data: this.#pool.data, shape: this.#pool.shape };
+    const shape = [1, keyValueHeads, count, blocks];
+    feeds[names.blockRows] = { type: "int32", data: blockRows, shape };
+    const maskShape = [1, 1, count, queries, length];
+    feeds[names.pastMask] = { type: "float32", data: mask, shape: maskShape };
+  }
+
+  /** Queries that meet one key head: those of all heads that share it, tokens of a head together. */
+  #queriesPerKey(tokensMax: number): number {
+    return (this.#dims.heads / this.#dims.keyValueHeads) * tokensMax;
   }
 
   /** Which tokens go to which adapter, and to which row and part of a product its update is added. */
@@ -216,6 +248,9 @@ export class StepFeeds {
     return new Type(buffer, 0, length);
   }
 }
+
+/** What one way to attend sees, and the inputs that say so. */
+type Sight = { sizes: CallSizes; window: number; names: ReturnType<typeof attentionInputs> };
 
 type Groups = {
   /** Token numbers by place of the run. */

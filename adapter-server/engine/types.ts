@@ -11,7 +11,9 @@ export type ModelDims = {
   vocabSize: number;
   contextLength: number;
   /** For each way in which layers attend, how many positions a token sees; Infinity is all. */
-  windows?: readonly number[];
+  windows: readonly number[];
+  /** Queries, keys and values are one module, and so are gate and up: adapters have one pair for each. */
+  fusedModules: boolean;
 };
 
 /** The work of one sequence in one step. */
@@ -50,9 +52,11 @@ export const loraModules = [
   "q_proj",
   "k_proj",
   "v_proj",
+  "qkv_proj",
   "o_proj",
   "gate_proj",
   "up_proj",
+  "gate_up_proj",
   "down_proj",
 ] as const;
 export type LoraModule = (typeof loraModules)[number];

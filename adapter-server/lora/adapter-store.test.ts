@@ -79,6 +79,8 @@ const dims = {
   headDim: 32,
   vocabSize: 4096,
   contextLength: 2048,
+  windows: [Number.POSITIVE_INFINITY],
+  fusedModules: false,
 };
 
 test("requests for one adapter at the same time load it once, into memory that threads share", async () => {

@@ -15,31 +15,33 @@ export type LoraSite = {
 
 /**
  * The sites of a layer. Queries are cut into parts as wide as the keys: one for each query head that
- * shares a key head.
+ * shares a key head. A fused module has one A, and its B is cut up in the same way.
  */
 export function loraSites(dims: ModelDims): LoraSite[] {
-  const { hiddenSize, intermediateSize, heads, keyValueHeads, headDim } = dims;
+  const { hiddenSize, intermediateSize, heads, keyValueHeads, headDim, fusedModules } = dims;
   const keyOut = keyValueHeads * headDim;
-  const queryParts = Array.from({ length: heads / keyValueHeads }, (_, part) => ({
-    module: 0,
-    column: part * keyOut,
-  }));
+  const queryParts = heads / keyValueHeads;
   const whole = (module: number) => ({ module, column: 0 });
+  /** Parts of the first module, one behind the other. */
+  const stacked = (parts: number, width: number) =>
+    Array.from({ length: parts }, (_, part) => ({ module: 0, column: part * width }));
   return [
     {
       name: "qkv",
       in: hiddenSize,
       partOut: keyOut,
-      modules: ["q_proj", "k_proj", "v_proj"],
-      parts: [...queryParts, whole(1), whole(2)],
+      modules: fusedModules ? ["qkv_proj"] : ["q_proj", "k_proj", "v_proj"],
+      parts: fusedModules
+        ? stacked(queryParts + 2, keyOut)
+        : [...stacked(queryParts, keyOut), whole(1), whole(2)],
     },
     { name: "o", in: heads * headDim, partOut: hiddenSize, modules: ["o_proj"], parts: [whole(0)] },
     {
       name: "gateUp",
       in: hiddenSize,
       partOut: intermediateSize,
-      modules: ["gate_proj", "up_proj"],
-      parts: [whole(0), whole(1)],
+      modules: fusedModules ? ["gate_up_proj"] : ["gate_proj", "up_proj"],
+      parts: fusedModules ? stacked(2, intermediateSize) : [whole(0), whole(1)],
     },
     {
       name: "down",

@@ -11,11 +11,12 @@
  * head (KV), D head size, P cached positions of the longest row, n adapter groups, m tokens of the
  * largest group, R rank.
  */
-import { type LoraSite, loraInputs, loraSites } from "../lora/sites.ts";
-import type { ModelSpec } from "./model-spec.ts";
+import { isDeepStrictEqual } from "node:util";
+import { AdaptedLinear, type DecoderFormats } from "./adapted-linear.ts";
+import { attentionInputs, type LayerTensors, type ModelSpec } from "./model-spec.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
 import { rotaryTables } from "./rope.ts";
-import type { MatrixSource, WeightFormat } from "./weight-format.ts";
+import type { MatrixSource } from "./weight-format.ts";
 
 /** What the graph takes from a checkpoint. */
 export type DecoderWeights = {
@@ -25,9 +26,6 @@ export type DecoderWeights = {
   /** Stores the embedding in the checkpoint's own type and emits its lookup, `[T, hidden]` in float32. */
   embed(graph: OnnxGraph, tokens: string): Promise<string>;
 };
-
-/** How each matrix is stored: those of a layer by site, and the one that yields logits. */
-export type DecoderFormats = Record<LoraSite["name"] | "logits", WeightFormat>;
 
 /** Emits the whole graph. */
 export async function buildDecoder(
@@ -45,6 +43,9 @@ class DecoderBuilder {
   readonly #weights: DecoderWeights;
   readonly #formats: DecoderFormats;
   readonly #blockSize: number;
+  readonly #linear: AdaptedLinear;
+  /** For each way to attend, the names of its cosines and sines. */
+  readonly #turns: { cos: string; sin: string }[] = [];
   readonly #newKeyValues: string[] = [];
 
   constructor(
@@ -57,28 +58,40 @@ class DecoderBuilder {
     this.#weights = options.weights;
     this.#formats = options.formats;
     this.#blockSize = options.blockSize;
+    this.#linear = new AdaptedLinear(graph, spec.dims, options);
   }
 
   async build(): Promise<void> {
     const graph = this.#graph;
     const { dims, tensors } = this.#spec;
     this.#declareInputs();
-    await this.#constants();
+    this.#linear.declareInputs();
+    this.#constants();
+    await this.#ropes();
+    for (const attention of this.#spec.attentions.keys()) this.#planes(attention);
 
-    let hidden = await this.#weights.embed(graph, "tokens");
+    let hidden = await this.#embed();
     let update: string | undefined;
     for (let index = 0; index < dims.layers; index++) {
       const name = `layer${index}`;
       const layer = tensors.layer(index);
       const first = await this.#norm(`${name}.x`, { hidden, update, weight: layer.inputNorm });
-      const attended = await this.#attention(name, first.normed, index);
+      const attended = await this.#outputNorm(
+        `${name}.attention`,
+        await this.#attention(name, first.normed, index),
+        layer.outputNorms?.attention,
+      );
       const second = await this.#norm(`${name}.x2`, {
         hidden: first.sum,
         update: attended,
         weight: layer.feedForwardNorm,
       });
       hidden = second.sum;
-      update = await this.#feedForward(name, second.normed, index);
+      update = await this.#outputNorm(
+        `${name}.feedForward`,
+        await this.#feedForward(name, second.normed, index),
+        layer.outputNorms?.feedForward,
+      );
     }
     const last = await this.#norm("final", { hidden, update, weight: tensors.finalNorm });
     await this.#logits(last.normed);
@@ -90,7 +103,7 @@ class DecoderBuilder {
 
   #declareInputs(): void {
     const graph = this.#graph;
-    const { keyValueHeads, heads, headDim, layers } = this.#spec.dims;
+    const { keyValueHeads, heads, headDim } = this.#spec.dims;
     graph.input("tokens", "int32", ["T"]);
     graph.input("positions", "int64", ["T", heads + 2 * keyValueHeads]);
     if (Object.values(this.#formats).some((format) => format.quantizesRows)) {
@@ -100,76 +113,83 @@ class DecoderBuilder {
     graph.input("keyRows", "int32", [1, keyValueHeads, "B", "S"]);
     graph.input("valueRows", "int32", [1, keyValueHeads, "B", "S"]);
     graph.input("attendedRows", "int32", ["T", heads]);
-    graph.input("blockRows", "int32", [1, keyValueHeads, "B", "blocks"]);
-    graph.input("pastMask", "float32", [1, 1, "B", 1, "P"]);
-    graph.input("chunkMask", "float32", [1, 1, "B", "GS", "S"]);
+    this.#spec.attentions.forEach(({ window }, attention) => {
+      const { blockRows, pastMask, chunkMask } = attentionInputs(attention);
+      const [blocks, past] = [`blocks${attention}`, `P${attention}`];
+      // Queries of one row see the same of the cache, unless a window moves along with them.
+      const queries = Number.isFinite(window) ? `Q${attention}` : 1;
+      graph.input(blockRows, "int32", [1, keyValueHeads, "B", blocks]);
+      graph.input(pastMask, "float32", [1, 1, "B", queries, past]);
+      graph.input(chunkMask, "float32", [1, 1, "B", "GS", "S"]);
+    });
     graph.input("sampledRows", "int32", ["sampled"]);
     graph.input("keyValuePool", "float32", ["poolRows", this.#blockSize * headDim]);
-    graph.input("groupTokens", "int32", ["n", 1, "m"]);
-    const sites = loraSites(this.#spec.dims);
-    for (const parts of new Set(sites.map((site) => site.parts.length))) {
-      const where = parts === 1 ? ["n", 1, "m", 1] : ["n", parts, "m", 2];
-      graph.input(`scatter${parts}`, "int64", where);
-    }
-    for (let layer = 0; layer < layers; layer++) {
-      for (const site of sites) {
-        const { a, b } = loraInputs(layer, site);
-        graph.input(a, "float32", ["n", site.modules.length, "R", site.in]);
-        graph.input(b, "float32", ["n", site.parts.length, "R", site.partOut]);
-      }
-    }
   }
 
-  async #constants(): Promise<void> {
+  #constants(): void {
     const graph = this.#graph;
-    const { dims } = this.#spec;
-    const { layers, keyValueHeads, headDim, heads, contextLength } = dims;
-    const { rope } = this.#spec.attentions[0]!;
-    const { cos, sin } = rotaryTables(rope, dims);
-    await graph.weight("cos", "float32", [contextLength, headDim / 2], cos);
-    await graph.weight("sin", "float32", [contextLength, headDim / 2], sin);
+    const { keyValueHeads, headDim, heads, intermediateSize } = this.#spec.dims;
     graph.ints("shape.heads", [-1, heads + 2 * keyValueHeads, headDim]);
     graph.ints("shape.cached", [1, keyValueHeads, 0, -1, headDim]);
     graph.ints("shape.headRows", [-1, headDim]);
     graph.ints("shape.attended", [-1, heads * headDim]);
-    for (const site of loraSites(dims)) {
-      const { name, parts, modules, partOut } = site;
-      if (parts.length > 1) graph.ints(`shape.${name}`, [-1, parts.length, partOut]);
-      if (parts.length > modules.length) {
-        graph.ints(
-          `partModules.${name}`,
-          parts.map(({ module }) => module),
-        );
-      }
-    }
-    graph.ints("shape.feedForward", [-1, dims.intermediateSize]);
+    graph.ints("shape.feedForward", [-1, intermediateSize]);
+    graph.ints("sizes.gateUp", [1, 1]);
+    graph.ints("sizes.heads", [heads, keyValueHeads, keyValueHeads]);
+  }
 
-    // The pool's rows of a block are ordered by layer, then key or value, then head.
-    const planes = Array.from({ length: 2 * layers }, (_, plane) => plane);
-    graph.int32s(
-      "planeOffsets",
-      planes.map((plane) => plane * keyValueHeads),
-      [2 * layers, 1, 1, 1],
+  /** One pair of tables for each different rope. */
+  async #ropes(): Promise<void> {
+    const { attentions, dims } = this.#spec;
+    for (const [index, { rope }] of attentions.entries()) {
+      const first = attentions.findIndex((other) => isDeepStrictEqual(other.rope, rope));
+      const [cosName, sinName] = [`cos${first}`, `sin${first}`];
+      this.#turns.push({ cos: cosName, sin: sinName });
+      if (first < index) continue;
+      const { cos, sin } = rotaryTables(rope, dims);
+      const shape = [dims.contextLength, dims.headDim / 2];
+      await this.#graph.weight(cosName, "float32", shape, cos);
+      await this.#graph.weight(sinName, "float32", shape, sin);
+    }
+  }
+
+  /**
+   * Where in the pool keys and values of each layer lie, for the layers that attend in one way: a block's
+   * rows are ordered by layer, then key or value, then head.
+   */
+  #planes(attention: number): void {
+    const graph = this.#graph;
+    const { layerAttention, dims } = this.#spec;
+    const planes = layerAttention.flatMap((used, layer) =>
+      used === attention ? [2 * layer, 2 * layer + 1] : [],
     );
-    graph.op("Add", ["blockRows", "planeOffsets"], "planeRows");
+    const { blockRows, pastMask, chunkMask } = attentionInputs(attention);
+    const name = `planes${attention}`;
+    graph.int32s(
+      `${name}.offsets`,
+      planes.map((plane) => plane * dims.keyValueHeads),
+      [planes.length, 1, 1, 1],
+    );
     graph.ints(
-      "ones.planes",
+      `${name}.ones`,
       planes.map(() => 1),
     );
-    graph.node(
-      "",
-      "Split",
-      ["planeRows", "ones.planes"],
-      planes.map((plane) => `plane${plane}`),
-      {
-        axis: 0,
-      },
-    );
+    const rows = graph.op("Add", [blockRows, `${name}.offsets`], `${name}.rows`);
+    const each = planes.map((plane) => `plane${plane}`);
+    graph.node("", "Split", [rows, `${name}.ones`], each, { axis: 0 });
     const size = { start: 4, end: 5 };
-    graph.op("Shape", ["pastMask"], "size.past", size);
-    graph.op("Shape", ["chunkMask"], "size.chunk", size);
-    graph.op("Concat", ["size.past", "size.chunk"], "sizes.attention", { axis: 0 });
-    graph.ints("sizes.gateUp", [1, 1]);
+    const past = graph.op("Shape", [pastMask], `size.past${attention}`, size);
+    const chunk = graph.op("Shape", [chunkMask], `size.chunk${attention}`, size);
+    graph.op("Concat", [past, chunk], `sizes.attention${attention}`, { axis: 0 });
+  }
+
+  /** Embedded tokens, `[T, hidden]`. */
+  async #embed(): Promise<string> {
+    const embedded = await this.#weights.embed(this.#graph, "tokens");
+    const { embeddingScale } = this.#spec;
+    if (embeddingScale === 1) return embedded;
+    const factor = this.#graph.floats("embeddingScale", [embeddingScale], []);
+    return this.#graph.op("Mul", [embedded, factor], "embedded.scaled");
   }
 
   /** RMSNorm of `hidden + update`; the sum goes on as the residual. */
@@ -177,42 +197,54 @@ class DecoderBuilder {
     output: string,
     { hidden, update, weight }: { hidden: string; update: string | undefined; weight: string },
   ): Promise<{ normed: string; sum: string }> {
-    const graph = this.#graph;
-    const epsilon = { float: this.#spec.normEpsilon };
-    const values = await this.#weights.vector(weight);
-    await graph.weight(`${output}.norm`, "float32", [values.length], values);
     if (update === undefined) {
-      const inputs = [hidden, `${output}.norm`];
-      const attributes = { axis: -1, epsilon, stash_type: 1 };
-      return {
-        normed: graph.op("SimplifiedLayerNormalization", inputs, output, attributes),
-        sum: hidden,
-      };
+      return { normed: await this.#plainNorm(output, hidden, weight), sum: hidden };
     }
-    graph.node(
+    const stored = await this.#normWeight(`${output}.norm`, weight);
+    this.#graph.node(
       "com.microsoft",
       "SkipSimplifiedLayerNormalization",
-      [hidden, update, `${output}.norm`],
+      [hidden, update, stored],
       [output, "", "", `${output}.sum`],
-      { epsilon },
+      { epsilon: { float: this.#spec.normEpsilon } },
     );
     return { normed: output, sum: `${output}.sum` };
+  }
+
+  /** Some families norm what a part adds to the residual. */
+  async #outputNorm(name: string, update: string, weight: string | undefined): Promise<string> {
+    return weight === undefined ? update : this.#plainNorm(`${name}.normed`, update, weight);
+  }
+
+  /** RMSNorm over the last axis. */
+  async #plainNorm(output: string, x: string, weight: string): Promise<string> {
+    const stored = await this.#normWeight(`${output}.norm`, weight);
+    const attributes = { axis: -1, epsilon: { float: this.#spec.normEpsilon }, stash_type: 1 };
+    return this.#graph.op("SimplifiedLayerNormalization", [x, stored], output, attributes);
+  }
+
+  async #normWeight(name: string, tensor: string): Promise<string> {
+    const { normOffset } = this.#spec;
+    const stored = await this.#weights.vector(tensor);
+    const values = normOffset === 0 ? stored : stored.map((value) => value + normOffset);
+    return this.#graph.weight(name, "float32", [values.length], values);
   }
 
   async #attention(name: string, x: string, index: number): Promise<string> {
     const graph = this.#graph;
     const layer = this.#spec.tensors.layer(index);
-    const qkv = await this.#adapted(
-      index,
-      "qkv",
-      x,
-      layer.qkv.map(({ tensor }) => tensor),
-    );
+    const qkv = await this.#linear.multiply(index, "qkv", x, {
+      tensors: layer.qkv.map(({ tensor }) => tensor),
+      bias: layer.qkvBias.map(({ tensor }) => tensor),
+    });
 
     // All heads of a token turn in one node, as if they were a sequence; value heads are given position
     // 0, which turns nothing.
-    const heads = graph.op("Reshape", [qkv, "shape.heads"], `${name}.heads`);
-    const inputs = [heads, "positions", "cos", "sin"];
+    const split = graph.op("Reshape", [qkv, "shape.heads"], `${name}.heads`);
+    const heads = await this.#headNorms(name, split, layer);
+    const attention = this.#spec.layerAttention[index]!;
+    const { cos, sin } = this.#turns[attention]!;
+    const inputs = [heads, "positions", cos, sin];
     const turned = graph.contrib("RotaryEmbedding", inputs, `${name}.turned`, { num_heads: 1 });
     const rows = graph.op("Reshape", [turned, "shape.headRows"], `${name}.headRows`);
     const query = graph.op("Gather", [rows, "queryRows"], `${name}.q`, { axis: 0 });
@@ -222,12 +254,14 @@ class DecoderBuilder {
 
     const cachedKey = this.#cached(`${name}.cachedK`, `plane${2 * index}`);
     const cachedValue = this.#cached(`${name}.cachedV`, `plane${2 * index + 1}`);
-    const pastScores = this.#scores(`${name}.past`, query, cachedKey, "pastMask");
-    const chunkScores = this.#scores(`${name}.chunk`, query, key, "chunkMask");
+    const { pastMask, chunkMask } = attentionInputs(attention);
+    const { scale } = this.#spec.attentions[attention]!;
+    const pastScores = this.#scores(`${name}.past`, [query, cachedKey], scale, pastMask);
+    const chunkScores = this.#scores(`${name}.chunk`, [query, key], scale, chunkMask);
     const scores = graph.op("Concat", [pastScores, chunkScores], `${name}.scores`, { axis: -1 });
     const weights = graph.op("Softmax", [scores], `${name}.weights`, { axis: -1 });
     const parts = [`${name}.pastWeights`, `${name}.chunkWeights`] as const;
-    graph.node("", "Split", [weights, "sizes.attention"], parts, { axis: -1 });
+    graph.node("", "Split", [weights, `sizes.attention${attention}`], parts, { axis: -1 });
     const sum = graph.op(
       "Add",
       [
@@ -239,7 +273,19 @@ class DecoderBuilder {
     const sums = graph.op("Reshape", [sum, "shape.headRows"], `${name}.sums`);
     const byToken = graph.op("Gather", [sums, "attendedRows"], `${name}.byToken`, { axis: 0 });
     const attended = graph.op("Reshape", [byToken, "shape.attended"], `${name}.attended`);
-    return this.#adapted(index, "o", attended, [layer.attentionOutput]);
+    return this.#linear.multiply(index, "o", attended, { tensors: [layer.attentionOutput] });
+  }
+
+  /** Queries and keys normed head by head, where the family does so; `[T, G · KV + 2 · KV, D]` as before. */
+  async #headNorms(name: string, heads: string, { headNorms }: LayerTensors): Promise<string> {
+    if (!headNorms) return heads;
+    const [query, key, value] = ["query", "key", "value"].map((part) => `${name}.${part}Heads`);
+    const parts = [query!, key!, value!];
+    this.#graph.node("", "Split", [heads, "sizes.heads"], parts, { axis: 1 });
+    const normedQuery = await this.#plainNorm(`${name}.queryNormed`, query!, headNorms.query);
+    const normedKey = await this.#plainNorm(`${name}.keyNormed`, key!, headNorms.key);
+    const normed = [normedQuery, normedKey, value!];
+    return this.#graph.op("Concat", normed, `${name}.normedHeads`, { axis: 1 });
   }
 
   /** Cached keys or values of every row, `[1, KV, B, P, D]`. */
@@ -250,34 +296,46 @@ class DecoderBuilder {
     return this.#graph.op("Reshape", [blocks, "shape.cached"], output);
   }
 
-  #scores(output: string, query: string, key: string, mask: string): string {
-    const alpha = { float: this.#spec.attentions[0]!.scale };
-    const attributes = { transB: 1, alpha };
-    const scores = this.#graph.contrib("FusedMatMul", [query, key], `${output}.dots`, attributes);
+  #scores(
+    output: string,
+    queryAndKey: readonly [string, string],
+    scale: number,
+    mask: string,
+  ): string {
+    const attributes = { transB: 1, alpha: { float: scale } };
+    const scores = this.#graph.contrib("FusedMatMul", queryAndKey, `${output}.dots`, attributes);
     return this.#graph.op("Add", [scores, mask], output);
   }
 
   async #feedForward(name: string, x: string, index: number): Promise<string> {
     const graph = this.#graph;
     const layer = this.#spec.tensors.layer(index);
-    const gateUp = await this.#adapted(
-      index,
-      "gateUp",
-      x,
-      layer.gateUp.map(({ tensor }) => tensor),
-    );
+    const gateUp = await this.#linear.multiply(index, "gateUp", x, {
+      tensors: layer.gateUp.map(({ tensor }) => tensor),
+    });
     const [gate, up] = [`${name}.gate`, `${name}.up`] as const;
     graph.node("", "Split", [gateUp, "sizes.gateUp"], [gate, up], { axis: 1 });
-    // QuickGelu with alpha 1 is x · sigmoid(x), which is SiLU, in one node.
-    const silu = graph.contrib("QuickGelu", [gate], `${name}.silu`, { alpha: { float: 1 } });
-    const gated = graph.op("Mul", [silu, up], `${name}.gated`);
+    const gated = graph.op("Mul", [this.#activate(name, gate), up], `${name}.gated`);
     const flat = graph.op("Reshape", [gated, "shape.feedForward"], `${name}.flat`);
-    return this.#adapted(index, "down", flat, [layer.down]);
+    return this.#linear.multiply(index, "down", flat, { tensors: [layer.down] });
+  }
+
+  #activate(name: string, gate: string): string {
+    const { activation } = this.#spec;
+    switch (activation) {
+      case "silu":
+        // QuickGelu with alpha 1 is x · sigmoid(x), which is SiLU, in one node.
+        return this.#graph.contrib("QuickGelu", [gate], `${name}.silu`, { alpha: { float: 1 } });
+      case "gelu-tanh":
+        return this.#graph.op("Gelu", [gate], `${name}.gelu`, { approximate: "tanh" });
+      default:
+        return activation satisfies never;
+    }
   }
 
   async #logits(normed: string): Promise<void> {
     const graph = this.#graph;
-    const { dims, tensors, tiedEmbedding } = this.#spec;
+    const { dims, tensors, tiedEmbedding, logitCap } = this.#spec;
     const rows = graph.op("Gather", [normed, "sampledRows"], "sampledHidden", { axis: 0 });
     const format = this.#formats.logits;
     if (format.quantizesRows) {
@@ -288,39 +346,11 @@ class DecoderBuilder {
       zeroPoints: "sampledZeroPoint",
     });
     const source = tiedEmbedding ? tensors.embedding : tensors.output;
-    await format.multiply(graph, activation, this.#weights.matrix("logits", [source]));
-  }
-
-  /**
-   * The base's product plus what adapters add: `y + (x·Aᵀ)·B` for the tokens of each group.
-   * ScatterND adds in place and touches only rows of adapted tokens. So base rows cost nothing and stay
-   * bit for bit, and a weight that is not a number stays in the rows of its adapter.
-   */
-  async #adapted(
-    layer: number,
-    siteName: LoraSite["name"],
-    x: string,
-    tensors: string[],
-  ): Promise<string> {
-    const graph = this.#graph;
-    const site = loraSites(this.#spec.dims).find(({ name }) => name === siteName);
-    if (!site) throw new Error(`no LoRA site ${siteName}`);
-    const name = `layer${layer}.${siteName}`;
-    const format = this.#formats[siteName];
-    const matrix = this.#weights.matrix(`${name}.base`, tensors);
-    const activation = format.prepare(graph, x, { width: site.in, zeroPoints: "rowZeroPoint" });
-    let base = await format.multiply(graph, activation, matrix);
-
-    const parts = site.parts.length;
-    const { a, b } = loraInputs(layer, site);
-    const grouped = graph.op("Gather", [x, "groupTokens"], `${name}.grouped`, { axis: 0 });
-    let low = graph.contrib("FusedMatMul", [grouped, a], `${name}.low`, { transB: 1 });
-    if (parts > site.modules.length) {
-      low = graph.op("Gather", [low, `partModules.${siteName}`], `${name}.lows`, { axis: 1 });
-    }
-    const delta = graph.op("MatMul", [low, b], `${name}.delta`);
-    if (parts > 1) base = graph.op("Reshape", [base, `shape.${siteName}`], `${name}.parts`);
-    const inputs = [base, `scatter${parts}`, delta];
-    return graph.op("ScatterND", inputs, `${name}.y`, { reduction: "add" });
+    const name = logitCap === undefined ? "logits" : "logits.uncapped";
+    await format.multiply(graph, activation, this.#weights.matrix(name, [source]));
+    if (logitCap === undefined) return;
+    const cap = graph.floats("logitCap", [logitCap], []);
+    const shares = graph.op("Div", [name, cap], "logits.shares");
+    graph.op("Mul", [graph.op("Tanh", [shares], "logits.bent"), cap], "logits");
   }
 }

@@ -29,6 +29,7 @@ test("a model is described by what its folder says", async () => {
     vocabSize: 4096,
     contextLength: 2048,
     windows: [Number.POSITIVE_INFINITY],
+    fusedModules: false,
   });
   expect(model.endTokenIds).toEqual([2, 0]);
   expect(model.generationDefaults).toEqual({ temperature: 0 });

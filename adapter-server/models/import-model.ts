@@ -6,19 +6,14 @@ import { z } from "zod";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { ModelDims } from "../engine/types.ts";
+import type { DecoderFormats } from "./adapted-linear.ts";
 import { Checkpoint, checkpointDigest, readJson, readText } from "./checkpoint.ts";
-import { buildDecoder, type DecoderFormats, type DecoderWeights } from "./decoder-graph.ts";
-import { llama } from "./families/llama.ts";
-import type { Family, ModelSpec } from "./model-spec.ts";
+import { checkpointWeights, checkShapes } from "./checkpoint-weights.ts";
+import { buildDecoder } from "./decoder-graph.ts";
+import { familyOf } from "./families/known.ts";
+import type { ModelSpec } from "./model-spec.ts";
 import { modelFileName, OnnxGraph, weightsFileName } from "./onnx-graph.ts";
-import type { ElementType } from "./onnx-proto.ts";
-import {
-  blocks,
-  float32,
-  int8Rows,
-  type MatrixSource,
-  type WeightFormat,
-} from "./weight-format.ts";
+import { blocks, float32, int8Rows, type WeightFormat } from "./weight-format.ts";
 
 /** How weights are stored: `f32` exact, `int8` for throughput, `int4` for memory (block 32 or 128). */
 export const modelFormats = ["f32", "int8", "int4", "int4-128"] as const;
@@ -88,18 +83,6 @@ export async function importModel(options: ImportOptions): Promise<ImportedModel
   return describe(join(target, modelFileName), folder, { spec, baseDigest, options });
 }
 
-function familyOf(config: unknown): Family {
-  const parsed = z.object({ architectures: z.array(z.string()).min(1) }).safeParse(config);
-  const architecture = parsed.data?.architectures[0] ?? "none";
-  const family = families.find((candidate) => candidate.architecture === architecture);
-  if (family) return family;
-  const known = families.map((candidate) => candidate.architecture).join(", ");
-  throw new HubError(
-    "unsupported_model",
-    `config.json: architecture '${architecture}' is not supported; known are ${known}.`,
-  );
-}
-
 /** Names the folder of one import: the checkpoint, the settings, and the code that read them. */
 function importDigest(baseDigest: string, format: ModelFormat): string {
   const text = `switchyard-import-v${importerVersion}\n${baseDigest}\n${format}\n${keyValueBlockSize}\n`;
@@ -152,109 +135,6 @@ async function publish(temporary: string, target: string): Promise<void> {
   }
 }
 
-function checkpointWeights(
-  checkpoint: Checkpoint,
-  spec: ModelSpec,
-  onProgress: ((done: number) => void) | undefined,
-): DecoderWeights {
-  const all = checkpoint.names().length + 1;
-  let stored = 0;
-  const progress = (count: number) => {
-    stored += count;
-    onProgress?.(Math.min(1, stored / all));
-  };
-  return {
-    matrix(name, tensors) {
-      const source = stackedRows(checkpoint, spec, { name, tensors });
-      progress(tensors.length);
-      return source;
-    },
-    async vector(tensor) {
-      progress(1);
-      return checkpoint.read(tensor);
-    },
-    async embed(graph, tokens) {
-      const { embedding } = spec.tensors;
-      const { vocabSize, hiddenSize } = spec.dims;
-      const type = storedTypes[checkpoint.dtype(embedding)];
-      if (!type) throw new Error(`no element type for ${checkpoint.dtype(embedding)}`);
-      const stored = await graph.weightParts("embedding", type, [vocabSize, hiddenSize]);
-      for (let from = 0; from < vocabSize; from += embeddingRowsPerPart) {
-        const to = Math.min(from + embeddingRowsPerPart, vocabSize);
-        await stored.write(await checkpoint.readStored(embedding, from, to));
-      }
-      progress(1);
-      const rows = graph.op("Gather", ["embedding", tokens], "embedded", { axis: 0 });
-      return type === "float32" ? rows : graph.op("Cast", [rows], "embedded32", { to: 1 });
-    },
-  };
-}
-
-/** Some matrices of equal width, one under the other. */
-function stackedRows(
-  checkpoint: Checkpoint,
-  spec: ModelSpec,
-  { name, tensors }: { name: string; tensors: readonly string[] },
-): MatrixSource {
-  const shapes = new Map(expectedShapes(spec));
-  const parts = tensors.map((tensor) => ({ tensor, shape: shapes.get(tensor) ?? [] }));
-  const columns = parts[0]?.shape[1] ?? 0;
-  return {
-    name,
-    in: columns,
-    out: parts.reduce((rows, { shape }) => rows + (shape[0] ?? 0), 0),
-    async read(from, to) {
-      const result = new Float32Array((to - from) * columns);
-      let start = 0;
-      for (const { tensor, shape } of parts) {
-        const end = start + (shape[0] ?? 0);
-        const [first, last] = [Math.max(from, start), Math.min(to, end)];
-        if (first < last) {
-          const rows = await checkpoint.read(tensor, first - start, last - start);
-          result.set(rows, (first - from) * columns);
-        }
-        start = end;
-      }
-      return result;
-    },
-  };
-}
-
-/** Fails closed: a weight that would not be computed with means that this is another model. */
-function checkShapes(checkpoint: Checkpoint, spec: ModelSpec): void {
-  const expected = new Map(expectedShapes(spec));
-  for (const [name, shape] of expected) checkpoint.expectShape(name, shape);
-  const left = checkpoint.names().find((name) => !expected.has(name) && !unused.test(name));
-  if (left !== undefined) {
-    throw new HubError(
-      "unsupported_model",
-      `The checkpoint has a tensor '${left}' that its config has no place for.`,
-    );
-  }
-}
-
-function expectedShapes({ dims, tensors, tiedEmbedding }: ModelSpec): [string, number[]][] {
-  const { hiddenSize, intermediateSize, vocabSize, layers } = dims;
-  const queryOut = dims.heads * dims.headDim;
-  const perLayer = Array.from({ length: layers }, (_, index): [string, number[]][] => {
-    const layer = tensors.layer(index);
-    return [
-      [layer.inputNorm, [hiddenSize]],
-      ...layer.qkv.map(({ tensor, rows }): [string, number[]] => [tensor, [rows, hiddenSize]]),
-      [layer.attentionOutput, [hiddenSize, queryOut]],
-      [layer.feedForwardNorm, [hiddenSize]],
-      ...layer.gateUp.map(({ tensor, rows }): [string, number[]] => [tensor, [rows, hiddenSize]]),
-      [layer.down, [hiddenSize, intermediateSize]],
-    ];
-  });
-  return [
-    [tensors.embedding, [vocabSize, hiddenSize]],
-    [tensors.finalNorm, [hiddenSize]],
-    ...(tiedEmbedding ? [] : [[tensors.output, [vocabSize, hiddenSize]] as [string, number[]]]),
-    ...perLayer.flat(),
-  ];
-}
-
 async function describe(
   graphPath: string,
   folder: string,
@@ -279,21 +159,30 @@ async function describe(
 }
 
 function toShape({ family, dims, knownAs }: ModelSpec, names: readonly string[]): BaseShape {
-  const { hiddenSize, intermediateSize, layers, vocabSize } = dims;
+  const { hiddenSize, intermediateSize, layers, vocabSize, fusedModules } = dims;
   const queryOut = dims.heads * dims.headDim;
   const keyOut = dims.keyValueHeads * dims.headDim;
+  const module = (outputs: number) => ({ in: hiddenSize, out: outputs });
+  const modules = fusedModules
+    ? {
+        qkv_proj: module(queryOut + 2 * keyOut),
+        gate_up_proj: module(2 * intermediateSize),
+      }
+    : {
+        q_proj: module(queryOut),
+        k_proj: module(keyOut),
+        v_proj: module(keyOut),
+        gate_proj: module(intermediateSize),
+        up_proj: module(intermediateSize),
+      };
   return {
     family,
     layers,
     hiddenSize,
     vocabSize,
     modules: {
-      q_proj: { in: hiddenSize, out: queryOut },
-      k_proj: { in: hiddenSize, out: keyOut },
-      v_proj: { in: hiddenSize, out: keyOut },
+      ...modules,
       o_proj: { in: queryOut, out: hiddenSize },
-      gate_proj: { in: hiddenSize, out: intermediateSize },
-      up_proj: { in: hiddenSize, out: intermediateSize },
       down_proj: { in: intermediateSize, out: hiddenSize },
     },
     trainedAs: [...new Set([...knownAs, ...names])],
@@ -342,8 +231,6 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
-const families: readonly Family[] = [llama];
-
 /**
  * Queries, keys and values keep 8 bits among 4-bit blocks: they are a sixth of a layer, and with 4 bits
  * the demo adapters lose two points on slots that have to be copied (`accuracy.slow.test.ts`). So does
@@ -366,19 +253,10 @@ const formatsOf: Record<ModelFormat, DecoderFormats> = {
 };
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
-const importerVersion = 4;
+const importerVersion = 5;
 
-/** Tensors of old checkpoints that are computed from the config, and the copy that a tied one may hold. */
-const unused = /\.rotary_emb\.inv_freq$|^lm_head\.weight$/;
-
-const storedTypes: Record<string, ElementType> = {
-  F32: "float32",
-  F16: "float16",
-  BF16: "bfloat16",
-};
 const temporarySuffix = ".tmp";
 const abandonedAfterMs = 10 * 60_000;
-const embeddingRowsPerPart = 4096;
 
 const generationConfig = z.object({
   eos_token_id: z.union([z.int(), z.array(z.int())]).nullish(),

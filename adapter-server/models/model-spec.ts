@@ -37,6 +37,19 @@ export type Attention = {
   window: number;
 };
 
+/**
+ * Names of the graph inputs by which one way to attend finds the cached positions that it sees.
+ * @param attention its place among `attentions`
+ */
+export function attentionInputs(attention: number) {
+  const suffix = attention === 0 ? "" : String(attention);
+  return {
+    blockRows: `blockRows${suffix}`,
+    pastMask: `pastMask${suffix}`,
+    chunkMask: `chunkMask${suffix}`,
+  };
+}
+
 /** All that the graph needs to know of a checkpoint. */
 export type ModelSpec = {
   family: string;

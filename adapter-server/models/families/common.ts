@@ -15,7 +15,7 @@ export function parseConfig<T>(schema: z.ZodType<T>, config: unknown): T {
 }
 
 /** The spec of a model whose blocks are the common ones, all of them attending to everything. */
-export function commonSpec(family: string, config: CommonConfig): ModelSpec {
+export function commonSpec(family: string, config: Omit<CommonConfig, "hidden_act">): ModelSpec {
   const heads = config.num_attention_heads;
   const keyValueHeads = config.num_key_value_heads ?? heads;
   if (heads % keyValueHeads !== 0) {
@@ -37,6 +37,8 @@ export function commonSpec(family: string, config: CommonConfig): ModelSpec {
       headDim,
       vocabSize: config.vocab_size,
       contextLength: config.max_position_embeddings,
+      windows: [],
+      fusedModules: false,
     },
     normEpsilon: config.rms_norm_eps,
     normOffset: 0,
@@ -59,7 +61,7 @@ export function commonSpec(family: string, config: CommonConfig): ModelSpec {
 }
 
 /** The same spec with other ways to attend; `layerAttention` says for each layer which it uses. */
-function withAttentions(
+export function withAttentions(
   spec: ModelSpec,
   attentions: readonly Attention[],
   layerAttention: readonly number[],
@@ -69,7 +71,7 @@ function withAttentions(
 }
 
 /** @param window positions that a token attends to, itself included; all when there is none */
-function attentionOf(
+export function attentionOf(
   { dims }: ModelSpec,
   rope: Rope,
   { window, headScalar = dims.headDim }: { window?: number | null; headScalar?: number } = {},
@@ -78,8 +80,39 @@ function attentionOf(
   return { rope, scale, window: window ?? Number.POSITIVE_INFINITY };
 }
 
+/**
+ * Local layers among global ones: in `layer_types` since transformers 4.53, by a rule of the family before.
+ * @returns for each layer whether it is local
+ */
+export function localLayers(
+  layers: number,
+  layerTypes: readonly string[] | null | undefined,
+  isLocal: (layer: number) => boolean,
+): boolean[] {
+  if (!layerTypes) return Array.from({ length: layers }, (_, layer) => isLocal(layer));
+  if (layerTypes.length !== layers) {
+    throw unsupported(`layer_types has ${layerTypes.length} entries for ${layers} layers.`);
+  }
+  return layerTypes.map((type) => type === "sliding_attention");
+}
+
+/** All local, all global, or a mixture, with one rope for both. */
+export function withLocalLayers(
+  spec: ModelSpec,
+  rope: Rope,
+  { window, local }: { window: number | null | undefined; local: readonly boolean[] },
+): ModelSpec {
+  if (!local.includes(true)) return spec;
+  if (!window) throw unsupported("there are sliding layers, but no sliding_window.");
+  // A window that the context never leaves is none.
+  if (window >= spec.dims.contextLength) return spec;
+  const sliding = attentionOf(spec, rope, { window });
+  if (!local.includes(false)) return withAttentions(spec, [sliding], spec.layerAttention);
+  return withAttentions(spec, [attentionOf(spec, rope), sliding], local.map(Number));
+}
+
 /** Both spellings: fields of their own and `rope_scaling` before transformers 5, `rope_parameters` since. */
-function ropeOf(config: RopeFields): Rope {
+export function ropeOf(config: RopeFields): Rope {
   const parameters = config.rope_parameters ?? config.rope_scaling ?? {};
   return {
     theta: parameters.rope_theta ?? config.rope_theta ?? 10_000,
@@ -151,7 +184,7 @@ function toRopeScaling(rope: RopeParameters, contextLength: number): RopeScaling
 }
 
 /** Strict, because every field changes the numbers. */
-const ropeParameters = z.strictObject({
+export const ropeParameters = z.strictObject({
   rope_type: z.string().optional(),
   type: z.string().optional(),
   rope_theta: z.number().positive().optional(),
@@ -196,4 +229,7 @@ export const commonConfig = z.object({
   partial_rotary_factor: z.literal(1).optional(),
   quantization_config: z.null().optional(),
 });
-export type CommonConfig = z.infer<typeof commonConfig>;
+type CommonConfig = z.infer<typeof commonConfig>;
+
+/** `layer_types` of families that may mix local and global layers. */
+export const layerTypes = z.array(z.enum(["full_attention", "sliding_attention"])).nullish();
