@@ -60,14 +60,23 @@ export function commonSpec(family: string, config: Omit<CommonConfig, "hidden_ac
   return withAttentions(spec, [attentionOf(spec, ropeOf(config))], new Array(layers).fill(0));
 }
 
-/** The same spec with other ways to attend; `layerAttention` says for each layer which it uses. */
+/**
+ * The same spec with other ways to attend, less those that no layer uses.
+ * @param layerAttention for each layer, which of `attentions` it uses
+ */
 export function withAttentions(
   spec: ModelSpec,
   attentions: readonly Attention[],
   layerAttention: readonly number[],
 ): ModelSpec {
-  const windows = attentions.map(({ window }) => window);
-  return { ...spec, attentions, layerAttention, dims: { ...spec.dims, windows } };
+  const used = attentions.filter((_, attention) => layerAttention.includes(attention));
+  const places = attentions.map((attention) => used.indexOf(attention));
+  return {
+    ...spec,
+    attentions: used,
+    layerAttention: layerAttention.map((attention) => places[attention] ?? 0),
+    dims: { ...spec.dims, windows: used.map(({ window }) => window) },
+  };
 }
 
 /** @param window positions that a token attends to, itself included; all when there is none */
