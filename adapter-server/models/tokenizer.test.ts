@@ -1,11 +1,11 @@
 /** The tokenizer and chat template against what transformers 4 gives for the same strings. */
-import { readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { createChatTemplate } from "./chat-template.ts";
 import { loadTokenizer } from "./tokenizer.ts";
@@ -16,6 +16,11 @@ type ChatGolden = {
   add_generation_prompt: boolean;
   text: string;
   ids: number[];
+};
+
+type FamilyGoldens = {
+  encode: { text: string; ids_without_added: number[]; decoded_skip_special: string }[];
+  chat: { messages: { role: string; content: string }[]; rendered: string; ids: number[] };
 };
 
 const golden = (name: string) =>
@@ -102,6 +107,44 @@ test("a vocabulary that holds control tokens as whole words gives none of them t
   expect(encode(`s ${quote("</s>")}`)).toEqual([3, 1, 2, 3, 4]);
   expect(encode("x")).toEqual([5]);
   await rm(folder, { recursive: true });
+});
+
+const families = fileURLToPath(new URL("../../../shared/fixtures/families/", import.meta.url));
+
+describe.skipIf(!existsSync(families))("families fixtures (skipped without ../shared)", () => {
+  test.each([
+    ["llama3", "tokenizers/llama3"],
+    ["qwen2", "tokenizers/qwen2"],
+    ["llama3", "models/mistral/legacy"],
+    ["qwen2", "models/qwen2/legacy"],
+  ])("the tokenizer %s with the config of %s is the reference's", async (style, configFolder) => {
+    const original = join(families, "tokenizers", style);
+    const configPath = join(families, configFolder, "tokenizer_config.json");
+    const config = JSON.parse(readFileSync(configPath, "utf8"));
+    const work = await mkdtemp(join(tmpdir(), "switchyard-tokenizer-"));
+    await cp(join(original, "tokenizer.json"), join(work, "tokenizer.json"));
+    await cp(configPath, join(work, "tokenizer_config.json"));
+    const family = await loadTokenizer(work);
+    await rm(work, { recursive: true });
+    // Before transformers 5 the template was a field of the config.
+    const source =
+      config.chat_template ?? readFileSync(join(original, "chat_template.jinja"), "utf8");
+    const familyTemplate = createChatTemplate(source, family.specialTokens);
+
+    const goldens: FamilyGoldens = JSON.parse(readFileSync(join(original, "goldens.json"), "utf8"));
+    expect(goldens.encode.length).toBe(7);
+    for (const { text, ids_without_added: ids, decoded_skip_special } of goldens.encode) {
+      expect({ text, ids: family.encode(text) }).toEqual({ text, ids });
+      const decoded = family.decode(ids);
+      expect({ text, decoded }).toEqual({ text, decoded: decoded_skip_special });
+    }
+    const { messages, rendered, ids } = goldens.chat;
+    expect(familyTemplate.render(messages)).toBe(rendered);
+    expect(family.encode(rendered)).toEqual(ids);
+    // As the server makes a prompt: what is quoted in honest messages changes none of it.
+    const quoted = messages.map(({ role, content }) => ({ role, content: family.quote(content) }));
+    expect(family.encode(familyTemplate.render(quoted))).toEqual(ids);
+  });
 });
 
 test("a template that refuses the messages tells why", () => {
