@@ -57,7 +57,13 @@ async function send(registry: Fetcher, request: Request): Promise<unknown> {
   const text = await response.text();
   if (response.ok) return JSON.parse(text);
   const { code, message, param } = readError(text);
-  if (code !== undefined) throw new HubError(code, message, { param });
+  if (code !== undefined) {
+    const wait = response.headers.get("retry-after-ms");
+    throw new HubError(code, message, {
+      param,
+      retryAfterMs: wait === null ? undefined : Number(wait),
+    });
+  }
   throw new HubError(
     "upstream_error",
     `The registry answered ${response.status} without a reason.`,
