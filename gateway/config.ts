@@ -63,6 +63,8 @@ const environment = z.object({
   SWITCHYARD_REGISTRY_URL: z.url(),
   SWITCHYARD_EVALS_URL: z.url().optional(),
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  /** Shares limits and budgets with other gateways; absent keeps them in this process. */
+  REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
   /** A JSON list of upstreams, each as `providers/settings.ts` has it. */
   SWITCHYARD_UPSTREAMS: z.string().default("[]"),
   SWITCHYARD_LOG_LEVEL: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),

@@ -17,6 +17,7 @@ const gateway = await openGateway({
   upstreams: z.array(upstreamSettings).parse(JSON.parse(env.SWITCHYARD_UPSTREAMS)),
   registry: remoteFetcher(env.SWITCHYARD_REGISTRY_URL),
   operatorKey: env.SWITCHYARD_OPERATOR_KEY,
+  redisUrl: env.REDIS_URL,
   evals: env.SWITCHYARD_EVALS_URL ? remoteFetcher(env.SWITCHYARD_EVALS_URL) : undefined,
   logger,
 });
