@@ -85,6 +85,11 @@ function addMeteringMetrics(registry: Registry, metering: Metering): void {
     ],
     ["gateway_spool_damaged_lines", "Lines of the spool that could not be read.", "damagedLines"],
     ["gateway_ledger_lost_records", "Records that no disk took; should stay zero.", "lostRecords"],
+    [
+      "gateway_redis_away",
+      "1 while this process keeps limits and budgets alone, because Redis does not answer.",
+      "redisAway",
+    ],
   ] as const;
   for (const [name, help, figure] of figures) {
     new Gauge({

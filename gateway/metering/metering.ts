@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type postgres from "postgres";
 import { createMemoryBudgets } from "../budgets/memory-budgets.ts";
 import { createRedisBudgets } from "../budgets/redis-budgets.ts";
-import type { BudgetStore } from "../budgets/types.ts";
+import type { BudgetStore, Spending } from "../budgets/types.ts";
 import { insertRecords, migrateLedger } from "../ledger/database.ts";
 import { Ingester } from "../ledger/ingest.ts";
 import type { PriceSource } from "../ledger/price-book.ts";
@@ -47,6 +47,8 @@ export type MeteringFigures = {
   rejectedRecords: number;
   damagedLines: number;
   lostRecords: number;
+  /** 1 while this process keeps limits and budgets alone, because Redis does not answer. */
+  redisAway: number;
 };
 
 /**
@@ -58,10 +60,7 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
   const { dataDir, sql, prices, now, limits, onError } = options;
   const folder = join(dataDir, "spool");
   const spool = await Spool.open({ folder, limits });
-  const { limiter, budgets, closeStores } = await openStores(
-    options,
-    () => void rehydrate().catch(onError),
-  );
+  const { limiter, budgets, isAway, closeStores } = await openStores(options, () => allSpending());
 
   let migrated = false;
   const migrateOnce = async () => {
@@ -78,10 +77,21 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
     rejectedFile: join(dataDir, "ledger-rejected.jsonl"),
     onError,
   });
-  const rehydrate = async () => {
+  const ledgerSpending = async () => {
     const atMs = now();
     await migrateOnce();
-    await budgets.raise(await spendingByLedger(sql, atMs));
+    return spendingByLedger(sql, atMs);
+  };
+  const rehydrate = async () => budgets.raise(await ledgerSpending());
+  /** With what was settled a moment ago; where the database is away too, at least what waits for it. */
+  const allSpending = async () => {
+    try {
+      await ingester.flush();
+      return await ledgerSpending();
+    } catch (error) {
+      onError(error);
+      return spendingBySpool(spool, now());
+    }
   };
 
   let ready = true;
@@ -118,6 +128,7 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
       rejectedRecords: ingester.rejectedRecords,
       damagedLines: spool.damagedLines,
       lostRecords: spool.lostRecords,
+      redisAway: isAway() ? 1 : 0,
     }),
     async close() {
       stopRehydrating();
@@ -155,26 +166,37 @@ function repeat(
   };
 }
 
-type Stores = { limiter: RateLimiter; budgets: BudgetStore; closeStores: () => void };
+type Stores = {
+  limiter: RateLimiter;
+  budgets: BudgetStore;
+  isAway: () => boolean;
+  closeStores: () => void;
+};
 
-/** @param onBack called when Redis is there, also again: what it lost or missed is in the ledger */
+/** @param spending  what Redis is told when it is back: all that it lost or missed */
 async function openStores(
   { redisUrl, now, limits, onError }: MeteringOptions,
-  onBack: () => void,
+  spending: () => Promise<Spending[]>,
 ): Promise<Stores> {
   const leaseTtlMs = limits.reservationTtlMs;
   const local = {
     limiter: createMemoryLimiter({ now, placeTtlMs: leaseTtlMs }),
     budgets: createMemoryBudgets({ now, leaseTtlMs }),
   };
-  if (redisUrl === undefined) return { ...local, closeStores() {} };
+  if (redisUrl === undefined) return { ...local, isAway: () => false, closeStores() {} };
 
   const redis = connectRedis(redisUrl, { timeoutMs: limits.redisTimeoutMs });
   redis.on("error", onError);
   // The error was told by the event; without Redis the gateway starts all the same.
   await redis.connect().catch(() => {});
-  redis.on("ready", onBack);
-  const standIn = new StandIn({ now, retryAfterMs: limits.redisRetryMs, onError });
+  const shared = createRedisBudgets({ redis, leaseTtlMs });
+  const standIn = new StandIn({
+    now,
+    retryAfterMs: limits.redisRetryMs,
+    catchUp: async () => shared.raise(await spending()),
+    onError,
+  });
+  redis.on("ready", () => void standIn.comeBack());
   return {
     limiter: limiterWithStandIn(
       {
@@ -184,10 +206,8 @@ async function openStores(
       },
       standIn,
     ),
-    budgets: budgetsWithStandIn(
-      { shared: createRedisBudgets({ redis, leaseTtlMs }), local: local.budgets },
-      standIn,
-    ),
+    budgets: budgetsWithStandIn({ shared, local: local.budgets }, standIn),
+    isAway: () => standIn.isAway,
     closeStores: () => redis.disconnect(),
   };
 }

@@ -8,29 +8,65 @@ export type StandInOptions = {
   now: () => number;
   /** After a failure the shared store is left alone for this long. */
   retryAfterMs: number;
+  /** Tells the shared store what it missed. @throws while it does not answer */
+  catchUp: () => Promise<void>;
   onError: (error: unknown) => void;
 };
 
-/** Asks the shared store, and the local one when that fails. A refusal is an answer, not a failure. */
+/**
+ * Asks the shared store, and the local one when that fails. A refusal is an answer, not a failure. Once it
+ * failed, the shared store is asked again only after it was told what was spent without it.
+ */
 export class StandIn {
   readonly #options: StandInOptions;
-  #downUntilMs = 0;
+  #retryAtMs = 0;
+  #isAway = false;
+  #returning: Promise<void> | undefined;
 
   constructor(options: StandInOptions) {
     this.#options = options;
   }
 
+  /** Whether the local stores stand in. */
+  get isAway(): boolean {
+    return this.#isAway;
+  }
+
   async ask<T>(shared: () => Promise<T>, local: () => Promise<T>): Promise<T> {
-    const { now, retryAfterMs, onError } = this.#options;
-    if (now() < this.#downUntilMs) return local();
+    if (this.#isAway) {
+      if (this.#options.now() >= this.#retryAtMs) void this.comeBack();
+      return local();
+    }
     try {
       return await shared();
     } catch (error) {
       if (error instanceof HubError) throw error;
-      this.#downUntilMs = now() + retryAfterMs;
-      onError(error);
+      this.#fail(error);
       return local();
     }
+  }
+
+  /** Tries to use the shared store again; call it when there is a reason to hope. Never throws. */
+  async comeBack(): Promise<void> {
+    this.#returning ??= this.#options
+      .catchUp()
+      .then(
+        () => {
+          this.#isAway = false;
+        },
+        (error: unknown) => this.#fail(error),
+      )
+      .finally(() => {
+        this.#returning = undefined;
+      });
+    await this.#returning;
+  }
+
+  #fail(error: unknown): void {
+    const { now, retryAfterMs, onError } = this.#options;
+    this.#isAway = true;
+    this.#retryAtMs = now() + retryAfterMs;
+    onError(error);
   }
 }
 
