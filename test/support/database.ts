@@ -32,6 +32,24 @@ export async function withDatabase<T>(use: (database: TestDatabase) => Promise<T
   }
 }
 
+export type PostgresDatabase = { url: string; drop(): Promise<void> };
+
+/** An empty database of its own on a Postgres server, for a process that is given its URL. */
+export async function createPostgresDatabase(server: string): Promise<PostgresDatabase> {
+  const name = `switchyard_test_${randomBytes(8).toString("hex")}`;
+  const admin = postgres(server, { max: 1, onnotice: () => {} });
+  await admin.unsafe(`create database ${name}`);
+  const url = new URL(server);
+  url.pathname = `/${name}`;
+  return {
+    url: url.href,
+    async drop() {
+      await admin.unsafe(`drop database if exists ${name} with (force)`);
+      await admin.end({ timeout: 1 });
+    },
+  };
+}
+
 async function openPglite(): Promise<TestDatabase> {
   const folder = await mkdtemp(join(tmpdir(), "switchyard-test-"));
   const db = await PGlite.create();
@@ -67,13 +85,11 @@ async function openPglite(): Promise<TestDatabase> {
   };
 }
 
-async function openPostgres(url: string): Promise<TestDatabase> {
-  const name = `switchyard_test_${randomBytes(8).toString("hex")}`;
-  const admin = postgres(url, { max: 1, onnotice: () => {} });
-  await admin.unsafe(`create database ${name}`);
+async function openPostgres(server: string): Promise<TestDatabase> {
+  const database = await createPostgresDatabase(server);
   const pools: postgres.Sql[] = [];
   const connect = () => {
-    const sql = postgres(url, { database: name, max: 4, onnotice: () => {} });
+    const sql = postgres(database.url, { max: 4, onnotice: () => {} });
     pools.push(sql);
     return sql;
   };
@@ -83,8 +99,7 @@ async function openPostgres(url: string): Promise<TestDatabase> {
     connect,
     async close() {
       await Promise.all(pools.map((pool) => pool.end({ timeout: 1 })));
-      await admin.unsafe(`drop database if exists ${name} with (force)`);
-      await admin.end({ timeout: 1 });
+      await database.drop();
     },
   };
 }

@@ -50,6 +50,14 @@ export async function optionalParts(): Promise<OptionalPart[]> {
   ];
 }
 
+/** Where Postgres and Redis are, or the reason why what needs both is skipped. */
+export async function findStores(): Promise<{ postgres: string; redis: string } | string> {
+  const postgres = process.env.TEST_DATABASE_URL;
+  const redis = await findRedis();
+  if (!postgres) return "TEST_DATABASE_URL is not set";
+  return redis === undefined ? "no Redis at TEST_REDIS_URL or 127.0.0.1:6379" : { postgres, redis };
+}
+
 /** The address of a Redis that answers, or undefined. */
 async function findRedis(): Promise<string | undefined> {
   const url = process.env.TEST_REDIS_URL ?? "redis://127.0.0.1:6379";

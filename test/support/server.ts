@@ -35,9 +35,65 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 export async function startServer(options: ServerOptions = {}): Promise<RunningServer> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), "switchyard-data-")));
   const startedAt = performance.now();
-  const child = spawn(process.execPath, [...(options.program ?? fromSources)], {
+  const program = launch(options.program ?? fromSources, {
+    PORT: "0",
+    SWITCHYARD_DATA_DIR: dataDir,
+    ...options.env,
+  });
+  const url = await program.said(/ready[^\n]*?(http:\/\/[^\s]+?)\/?\s/i);
+  const startMs = performance.now() - startedAt;
+  const keys = JSON.parse(readFileSync(join(dataDir, "keys.json"), "utf8")) as {
+    adminKey: string;
+    apiKey: string;
+  };
+  return {
+    url,
+    ...keys,
+    dataDir,
+    startMs,
+    output: program.output,
+    async stop() {
+      const code = await program.end("SIGTERM");
+      if (options.dataDir === undefined) await rm(dataDir, { recursive: true, force: true });
+      return code;
+    },
+    async kill() {
+      await program.end("SIGKILL");
+    },
+  };
+}
+
+export type RunningGateway = { url: string; stop(): Promise<void> };
+
+/** Starts a gateway by itself, with another process's registry. */
+export async function startGatewayAlone(env: Record<string, string>): Promise<RunningGateway> {
+  const dataDir = await mkdtemp(join(tmpdir(), "switchyard-gateway-"));
+  const program = launch(["--import", "tsx", "gateway/main.ts"], {
+    PORT: "0",
+    SWITCHYARD_DATA_DIR: dataDir,
+    ...env,
+  });
+  const port = await program.said(/"port":(\d+)\}?,"msg":"the gateway serves"/);
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async stop() {
+      await program.end("SIGTERM");
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+type Program = {
+  output(): string;
+  /** What the pattern's group caught, once it was said. @throws Error with the output when it ends before */
+  said(pattern: RegExp): Promise<string>;
+  end(signal: NodeJS.Signals): Promise<number | null>;
+};
+
+function launch(argv: readonly string[], env: Record<string, string>): Program {
+  const child = spawn(process.execPath, [...argv], {
     cwd: root,
-    env: { ...cleanEnv(), PORT: "0", SWITCHYARD_DATA_DIR: dataDir, ...options.env },
+    env: { ...cleanEnv(), ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";
@@ -46,28 +102,22 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
   };
   child.stdout.on("data", collect);
   child.stderr.on("data", collect);
-
-  const url = await readyUrl(child, () => output);
-  const startMs = performance.now() - startedAt;
-  const keys = JSON.parse(readFileSync(join(dataDir, "keys.json"), "utf8")) as {
-    adminKey: string;
-    apiKey: string;
-  };
-  const end = async (signal: NodeJS.Signals) => {
-    const code = child.exitCode ?? (await ended(child, signal));
-    if (options.dataDir === undefined && signal !== "SIGKILL")
-      await rm(dataDir, { recursive: true, force: true });
-    return code;
-  };
   return {
-    url,
-    ...keys,
-    dataDir,
-    startMs,
     output: () => output,
-    stop: () => end("SIGTERM"),
-    kill: async () => {
-      await end("SIGKILL");
+    said: (pattern) =>
+      new Promise((resolve, reject) => {
+        child.stdout.on("data", () => {
+          const found = pattern.exec(output)?.[1];
+          if (found !== undefined) resolve(found);
+        });
+        child.on("exit", (code) =>
+          reject(new Error(`the server ended with ${code} before it was ready:\n${output}`)),
+        );
+        child.on("error", reject);
+      }),
+    async end(signal) {
+      if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+      return ended(child, signal);
     },
   };
 }
@@ -76,20 +126,6 @@ export async function startServer(options: ServerOptions = {}): Promise<RunningS
 function cleanEnv(): NodeJS.ProcessEnv {
   const removed = /^(SWITCHYARD_|OPENAI_|DATABASE_URL$|REDIS_URL$|HOST$|PORT$)/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !removed.test(name)));
-}
-
-function readyUrl(child: ChildProcess, output: () => string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const look = () => {
-      const url = /ready[^\n]*?(http:\/\/[^\s]+)/i.exec(output())?.[1];
-      if (url) resolve(url.replace(/\/$/, ""));
-    };
-    child.stdout?.on("data", look);
-    child.on("exit", (code) =>
-      reject(new Error(`the server ended with ${code} before it was ready:\n${output()}`)),
-    );
-    child.on("error", reject);
-  });
 }
 
 function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
