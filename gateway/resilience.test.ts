@@ -1,5 +1,6 @@
 /** Upstreams that are ill, limits that are near, policy that is missing: what the gateway does about it. */
 
+import { createServer as createHttp } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
 import { afterEach, expect, test } from "vitest";
@@ -332,6 +333,39 @@ test("the log says what happened and holds neither keys nor prompts", async () =
   expect(log).not.toContain(apiKey);
   expect(log).not.toContain("wrong-key-entirely");
 });
+
+test("what an upstream quotes of a prompt reaches its client, and neither log nor ledger", async () => {
+  await start({ upstreams: [{ name: "good", type: "openai", baseUrl: await quotingUpstream() }] });
+  for (const stream of [false, true]) {
+    const messages = [{ role: "user", content: "my secret diagnosis" }];
+    const response = await ask("well", { messages, stream });
+    expect(await response.text()).toContain("secret diagnosis");
+  }
+  expect(served.accounts.settled).toHaveLength(2);
+  const kept = JSON.stringify([served.log, served.accounts.settled]);
+  expect(kept).toContain("with status 422");
+  expect(kept).toContain("with an error");
+  expect(kept).not.toContain("diagnosis");
+});
+
+/** As servers do whose validator tells its input: in the body of a 422, or in the middle of a stream. */
+async function quotingUpstream(): Promise<string> {
+  const server = createHttp(async (request, response) => {
+    let body = "";
+    for await (const chunk of request) body += chunk;
+    const error = JSON.stringify({ error: { message: `Invalid input: ${body}` } });
+    if (!body.includes('"stream":true')) {
+      response.writeHead(422, { "content-type": "application/json" }).end(error);
+      return;
+    }
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write('data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n');
+    response.end(`data: ${error}\n\n`);
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  cleanUp.push(() => new Promise((done) => server.close(done)));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
+}
 
 test("connections to an upstream are used again, after streams too", async () => {
   await start();

@@ -77,7 +77,7 @@ export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult
         model: target.name,
         upstream: target.model.upstream,
         ms: Math.round(now() - startedAtMs),
-        ...(failure && { error: failure.code, message: failure.message }),
+        ...(failure && { error: failure.code, message: failure.unquoted }),
       });
     if (!upstream?.breaker.enter()) {
       error = new HubError(

@@ -42,6 +42,8 @@ export function toUpstreamError(thrown: unknown, upstream: string): HubError {
 
 const fallbackCodes: ReadonlySet<ErrorCode> = new Set([
   "upstream_error",
+  // One model's wrong name says nothing about the upstream's others, so it is no fault below.
+  "upstream_model_not_found",
   "upstream_auth_failed",
   "upstream_timeout",
   "upstream_unavailable",

@@ -222,7 +222,7 @@ export class Settling {
         model,
         outcome,
         status: httpStatus,
-        error: ending.error?.message,
+        error: ending.error?.unquoted,
         ms: Math.round(durationMs),
         ttftMs: this.#ttftMs === undefined ? undefined : Math.round(this.#ttftMs),
         usage: ending.usage?.usage,

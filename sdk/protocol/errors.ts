@@ -45,6 +45,7 @@ export const errorTable = {
 
   // Something behind the gateway failed, or we are full.
   upstream_error: { status: 502, type: "server_error", retry: true },
+  upstream_model_not_found: { status: 502, type: "server_error", retry: false },
   upstream_auth_failed: { status: 502, type: "server_error", retry: false },
   upstream_timeout: { status: 504, type: "server_error", retry: true },
   upstream_unavailable: { status: 503, type: "service_unavailable_error", retry: true },
@@ -67,6 +68,11 @@ export type HubErrorOptions = {
   retryAfterMs?: number | undefined;
   /** Facts for a program: near matches, limits, counts. Never keys or prompts. */
   details?: Record<string, unknown> | undefined;
+  /**
+   * What logs and records keep in the message's place, where that repeats somebody else's words: an
+   * upstream may quote the prompt, or what it takes for a key.
+   */
+  unquoted?: string | undefined;
   /** Sent with the answer, such as `x-ratelimit-*`. */
   headers?: Readonly<Record<string, string>> | undefined;
 };
@@ -79,6 +85,8 @@ export class HubError extends Error {
   readonly retryAfterMs: number | undefined;
   readonly details: Record<string, unknown> | undefined;
   readonly headers: Readonly<Record<string, string>> | undefined;
+  /** The message as logs and records may keep it. */
+  readonly unquoted: string;
 
   constructor(code: ErrorCode, message: string, options: HubErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -87,6 +95,7 @@ export class HubError extends Error {
     this.retryAfterMs = options.retryAfterMs;
     this.details = options.details;
     this.headers = options.headers;
+    this.unquoted = options.unquoted ?? message;
   }
 
   get status(): number {

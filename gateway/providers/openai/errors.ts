@@ -23,8 +23,8 @@ export function readOpenAiErrorBody(json: unknown): UpstreamErrorBody | undefine
 }
 
 /**
- * 4xx are the client's to mend and pass on; 401 and 403 are our credentials' fault; 429 stays, unless it
- * says that our own account there is empty; 5xx become 502.
+ * 4xx are the client's to mend and pass on; 401 and 403 are our credentials' fault, 404 our name for the
+ * model; 429 stays, unless it says that our own account there is empty, as 402 does; 5xx become 502.
  * @param upstream the upstream's name
  */
 export function readOpenAiError(
@@ -32,10 +32,17 @@ export function readOpenAiError(
   body: Uint8Array,
   upstream: string,
 ): HubError {
-  const told = readOpenAiErrorBody(parseJson(body));
-  const says = told ? `: ${told.message}` : ` with status ${response.status}.`;
-  const options = { param: told?.param, retryAfterMs: readRetryAfter(response) };
   const { status } = response;
+  const told = readOpenAiErrorBody(parseJson(body));
+  const options = { param: told?.param, retryAfterMs: readRetryAfter(response) };
+  /** In its own words to the client; logs and records keep the status alone. */
+  const quoting = (code: ErrorCode, what: string): HubError => {
+    const unquoted = `${what} with status ${status}.`;
+    return new HubError(code, told ? `${what}: ${told.message}` : unquoted, {
+      ...options,
+      unquoted,
+    });
+  };
   if (status === 401 || status === 403) {
     // Its message names our credential, so it stays in the log's status alone.
     return new HubError(
@@ -43,36 +50,30 @@ export function readOpenAiError(
       `The upstream '${upstream}' refused this gateway's credentials (${status}). Its operator has to renew them.`,
     );
   }
-  if (status === 429) {
-    return quotaCodes.has(told?.code ?? "")
-      ? new HubError("upstream_unavailable", `The upstream '${upstream}' has no quota left.`)
-      : new HubError(
-          "rate_limit_exceeded",
-          `The upstream '${upstream}' is rate limited${says}`,
-          options,
-        );
+  if (status === 402 || (status === 429 && quotaCodes.has(told?.code ?? ""))) {
+    return new HubError("upstream_unavailable", `The upstream '${upstream}' has no quota left.`);
   }
   if (status === 404) {
-    return new HubError("upstream_error", `The upstream '${upstream}' answered 404${says}`);
+    return quoting(
+      "upstream_model_not_found",
+      `The upstream '${upstream}' does not know the model`,
+    );
+  }
+  if (status === 429) {
+    return quoting("rate_limit_exceeded", `The upstream '${upstream}' is rate limited`);
   }
   if (status === 408 || status === 504) {
-    return new HubError("upstream_timeout", `The upstream '${upstream}' timed out${says}`, options);
+    return quoting("upstream_timeout", `The upstream '${upstream}' timed out`);
   }
   if (status === 503 || status === 529) {
-    return new HubError(
-      "upstream_unavailable",
-      `The upstream '${upstream}' is overloaded${says}`,
-      options,
-    );
+    return quoting("upstream_unavailable", `The upstream '${upstream}' is overloaded`);
   }
   if (status >= 400 && status < 500) {
-    return new HubError(
-      clientCode(status, told),
-      told?.message ?? `The upstream refused the request${says}`,
-      options,
-    );
+    const refusal = quoting(clientCode(status, told), "The upstream refused the request");
+    if (told === undefined) return refusal;
+    return new HubError(refusal.code, told.message, { ...options, unquoted: refusal.unquoted });
   }
-  return new HubError("upstream_error", `The upstream '${upstream}' failed${says}`, options);
+  return quoting("upstream_error", `The upstream '${upstream}' failed`);
 }
 
 /** Milliseconds from `retry-after-ms`, or `retry-after` in seconds or as a date by the upstream's own clock; at most a minute. */

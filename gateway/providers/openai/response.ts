@@ -24,6 +24,9 @@ export function readOpenAiAnswer(bytes: Uint8Array): ProviderAnswer {
     told === undefined
       ? "The upstream's answer is not a chat completion."
       : `The upstream answered with an error: ${told}`,
+    {
+      unquoted: `The upstream's answer is ${told === undefined ? "not a chat completion" : "an error"}.`,
+    },
   );
 }
 

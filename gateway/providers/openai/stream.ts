@@ -139,11 +139,11 @@ function readErrorFrame(frame: Uint8Array): HubError {
     told = undefined;
   }
   const message = readOpenAiErrorBody(told)?.message;
+  const unquoted = "The upstream broke off the answer with an error.";
   return new HubError(
     "upstream_error",
-    message === undefined
-      ? "The upstream broke off the answer with an error."
-      : `The upstream broke off the answer: ${message}`,
+    message === undefined ? unquoted : `The upstream broke off the answer: ${message}`,
+    { unquoted },
   );
 }
 

@@ -1,4 +1,4 @@
-/** Whose doing it is that a request ends: what a client does never counts against the upstream that others use. */
+/** Whose fault it is that a request ends: the client's and the operator's never close an upstream to others. */
 import { afterEach, expect, test } from "vitest";
 import type { ErrorBody } from "../sdk/protocol/errors.ts";
 import { type OpenAiEmulator, startOpenAiEmulator } from "../test/emulators/openai.ts";
@@ -24,9 +24,14 @@ const policy = testSnapshot({
     testModel("well"),
     testModel("slow", { upstreamModel: "slow!slow-first-byte:150" }),
     testModel("silent", { upstreamModel: "silent!never" }),
+    testModel("renamed", { upstreamModel: "renamed!status:404" }),
+    testModel("unpaid", { upstreamModel: "unpaid!status:402" }),
     testModel("cut", { upstreamModel: "cut!cut:3" }),
   ],
-  routes: [testRoute("auto", "silent", { fallbacks: ["well"] })],
+  routes: [
+    testRoute("auto", "silent", { fallbacks: ["well"] }),
+    testRoute("broke", "unpaid", { fallbacks: ["well"] }),
+  ],
 });
 
 let served: TestGateway;
@@ -160,4 +165,20 @@ test("a body nested deeper than any program writes is refused, and is nobody els
     expect([response.status, await codeOf(response)]).toEqual([400, "invalid_value"]);
   }
   expect((await ask("well")).status).toBe(200);
+});
+
+test("a model that its upstream does not know closes that upstream to no other model", async () => {
+  await start({ limits: { breakerFailures: 2 } });
+  for (let i = 0; i < 3; i++) {
+    const response = await ask("renamed");
+    expect([response.status, await codeOf(response)]).toEqual([502, "upstream_model_not_found"]);
+    expect(response.headers.get("x-should-retry")).toBe("false");
+  }
+  expect((await ask("well")).status).toBe(200);
+});
+
+test("an upstream account that is empty is left for the next model, and not blamed on the client", async () => {
+  await start();
+  const response = await ask("broke");
+  expect([response.status, response.headers.get("x-switchyard-model")]).toEqual([200, "well"]);
 });
