@@ -1,5 +1,6 @@
 /** Turns usage into money by the prices in effect, or says that a price is missing. Never guesses one. */
 import type { Price } from "../../sdk/protocol/catalog.ts";
+import { HubError } from "../../sdk/protocol/errors.ts";
 import { type PicoUsd, parseUsd } from "../../sdk/protocol/money.ts";
 import { type Meter, meters, type UsageVector } from "../../sdk/protocol/usage.ts";
 import type { PricedModel } from "../metering/types.ts";
@@ -55,10 +56,40 @@ export function worstCost(
   return BigInt(tokens.inputTokens) * input + BigInt(tokens.outputTokensMax) * output;
 }
 
-function isPriced(model: PricedModel, prices: PriceSource, atMs: number): boolean {
+/**
+ * What usage counts against budgets that has no bill: each token at the dearest price of its kind, so that
+ * one missing meter, such as `cache_read`, does not let a budget be spent without end. Nothing where input
+ * or output has no price at all: `unpriced: refuse` is for projects that mind.
+ */
+export function unbilledCost(
+  usage: UsageVector,
+  model: PricedModel,
+  prices: PriceSource,
+  atMs: number,
+): PicoUsd {
+  const { input = 0, cache_read = 0, cache_write = 0, output = 0, reasoning = 0 } = usage;
+  const tokens = {
+    inputTokens: input + cache_read + cache_write,
+    outputTokensMax: output + reasoning,
+  };
+  return worstCost(tokens, model, prices, atMs) ?? 0n;
+}
+
+/** Whether input and output have a price: what every answer uses. */
+export function isPriced(model: PricedModel, prices: PriceSource, atMs: number): boolean {
   return (
     priceOf(model, "input", prices, atMs) !== undefined &&
     priceOf(model, "output", prices, atMs) !== undefined
+  );
+}
+
+/** @param names models that a project refuses because none of them has a price */
+export function noPrice(names: readonly string[]): HubError {
+  return new HubError(
+    "no_price",
+    `No price is known for ${names.map((name) => `'${name}'`).join(", ")}, and this project refuses requests without one. ` +
+      "An administrator can add prices for 'input' and 'output' (POST /api/prices).",
+    { param: "model", details: { models: names } },
   );
 }
 

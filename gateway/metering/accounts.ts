@@ -1,8 +1,14 @@
 /** Limits, budgets, prices and ledger behind one door: reserve before a request, settle after it. */
-import { HubError } from "../../sdk/protocol/errors.ts";
 import type { PicoUsd } from "../../sdk/protocol/money.ts";
 import type { BudgetLease, BudgetScope, BudgetStore } from "../budgets/types.ts";
-import { type Bill, billUsage, type PriceSource, worstCost } from "../ledger/price-book.ts";
+import {
+  type Bill,
+  billUsage,
+  noPrice,
+  type PriceSource,
+  unbilledCost,
+  worstCost,
+} from "../ledger/price-book.ts";
 import { serializeRecord, toRecord } from "../ledger/record.ts";
 import type { Spool } from "../ledger/spool.ts";
 import { totalTokens } from "../ledger/usage.ts";
@@ -11,7 +17,6 @@ import type { LimitGrant, LimitScope, RateLimiter } from "../limits/types.ts";
 import type { MeteringLimits } from "./config.ts";
 import type {
   Accounts,
-  PricedModel,
   Principal,
   Reservation,
   ReserveRequest,
@@ -58,7 +63,7 @@ export function createAccounts(parts: AccountsParts): Accounts {
       return {
         headers: rateLimitHeaders(grant),
         settle(settlement) {
-          settled ??= settle(parts, { request, grant, lease, atMs }, settlement);
+          settled ??= settle(parts, { request, grant, lease, amount, atMs }, settlement);
           return settled;
         },
       };
@@ -66,12 +71,18 @@ export function createAccounts(parts: AccountsParts): Accounts {
   };
 }
 
-type Held = { request: ReserveRequest; grant: LimitGrant; lease: BudgetLease; atMs: number };
+type Held = {
+  request: ReserveRequest;
+  grant: LimitGrant;
+  lease: BudgetLease;
+  amount: PicoUsd;
+  atMs: number;
+};
 
 /** The stores are told whatever becomes of the disk, and the disk whatever becomes of the stores. */
 async function settle(
   { prices, spool, limits, onStoreError }: AccountsParts,
-  { request, grant, lease, atMs }: Held,
+  { request, grant, lease, amount, atMs }: Held,
   settlement: Settlement,
 ): Promise<Settled> {
   const bill = billOf(settlement, prices, atMs);
@@ -89,8 +100,8 @@ async function settle(
         ? 0
         : undefined
       : totalTokens(settlement.usage);
-  // What is unpriced is in no sum, and so in no budget either; a project that minds refuses it.
-  const stores = Promise.allSettled([grant.settle(tokens), lease.settle(bill?.cost ?? 0n)]);
+  const spent = bill?.cost ?? withoutBill(settlement, { prices, atMs, amount });
+  const stores = Promise.allSettled([grant.settle(tokens), lease.settle(spent)]);
   await spool.append(serializeRecord(record, limits.recordBytesMax));
   for (const result of await stores) {
     if (result.status === "rejected") onStoreError?.(result.reason);
@@ -106,6 +117,17 @@ function billOf(
 ): Bill | undefined {
   if (answered === undefined) return { lines: [], cost: 0n };
   return usage === undefined ? undefined : billUsage(usage, answered, prices, atMs);
+}
+
+/** What budgets count where the ledger knows no cost: never less than it may have been, as far as prices go. */
+function withoutBill(
+  { answered, usage }: Settlement,
+  { prices, atMs, amount }: { prices: PriceSource; atMs: number; amount: PicoUsd },
+): PicoUsd {
+  if (answered === undefined) return 0n;
+  return usage === undefined || Object.keys(usage).length === 0
+    ? amount
+    : unbilledCost(usage, answered, prices, atMs);
 }
 
 /** An estimate by nature: another model would have counted, and written, other tokens. */
@@ -129,21 +151,11 @@ function worstOf(request: ReserveRequest, prices: PriceSource, atMs: number): Pi
     if (cost !== undefined && (worst === undefined || cost > worst)) worst = cost;
   }
   if (worst === undefined && request.principal.project.unpriced === "refuse") {
-    throw noPrice(request.models);
+    throw noPrice(
+      request.models.map(({ model, adapter }) => (adapter ? `${model}:${adapter}` : model)),
+    );
   }
   return worst ?? 0n;
-}
-
-function noPrice(models: readonly PricedModel[]): HubError {
-  const names = models.map(({ model, adapter }) =>
-    adapter === undefined ? model : `${model}:${adapter}`,
-  );
-  return new HubError(
-    "no_price",
-    `No price is known for ${names.map((name) => `'${name}'`).join(", ")}, and this project refuses requests without one. ` +
-      "An administrator can add prices for 'input' and 'output' (POST /api/prices).",
-    { param: "model", details: { models: names } },
-  );
 }
 
 function limitScopes({ key, project }: Principal): LimitScope[] {

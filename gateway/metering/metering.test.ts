@@ -15,6 +15,7 @@ import {
   testTimeMs,
   withFolder,
 } from "./testing.ts";
+import type { Settlement } from "./types.ts";
 
 let database: TestDatabase;
 beforeAll(async () => {
@@ -151,6 +152,24 @@ test("a budget refuses what might overspend it, and the refused request uses up 
     await first.settle(testSettlement());
     const second = await accounts.reserve(testReserve(principal));
     expect(second.headers["x-ratelimit-remaining-requests"]).toBe("1");
+  }));
+
+test("a budget holds where the ledger knows no cost: by the dearest price, or by what was reserved", () =>
+  withMetering(async ({ accounts }) => {
+    const budget = { limitUsd: "0.0005", period: "day" } as const;
+    const { usage: _usage, ...unknown } = testSettlement();
+    const cases: [Settlement, string][] = [
+      // No price for cache_write; each of its tokens counts as one of the dearest input.
+      [testSettlement({ usage: { input: 60, cache_write: 40, output: 30 } }), "0.00022"],
+      [unknown, "0.0003"],
+    ];
+    for (const [settlement, spentUsd] of cases) {
+      const principal = testPrincipal({ project: { budget, unpriced: "refuse" } });
+      const reservation = await accounts.reserve(testReserve(principal));
+      expect(await reservation.settle(settlement)).toEqual({});
+      const large = testReserve(principal, { outputTokensMax: 1000 });
+      await expect(accounts.reserve(large)).rejects.toMatchObject({ details: { spentUsd } });
+    }
   }));
 
 test("budgets start from what the ledger and the spool say was spent", () =>

@@ -5,6 +5,7 @@ import { formatUsd, type PicoUsd } from "../../sdk/protocol/money.ts";
 import type { Classified } from "./classify.ts";
 import { findEvidence } from "./evidence.ts";
 import { expectedCost } from "./expected-cost.ts";
+import { findObstacle } from "./obstacles.ts";
 import { findTarget, type Resolved, type Scope, type Target } from "./resolve.ts";
 
 /** Why a candidate was not taken, as a word for programs. */
@@ -15,6 +16,7 @@ export type Rejection =
   | "adapters_not_served"
   | "base_changed"
   | "context_too_long"
+  | "no_price"
   | "not_measured"
   | "below_quality_floor";
 
@@ -152,7 +154,7 @@ function judge(name: string, role: Considered["role"], input: PlanInput): Judged
 }
 
 function judgeTarget(target: Target, role: Considered["role"], input: PlanInput): Judged {
-  const obstacle = findObstacle(target, role, input);
+  const obstacle = findObstacle(target, { ...input, named: role === "model" });
   if (!obstacle) {
     const explanation = explanations[role];
     return { considered: { model: target.name, role, verdict: "planned", explanation }, target };
@@ -168,79 +170,6 @@ function judgeTarget(target: Target, role: Considered["role"], input: PlanInput)
     },
     error,
   };
-}
-
-/** The hard filters: what no price can make up for. */
-function findObstacle(
-  target: Target,
-  role: Considered["role"],
-  input: PlanInput,
-): { reason: Rejection; error: HubError } | undefined {
-  const { model, adapter, mix } = target;
-  const upstream = input.upstream(model.upstream);
-  const notConfigured = upstream
-    ? upstream.notConfigured
-    : `this gateway has no upstream '${model.upstream}'`;
-  if (!upstream || notConfigured !== undefined) {
-    return {
-      reason: "upstream_not_configured",
-      error: new HubError(
-        "upstream_unavailable",
-        `'${target.name}' cannot be served: ${notConfigured}.`,
-      ),
-    };
-  }
-  if ((adapter || mix) && !upstream.servesAdapters) {
-    return {
-      reason: "adapters_not_served",
-      error: new HubError(
-        "unsupported_model",
-        `'${target.name}' cannot be served: the upstream '${model.upstream}' serves no adapters.`,
-        { param: "model" },
-      ),
-    };
-  }
-  if (adapter && model.base && adapter.baseDigest !== model.base.digest) {
-    return {
-      reason: "base_changed",
-      error: new HubError(
-        "unsupported_model",
-        `'${target.name}' was made for other weights of '${model.id}' than are served now. Push it again for these.`,
-        { param: "model" },
-      ),
-    };
-  }
-  const tooLong = contextObstacle(target, role, input);
-  if (tooLong) return { reason: "context_too_long", error: tooLong };
-  if (upstream.retryAfterMs !== undefined) {
-    return {
-      reason: "upstream_unhealthy",
-      error: new HubError(
-        "upstream_unavailable",
-        `The upstream of '${target.name}' is failing and is not being called for a moment.`,
-        { retryAfterMs: upstream.retryAfterMs },
-      ),
-    };
-  }
-  return undefined;
-}
-
-/** A model that the client named itself is refused only on an exact count; else its upstream decides. */
-function contextObstacle(
-  target: Target,
-  role: Considered["role"],
-  input: PlanInput,
-): HubError | undefined {
-  const length = target.model.contextLength;
-  if (length === undefined) return undefined;
-  const { tokens, exact } = input.inputTokens(target);
-  const wanted = tokens + (input.outputTokensMax ?? 0);
-  if (wanted <= length || (role === "model" && !exact)) return undefined;
-  return new HubError(
-    "context_length_exceeded",
-    `This model's maximum context length is ${length} tokens. However, your messages resulted in ${exact ? "" : "about "}${tokens} tokens${input.outputTokensMax === undefined ? "" : ` and ${input.outputTokensMax} were asked for the completion`}. Please reduce the length of the messages or completion.`,
-    { param: "messages" },
-  );
 }
 
 function applyFloor(judged: Judged, policy: TaskPolicy, input: PlanInput): Judged {
@@ -292,8 +221,12 @@ function distinct(targets: readonly Target[]): Target[] {
 
 function nothingToTry(ranked: readonly Judged[], decision: Decision): HubError {
   const cause = ranked.findLast(({ error }) => error !== undefined)?.error;
-  const tooLong = ranked.every(({ considered }) => considered.reason === "context_too_long");
-  if (cause && (tooLong || !decision.route)) return cause;
+  const [first] = ranked;
+  const oneReason = ranked.every(
+    ({ considered }) => considered.reason === first?.considered.reason,
+  );
+  const isClients = cause !== undefined && cause.status < 500 && cause.code !== "model_not_found";
+  if (cause && ((oneReason && isClients) || !decision.route)) return cause;
   const reasons = decision.considered.map(({ model, explanation }) => `${model}: ${explanation}`);
   return new HubError(
     "upstream_unavailable",

@@ -291,6 +291,24 @@ describe("plans", () => {
     expect(reasons(made)).toMatchObject({ "tiny:tone@2": "below_quality_floor" });
   });
 
+  test("a project that refuses what has no price is sent only where the price is known", () => {
+    const frugal = testProject("frugal", { unpriced: "refuse" });
+    const prices = world.prices.filter(({ model, meter }) => model !== "big" || meter !== "output");
+    const policy = { projects: [frugal], prices };
+    const made = plan({ ...policy, routes: [triage([])] }, { as: frugal.id });
+    expect(reasons(made)).toEqual({ big: "no_price", small: "planned" });
+    expect(made.decision.attempts).toEqual(["small"]);
+    expect(plan({ ...policy, projects: [acme], routes: [triage([])] }).decision.attempts).toEqual([
+      "big",
+      "small",
+    ]);
+    const allUnpriced = { ...policy, prices: [], routes: [triage([])] };
+    for (const name of ["auto", "big"]) {
+      const refusal = thrownBy(() => plan(allUnpriced, { name, as: frugal.id }));
+      expect([refusal.code, refusal.param]).toEqual(["no_price", "model"]);
+    }
+  });
+
   test("evidence counts for exactly the weights that it was measured on", () => {
     const made = plan({
       routes: [triage(["tiny:tone"])],
