@@ -1,4 +1,7 @@
-/** What the gateway tells Prometheus. Labels take values from the snapshot and the settings, never from clients. */
+/**
+ * What the gateway tells Prometheus. Labels take values from the snapshot and the settings, never from
+ * clients; a `model` is a base, because adapters' names are their projects' own and have no bound.
+ */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 export type GatewayMetrics = ReturnType<typeof createMetrics>;

@@ -470,6 +470,31 @@ describe("two tenants", () => {
     }
   });
 
+  test("prices name the adapters of those who may see them", async () => {
+    const manifest = { base: "tiny", projectId: a.projectId };
+    for (const [name, shared] of [
+      ["priced-secret", false],
+      ["priced-common", true],
+    ] as const) {
+      expect((await registry.push(registry.adminKey, { ...manifest, name, shared })).status).toBe(
+        201,
+      );
+      const price = { model: `tiny:${name}`, meter: "input", usdPerToken: "0.1", source: "test" };
+      expect((await admin("POST", "/api/prices", { prices: [price] })).status).toBe(201);
+    }
+    const seenBy = async (key: string, query = "?limit=100") => {
+      const { data } = (await registry.call(key, "GET", `/api/prices${query}`)).body;
+      return new Set((data as { model: string }[]).map(({ model }) => model));
+    };
+    expect(await seenBy(b.key)).toEqual(new Set(["tiny", "tiny:priced-common"]));
+    expect(await seenBy(b.key, "?model=tiny:priced-secret")).toEqual(new Set());
+    for (const key of [a.key, registry.adminKey]) {
+      expect(await seenBy(key)).toEqual(
+        new Set(["tiny", "tiny:priced-common", "tiny:priced-secret"]),
+      );
+    }
+  });
+
   test("the same name over the same base is each project's own adapter", async () => {
     const manifest = { base: "tiny", name: "same-name" };
     const first = (await registry.push(a.key, manifest)).body.adapter;

@@ -147,7 +147,11 @@ function addModelsRoutesAndPrices(app: Hono<Env>, parts: AppParts): void {
 
   app.get("/api/prices", async (context) => {
     const page = pageOf(context, limits);
-    return context.json(toList(await listPrices(db, context.req.query("model"), page), page));
+    const filter = {
+      model: context.req.query("model"),
+      visibleTo: visibleProject(context.var.caller),
+    };
+    return context.json(toList(await listPrices(db, filter, page), page));
   });
   app.post("/api/prices", async (context) => {
     requireAdmin(context.var.caller);

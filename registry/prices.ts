@@ -1,16 +1,16 @@
 /** Effective-dated prices. Rows are only ever added: a later `recordedAt` corrects an earlier one. */
-import { and, asc, desc, eq, gt } from "drizzle-orm";
+import { and, asc, desc, eq, gt, inArray, notLike, or, sql } from "drizzle-orm";
 import type { z } from "zod";
 import type { addPrices as addSchema } from "../sdk/protocol/admin.ts";
 import type { Price } from "../sdk/protocol/catalog.ts";
 import { HubError } from "../sdk/protocol/errors.ts";
-import { newId, type PriceId } from "../sdk/protocol/ids.ts";
+import { newId, type PriceId, type ProjectId } from "../sdk/protocol/ids.ts";
 import { formatUsd, parseUsd } from "../sdk/protocol/money.ts";
 import type { Change } from "./change.ts";
 import type { Queryable } from "./db.ts";
 import type { Page } from "./http/list.ts";
 import { toPrice } from "./rows.ts";
-import { prices } from "./schema.ts";
+import { adapters, prices } from "./schema.ts";
 
 export type NewPrice = z.infer<typeof addSchema>["prices"][number];
 
@@ -62,9 +62,10 @@ export async function declarePrices(change: Change, input: readonly NewPrice[]):
   return changed.length === 0 ? [] : addPrices(change, changed);
 }
 
+/** @param filter.visibleTo keeps the prices of models, and of adapters that the project may see */
 export async function listPrices(
   db: Queryable,
-  model: string | undefined,
+  { model, visibleTo }: { model?: string | undefined; visibleTo?: ProjectId | undefined },
   page: Page,
 ): Promise<Price[]> {
   const rows = await db
@@ -73,12 +74,22 @@ export async function listPrices(
     .where(
       and(
         model === undefined ? undefined : eq(prices.model, model),
+        visibleTo &&
+          or(notLike(prices.model, "%:%"), inArray(prices.model, namesOf(db, visibleTo))),
         page.after === undefined ? undefined : gt(prices.id, page.after as PriceId),
       ),
     )
     .orderBy(asc(prices.id))
     .limit(page.limit + 1);
   return rows.map(toPrice);
+}
+
+/** `base:adapter` of every adapter that the project may see. */
+function namesOf(db: Queryable, project: ProjectId) {
+  return db
+    .select({ name: sql<string>`${adapters.base} || ':' || ${adapters.name}` })
+    .from(adapters)
+    .where(or(eq(adapters.projectId, project), adapters.shared));
 }
 
 function plainPrice(usd: string, param: string): string {

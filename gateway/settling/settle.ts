@@ -73,7 +73,7 @@ export class Settling {
     }
     if (result.type !== "stream") return;
     this.#ttftMs = now() - this.#input.exchange.startedAtMs;
-    metrics.ttft.observe({ model: result.target.name }, this.#ttftMs / 1000);
+    metrics.ttft.observe({ model: result.target.model.id }, this.#ttftMs / 1000);
   }
 
   /** A whole answer is here. */
@@ -205,11 +205,13 @@ export class Settling {
     const model = ending.target?.name ?? "";
     const code = ending.error?.code ?? "";
     const { outcome, httpStatus } = ending;
+    // Whoever reaches the door may read its metrics, and an adapter's name is its project's own.
+    const base = ending.target?.model.id ?? "";
     metrics.inFlight.dec();
-    metrics.requests.inc({ model, outcome, status: httpStatus, code });
-    metrics.duration.observe({ model, stream: String(call.stream) }, durationMs / 1000);
-    countTokens(metrics, model, ending.usage?.usage);
-    if (ending.target && cost === undefined) metrics.unpriced.inc({ model });
+    metrics.requests.inc({ model: base, outcome, status: httpStatus, code });
+    metrics.duration.observe({ model: base, stream: String(call.stream) }, durationMs / 1000);
+    countTokens(metrics, base, ending.usage?.usage);
+    if (ending.target && cost === undefined) metrics.unpriced.inc({ model: base });
     const level = ending.error && errorTable[ending.error.code].status >= 500 ? "warn" : "info";
     logger[level](
       {

@@ -85,6 +85,14 @@ const ask = (model: string, more: Record<string, unknown> = {}, signal?: AbortSi
 const errorOf = async (response: Response) => ((await response.json()) as ErrorBody).error;
 
 describe("in this process", () => {
+  test("metrics, which need no key, name bases and no project's adapters", async () => {
+    served = await startTestGateway({ snapshot: policy("embedded"), embedded: engine(honest) });
+    expect((await ask("tiny:tone@1")).status).toBe(200);
+    const metrics = await (await fetch(`${served.url}/metrics`)).text();
+    expect(metrics).toContain('gateway_requests_total{model="tiny",outcome="ok"');
+    expect(metrics).not.toContain("tone");
+  });
+
   test("an adapter is asked for by its digest, with the operator key and the tenant", async () => {
     const server = engine(honest);
     served = await startTestGateway({ snapshot: policy("embedded"), embedded: server });
