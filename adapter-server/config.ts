@@ -18,6 +18,8 @@ const limitValues = z.object({
   sequencesMax: count.max(1024).default(32),
   /** Requests that wait to decode, and as many that wait for adapters; further ones are told to come back. */
   waitingMax: count.default(256),
+  /** How long a request waits for its first step. */
+  waitMsMax: count.default(60_000),
   stepTokensMax: count.default(512),
   prefillChunkMax: count.default(256),
   slotWaitMsMax: count.default(1000),

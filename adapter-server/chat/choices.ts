@@ -1,6 +1,6 @@
 /** Decodes the choices of one request: tokens from the engine become pieces of text, with stop strings. */
 import type { Engine, GenerateRequest } from "../engine/engine.ts";
-import type { FinishReason } from "../engine/scheduler.ts";
+import type { FinishReason } from "../engine/sequence.ts";
 import type { Tokenizer } from "../models/tokenizer.ts";
 import { Detokenizer } from "../output/detokenizer.ts";
 import { StopStrings } from "../output/stop-strings.ts";

@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { EngineCore } from "./engine-core.ts";
 import type { SequenceOutput } from "./messages.ts";
-import type { SchedulerLimits, SchedulerStats, SequenceRequest } from "./scheduler.ts";
+import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
+import type { SequenceRequest } from "./sequence.ts";
 import type { SimulatedOptions } from "./simulated-runner.ts";
 import { SimulatedRunner, simulatedAdapter, simulatedContinuation } from "./simulated-runner.ts";
 
@@ -12,6 +13,7 @@ const limits: SchedulerLimits = {
   prefillChunkMax: 5,
   sequencesMax: 6,
   waitingMax: 100,
+  waitMsMax: 1_000_000,
   slotWaitMsMax: 30,
 };
 const vocabSize = 50;

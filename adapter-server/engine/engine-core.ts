@@ -4,8 +4,9 @@ import { BlockManager } from "./block-manager.ts";
 import type { SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
 import { Sampler } from "./sampler.ts";
-import type { SchedulerLimits, SchedulerStats, SequenceEvent, StepPlan } from "./scheduler.ts";
+import type { SchedulerLimits, SchedulerStats, StepPlan } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { SequenceEvent } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
 import { computeStep } from "./step.ts";
 import type { ModelRunner, PackedAdapter, StepRow } from "./types.ts";
@@ -55,6 +56,7 @@ export class EngineCore {
   async turn(): Promise<void> {
     const outputs: SequenceOutput[] = [];
     for (const message of this.#takeInbox()) this.#handle(message, outputs);
+    for (const event of this.#scheduler.expire()) outputs.push(this.#output(event, undefined));
     const plan = this.#scheduler.plan();
     this.#load(plan, outputs);
     const outcomes = await computeStep(this.#runner, plan, this.#sample);
@@ -83,7 +85,8 @@ export class EngineCore {
     switch (message.type) {
       case "add":
         try {
-          this.#scheduler.add(message.request);
+          const turnedAway = this.#scheduler.add(message.request);
+          for (const event of turnedAway) outputs.push(this.#output(event, undefined));
           this.#silent.add(message.request.id);
         } catch (error) {
           outputs.push({ id: message.request.id, error: toWireError(error) });

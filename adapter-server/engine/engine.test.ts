@@ -11,6 +11,7 @@ const limits = {
   prefillChunkMax: 32,
   sequencesMax: 8,
   waitingMax: 4,
+  waitMsMax: 1_000_000,
   slotWaitMsMax: 50,
 };
 const faults: string[] = [];

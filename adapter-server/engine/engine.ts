@@ -11,7 +11,8 @@ import type {
 } from "./messages.ts";
 import { fromWireError } from "./messages.ts";
 import type { Sampling } from "./sampler.ts";
-import type { FinishReason, SchedulerLimits, SchedulerStats } from "./scheduler.ts";
+import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
+import type { FinishReason } from "./sequence.ts";
 import type { PackedAdapter } from "./types.ts";
 
 export type EngineOptions = {

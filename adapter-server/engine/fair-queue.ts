@@ -78,6 +78,17 @@ export class FairQueue<T extends Queued> {
     }
   }
 
+  /** The waiting of each tenant, oldest first; the largest crowd first. */
+  crowds(): (readonly T[])[] {
+    return [...this.#tenants.values()]
+      .map(({ waiting }) => waiting)
+      .sort((a, b) => b.length - a.length);
+  }
+
+  waitingOf(tenant: string): number {
+    return this.#tenants.get(tenant)?.waiting.length ?? 0;
+  }
+
   *waiting(): Generator<T, void, void> {
     for (const tenant of this.#tenants.values()) yield* tenant.waiting;
   }

@@ -1,12 +1,8 @@
 /** What the main thread and the engine's worker tell each other. */
 import type { ErrorCode } from "../../sdk/protocol/errors.ts";
 import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
-import type {
-  FinishReason,
-  SchedulerLimits,
-  SchedulerStats,
-  SequenceRequest,
-} from "./scheduler.ts";
+import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
+import type { FinishReason, SequenceRequest } from "./sequence.ts";
 import type { ModelDims, PackedAdapter } from "./types.ts";
 
 /** A module whose `createRunner(options)` makes the runner inside of the worker. */

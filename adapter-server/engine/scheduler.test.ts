@@ -2,8 +2,9 @@
 import { expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { BlockManager } from "./block-manager.ts";
-import type { SchedulerLimits, SequenceRequest, StepPlan } from "./scheduler.ts";
+import type { SchedulerLimits, StepPlan } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { SequenceRequest } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
 
 const limits: SchedulerLimits = {
@@ -11,6 +12,7 @@ const limits: SchedulerLimits = {
   prefillChunkMax: 8,
   sequencesMax: 4,
   waitingMax: 8,
+  waitMsMax: 1_000_000,
   slotWaitMsMax: 1000,
 };
 
@@ -106,6 +108,42 @@ test("a plan that is not committed is planned again with the same rows", () => {
   const second = scheduler.plan();
   expect(second.prefill).toEqual(first.prefill);
   scheduler.check();
+});
+
+test("a tenant that fills the queue keeps out only itself: its youngest makes way for others", () => {
+  const { scheduler } = setup({ limits: { waitingMax: 4 } });
+  for (let id = 1; id <= 4; id++) scheduler.add(sequence(id, { tenant: "flood" }));
+  expect(scheduler.add(sequence(5, { tenant: "quiet" }))).toMatchObject([
+    { id: 4, error: { code: "server_is_overloaded" } },
+  ]);
+  expect(() => scheduler.add(sequence(6, { tenant: "flood" }))).toThrow(HubError);
+  expect(scheduler.add(sequence(7, { tenant: "quiet" }))).toMatchObject([{ id: 3 }]);
+  // They wait with two each now, and the next has to come back whoever it is.
+  expect(() => scheduler.add(sequence(8, { tenant: "quiet" }))).toThrow(HubError);
+  expect(() => scheduler.add(sequence(9, { tenant: "flood" }))).toThrow(HubError);
+  expect(scheduler.stats().waiting).toBe(4);
+});
+
+test("nobody waits for ever: who got no step in time is told to come back", () => {
+  const { scheduler, clock } = setup({ limits: { sequencesMax: 1, waitMsMax: 500 } });
+  scheduler.add(sequence(1, { maxTokens: 50 }));
+  scheduler.add(sequence(2));
+  step(scheduler);
+  clock.ms = 500;
+  expect(scheduler.expire()).toEqual([]);
+  clock.ms = 501;
+  expect(scheduler.expire()).toMatchObject([{ id: 2, error: { code: "server_is_overloaded" } }]);
+  expect(scheduler.stats()).toMatchObject({ running: 1, waiting: 0 });
+});
+
+test("a sequence that lost its blocks after its first token is never sent away", () => {
+  const { scheduler, clock } = setup({ blocks: 5, limits: { waitMsMax: 10 } });
+  scheduler.add(sequence(1, { length: 4, maxTokens: 12 }));
+  scheduler.add(sequence(2, { length: 4, maxTokens: 12 }));
+  while (scheduler.stats().preemptions === 0) step(scheduler);
+  clock.ms = 1000;
+  expect(scheduler.stats().waiting).toBe(1);
+  expect(scheduler.expire()).toEqual([]);
 });
 
 test("a full queue refuses with a time to come back", () => {

@@ -3,33 +3,16 @@ import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { BlockManager } from "./block-manager.ts";
 import { FairQueue, insertByArrival } from "./fair-queue.ts";
 import type { Sampling } from "./sampler.ts";
+import { remaining, type Sequence, type SequenceEvent, type SequenceRequest } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
 import type { StepRow } from "./types.ts";
+import { type WaitingLimits, WaitingRoom } from "./waiting-room.ts";
 
-/** What is to be decoded. */
-export type SequenceRequest = {
-  id: number;
-  prompt: readonly number[];
-  /** At least 1; prompt and output together fit the context. */
-  maxTokens: number;
-  sampling: Sampling;
-  /** Tokens that end the sequence. */
-  stopIds: readonly number[];
-  /** Digest of the adapter, absent for the base. */
-  adapter?: string | undefined;
-  /** On whose behalf; tenants that wait share the engine in equal parts. */
-  tenant: string;
-};
-
-export type SchedulerLimits = {
+export type SchedulerLimits = WaitingLimits & {
   /** Tokens computed in one step, decode and prefill together. */
   stepTokensMax: number;
   /** Tokens of one prompt computed in one step, so that others keep decoding meanwhile. */
   prefillChunkMax: number;
-  /** Sequences that run at one time. */
-  sequencesMax: number;
-  /** Sequences that wait; further ones are refused. */
-  waitingMax: number;
   /** How long a sequence waits for an adapter slot before one is kept free for it. */
   slotWaitMsMax: number;
 };
@@ -46,16 +29,6 @@ export type RowOutcome =
   | { type: "computed"; row: StepRow; token?: number }
   | { type: "failed"; row: StepRow; error: unknown };
 
-export type FinishReason = "stop" | "length";
-
-/** What a sequence's client has to hear. */
-export type SequenceEvent = {
-  id: number;
-  token?: number;
-  finish?: FinishReason;
-  error?: unknown;
-};
-
 export type SchedulerStats = {
   running: number;
   waiting: number;
@@ -71,19 +44,6 @@ export type SchedulerStats = {
   waitingByAdapter: Record<string, number>;
 };
 
-type Sequence = SequenceRequest & {
-  /** Order of arrival: the smaller, the older. Older sequences are never preempted for younger ones. */
-  arrival: number;
-  startedAtMs: number;
-  /** Prompt and output. */
-  tokens: number[];
-  /** Tokens whose keys and values are in the KV cache. */
-  computed: number;
-  slot: number;
-  /** Since when it would run if it had a slot. */
-  slotMissedAtMs: number | undefined;
-};
-
 /**
  * Continuous batching. Running sequences decode first, prompts fill what the step's budget leaves,
  * and waiting sequences join while there is room. Between tenants the one that was served least comes
@@ -97,12 +57,11 @@ export class Scheduler {
   readonly #nowMs: () => number;
   readonly #sequences = new Map<number, Sequence>();
   readonly #queue = new FairQueue<Sequence>();
+  readonly #room: WaitingRoom;
   /** Oldest first. */
   #running: Sequence[] = [];
   #arrivals = 0;
   #preemptions = 0;
-  /** Moving average of a sequence's time from arrival to end. */
-  #sequenceMs = 1000;
 
   constructor(parts: {
     limits: SchedulerLimits;
@@ -116,6 +75,7 @@ export class Scheduler {
     this.#blocks = parts.blocks;
     this.#slots = parts.slots;
     this.#nowMs = parts.nowMs;
+    this.#room = new WaitingRoom(parts.limits, this.#queue);
   }
 
   get isIdle(): boolean {
@@ -140,11 +100,11 @@ export class Scheduler {
 
   /**
    * Puts a sequence into the queue.
+   * @returns what those hear who had to make way for it
    * @throws HubError `server_is_overloaded` when the queue is full, `context_length_exceeded` when the
    *   sequence could not run even alone, `unsupported_model` when there are no adapter slots
    */
-  add(request: SequenceRequest): void {
-    if (this.#queue.size >= this.#limits.waitingMax) throw this.#overloaded();
+  add(request: SequenceRequest): SequenceEvent[] {
     if (request.prompt.length + request.maxTokens > this.#blocks.tokensMax) {
       throw new HubError(
         "context_length_exceeded",
@@ -157,6 +117,8 @@ export class Scheduler {
         param: "model",
       });
     }
+    const leaving = this.#room.makeRoomFor(request.tenant);
+    if (leaving) this.#remove(leaving);
     const sequence: Sequence = {
       ...request,
       arrival: this.#arrivals++,
@@ -168,6 +130,14 @@ export class Scheduler {
     };
     this.#sequences.set(sequence.id, sequence);
     this.#queue.push(sequence);
+    return leaving ? [this.#room.turnedAway(leaving)] : [];
+  }
+
+  /** Sends those away who have waited too long; a client gives up in silence, and this tells it when to come. */
+  expire(): SequenceEvent[] {
+    const overdue = this.#room.overdue(this.#nowMs());
+    for (const sequence of overdue) this.#remove(sequence);
+    return overdue.map((sequence) => this.#room.turnedAway(sequence));
   }
 
   /** Forgets the sequence; its blocks and slot are free at once. False when it is not known. */
@@ -364,8 +334,7 @@ export class Scheduler {
         ? "length"
         : undefined;
     if (finish === undefined) return { id: sequence.id, token };
-    const tookMs = this.#nowMs() - sequence.startedAtMs;
-    this.#sequenceMs += (tookMs - this.#sequenceMs) / 16;
+    this.#room.observe(this.#nowMs() - sequence.startedAtMs);
     this.#remove(sequence);
     return { id: sequence.id, token, finish };
   }
@@ -408,20 +377,6 @@ export class Scheduler {
       sample: end === sequence.tokens.length,
     };
   }
-
-  #overloaded(): HubError {
-    const rounds = this.#queue.size / this.#limits.sequencesMax;
-    const retryAfterMs = Math.min(60_000, Math.max(100, rounds * this.#sequenceMs));
-    return new HubError(
-      "server_is_overloaded",
-      `${this.#queue.size} requests wait already, and the queue holds no more. Try again in ${Math.ceil(retryAfterMs / 1000)} s.`,
-      { retryAfterMs },
-    );
-  }
-}
-
-function remaining(sequence: Sequence): number {
-  return sequence.tokens.length - sequence.computed;
 }
 
 function count(counts: Record<string, number>, key: string): void {

@@ -1,0 +1,50 @@
+/** One sequence that is decoded: what is asked for, how far it is, and what its client hears. */
+import type { Sampling } from "./sampler.ts";
+
+/** What is to be decoded. */
+export type SequenceRequest = {
+  id: number;
+  prompt: readonly number[];
+  /** At least 1; prompt and output together fit the context. */
+  maxTokens: number;
+  sampling: Sampling;
+  /** Tokens that end the sequence. */
+  stopIds: readonly number[];
+  /** Digest of the adapter, absent for the base. */
+  adapter?: string | undefined;
+  /** On whose behalf; tenants that wait share the engine in equal parts. */
+  tenant: string;
+};
+
+export type FinishReason = "stop" | "length";
+
+/** What a sequence's client has to hear. */
+export type SequenceEvent = {
+  id: number;
+  token?: number;
+  finish?: FinishReason;
+  error?: unknown;
+};
+
+export type Sequence = SequenceRequest & {
+  /** Order of arrival: the smaller, the older. Older sequences are never preempted for younger ones. */
+  arrival: number;
+  startedAtMs: number;
+  /** Prompt and output. */
+  tokens: number[];
+  /** Tokens whose keys and values are in the KV cache. */
+  computed: number;
+  slot: number;
+  /** Since when it would run if it had a slot. */
+  slotMissedAtMs: number | undefined;
+};
+
+/** Tokens that are still to be computed before the next one can be chosen. */
+export function remaining(sequence: Sequence): number {
+  return sequence.tokens.length - sequence.computed;
+}
+
+/** Whether its client has heard a token, so that it can no longer be sent away to try again. */
+export function hasSpoken(sequence: Sequence): boolean {
+  return sequence.tokens.length > sequence.prompt.length;
+}
