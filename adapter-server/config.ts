@@ -32,8 +32,10 @@ const limitValues = z.object({
   adapterHostBytesMax: count.default(1 << 30),
   adapterDiskBytesMax: count.default(4 * 2 ** 30),
   adapterFileBytesMax: count.default(1 << 30),
-  /** Starts of a dying engine in a row. */
+  /** Starts in a row that may fail before the engine is left alone for a while. */
   engineRestartsMax: count.default(3),
+  /** How long; then it is tried again. */
+  engineDownMs: count.default(30_000),
 });
 
 /** With the one rule that binds two of them. */

@@ -115,6 +115,7 @@ function startModelEngine(
     runner: { module, options: runnerOptions },
     limits,
     restartsMax: limits.engineRestartsMax,
+    downMs: limits.engineDownMs,
     onFault,
   });
 }

@@ -116,6 +116,29 @@ test("an adapter that is unloaded serves who already asked, then leaves its slot
   expect(outputs.get(2)).toMatchObject([{ error: { code: "model_not_found" } }]);
 });
 
+test("a sequence that runs apart is in no call with others, and says the same", async () => {
+  const { runner, core, drain, tokensOf } = setup();
+  const calls: number[][] = [];
+  const run = runner.run.bind(runner);
+  runner.run = async (decode, prefill) => {
+    calls.push([...decode, ...prefill].map((row) => row.sequenceId));
+    return run(decode, prefill);
+  };
+  const requests = [
+    request(1),
+    request(2, { apart: true }),
+    request(3),
+    request(4, { apart: true }),
+  ];
+  for (const one of requests) core.receive({ type: "add", request: one });
+  await drain();
+  for (const one of requests) {
+    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+  }
+  expect(calls.filter((ids) => ids.length > 1).flat()).not.toEqual(expect.arrayContaining([2]));
+  expect(calls.some((ids) => ids.includes(1) && ids.includes(3))).toBe(true);
+});
+
 test("a cancelled sequence says nothing more and holds nothing after one turn", async () => {
   const { core, turn, outputs, stats } = setup();
   core.receive({ type: "add", request: request(1, { maxTokens: 40, stopIds: [] }) });

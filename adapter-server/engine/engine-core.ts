@@ -1,18 +1,21 @@
 /** The engine's loop body: messages in, one step, outputs out. It runs in a worker, and in tests without one. */
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { BlockManager } from "./block-manager.ts";
+import { type CallRecord, recorded } from "./call-record.ts";
 import type { SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
 import { Sampler } from "./sampler.ts";
-import type { SchedulerLimits, SchedulerStats, StepPlan } from "./scheduler.ts";
+import type { RowOutcome, SchedulerLimits, SchedulerStats, StepPlan } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { SequenceEvent } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
-import { computeStep } from "./step.ts";
+import { callsOf, computeStep } from "./step.ts";
 import type { ModelRunner, PackedAdapter, StepRow } from "./types.ts";
 
 export type EngineCoreParts = {
   runner: ModelRunner;
+  /** Where the sequences of each call are written down, for whoever looks after a death. */
+  callRecord?: CallRecord;
   limits: SchedulerLimits;
   nowMs: () => number;
   emit: (outputs: SequenceOutput[], stats: SchedulerStats) => void;
@@ -20,6 +23,7 @@ export type EngineCoreParts = {
 
 export class EngineCore {
   readonly #runner: ModelRunner;
+  readonly #calls: Pick<ModelRunner, "run">;
   readonly #emit: EngineCoreParts["emit"];
   readonly #scheduler: Scheduler;
   readonly #sampler: Sampler;
@@ -31,8 +35,9 @@ export class EngineCore {
   /** Sequences whose first token is still to come. */
   readonly #silent = new Set<number>();
 
-  constructor({ runner, limits, nowMs, emit }: EngineCoreParts) {
+  constructor({ runner, callRecord, limits, nowMs, emit }: EngineCoreParts) {
     this.#runner = runner;
+    this.#calls = callRecord ? recorded(runner, callRecord) : runner;
     this.#emit = emit;
     this.#sampler = new Sampler(runner.dims.vocabSize);
     this.#scheduler = new Scheduler({
@@ -59,7 +64,10 @@ export class EngineCore {
     for (const event of this.#scheduler.expire()) outputs.push(this.#output(event, undefined));
     const plan = this.#scheduler.plan();
     this.#load(plan, outputs);
-    const outcomes = await computeStep(this.#runner, plan, this.#sample);
+    const outcomes: RowOutcome[] = [];
+    for (const rows of callsOf(plan, (row) => this.#scheduler.runsApart(row.sequenceId))) {
+      outcomes.push(...(await computeStep(this.#calls, rows, this.#sample)));
+    }
     const adapters = new Map(
       outcomes.map(({ row }) => [row.sequenceId, this.#scheduler.adapterInUse(row.sequenceId)]),
     );

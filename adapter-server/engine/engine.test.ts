@@ -1,11 +1,14 @@
 /** The engine in its worker thread, with a simulated model: streams, cancels, crashes. */
 import { afterEach, expect, test } from "vitest";
+import { HubError } from "../../sdk/protocol/errors.ts";
 import type { Engine, GenerateRequest, TokenBatch } from "./engine.ts";
 import { startEngine } from "./engine.ts";
 import type { SimulatedOptions } from "./simulated-runner.ts";
 import { simulatedAdapter, simulatedContinuation } from "./simulated-runner.ts";
 
 const vocabSize = 50;
+/** A token that only a prompt can bring. */
+const neverChosen = 777;
 const limits = {
   stepTokensMax: 64,
   prefillChunkMax: 32,
@@ -29,6 +32,7 @@ async function start(
     },
     limits: { ...limits, waitingMax },
     restartsMax: 3,
+    downMs: 20,
     onFault: (message) => faults.push(message),
   });
   engine = started;
@@ -102,6 +106,40 @@ test("a worker that dies fails what runs, comes back, and still knows its adapte
   expect(faults).toContain("the engine's worker died");
 });
 
+test("a request that kills the engine is refused after two deaths, and its neighbours answer", async () => {
+  const engine = await start({ deadlyToken: neverChosen, stepMs: 1 });
+  const innocent = request({ prompt: [1, 1], maxTokens: 200, stopIds: [] });
+  const murder = request({ prompt: [neverChosen] });
+  // Everybody tries again as long as that may help.
+  const retry = async (one: GenerateRequest) => {
+    for (;;) {
+      try {
+        return await collect(engine.generate(one));
+      } catch (error) {
+        if (!(error instanceof HubError) || error.code !== "upstream_unavailable") throw error;
+      }
+    }
+  };
+  const [answer, refusal] = await Promise.allSettled([retry(innocent), retry(murder)]);
+  expect(refusal).toMatchObject({ reason: { code: "request_quarantined" } });
+  expect(answer).toMatchObject({
+    value: { tokens: simulatedContinuation({ ...innocent, vocabSize }) },
+  });
+  expect(engine.stats()).toMatchObject({ restarts: 2, ready: true });
+});
+
+test("an engine that cannot be started again for a while is up again when it can", async () => {
+  const failingStarts = new Int32Array(new SharedArrayBuffer(4));
+  const engine = await start({ deadlyToken: neverChosen, failingStarts });
+  failingStarts[0] = 6;
+  await expect(collect(engine.generate(request({ prompt: [neverChosen] })))).rejects.toThrow();
+  await until(() => engine.stats().ready);
+  const one = request();
+  expect((await collect(engine.generate(one))).tokens).toEqual(
+    simulatedContinuation({ ...one, vocabSize }),
+  );
+});
+
 test("a full queue is refused and says so before the client waits", async () => {
   const engine = await start({ stepMs: 20 }, 2);
   const all = Array.from({ length: 14 }, () =>
@@ -129,6 +167,7 @@ test("a model that cannot be loaded fails the start with its cause", async () =>
     runner: { module: new URL("./types.ts", import.meta.url).href, options: {} },
     limits,
     restartsMax: 3,
+    downMs: 20,
     onFault: () => {},
   });
   await expect(broken).rejects.toThrow("could not be started");

@@ -1,6 +1,7 @@
 /** The engine as the main thread sees it: a worker that decodes, is watched, and is started anew when it dies. */
 import { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
 import type {
   EngineFacts,
   FromWorker,
@@ -13,13 +14,16 @@ import { fromWireError } from "./messages.ts";
 import type { Sampling } from "./sampler.ts";
 import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
 import type { FinishReason } from "./sequence.ts";
+import { type Subject, Suspects } from "./suspects.ts";
 import type { PackedAdapter } from "./types.ts";
 
 export type EngineOptions = {
   runner: RunnerModule;
   limits: SchedulerLimits;
-  /** Starts tried again after a crash, one after the other, before the engine stays down. */
+  /** Starts that may fail one after the other before the engine is left down for a while. */
   restartsMax: number;
+  /** How long it is left down before it is tried again. */
+  downMs: number;
   /** Hears what went wrong and does not reach a client in detail. */
   onFault: (message: string, cause: unknown) => void;
 };
@@ -50,7 +54,8 @@ export type Engine = {
   /**
    * Decodes one sequence. Leaving the loop, or the signal, cancels it.
    * @throws HubError `server_is_overloaded`, `request_cancelled`, `upstream_unavailable` when the
-   *   engine died meanwhile, `internal_error` when this sequence could not be computed
+   *   engine died meanwhile, `request_quarantined` when it dies of this very request, `internal_error`
+   *   when this sequence could not be computed
    */
   generate(request: GenerateRequest): AsyncGenerator<TokenBatch, void, void>;
   /** Makes an adapter known; its weights must lie in shared memory. Known ones are left as they are. */
@@ -71,6 +76,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 class WorkerEngine implements Engine {
   readonly #options: EngineOptions;
   readonly #streams = new Map<number, TokenStream>();
+  readonly #suspects = new Suspects();
+  readonly #callRecord: CallRecord;
   readonly #adapters = new Map<string, PackedAdapter>();
   readonly started: Promise<void>;
   #worker: Worker;
@@ -80,11 +87,13 @@ class WorkerEngine implements Engine {
   #nextId = 1;
   #restarts = 0;
   #failedStarts = 0;
+  #revival: NodeJS.Timeout | undefined;
   #onReady = () => {};
   #onDown: (error: Error) => void = () => {};
 
   constructor(options: EngineOptions) {
     this.#options = options;
+    this.#callRecord = createCallRecord(options.limits.sequencesMax);
     this.started = new Promise((resolve, reject) => {
       this.#onReady = resolve;
       this.#onDown = reject;
@@ -101,8 +110,9 @@ class WorkerEngine implements Engine {
     const { signal, ...sequence } = request;
     if (signal?.aborted) throw cancelled();
     this.#refuseWhenDown();
+    const apart = this.#suspects.isAccused(sequence);
     const id = this.#nextId++;
-    const stream = new TokenStream();
+    const stream = new TokenStream(sequence);
     const cancel = () => {
       if (!stream.isDone) this.#tell({ type: "cancel", id });
       stream.fail(cancelled());
@@ -110,9 +120,10 @@ class WorkerEngine implements Engine {
     this.#streams.set(id, stream);
     signal?.addEventListener("abort", cancel);
     try {
-      this.#tell({ type: "add", request: { id, ...sequence } });
+      this.#tell({ type: "add", request: { id, ...sequence, apart } });
       for (;;) {
         const batch = await stream.next();
+        if (batch.finish !== undefined) this.#suspects.clear(sequence);
         yield batch;
         if (batch.finish !== undefined) return;
       }
@@ -141,6 +152,7 @@ class WorkerEngine implements Engine {
     if (this.#state === "closed") return;
     const wasDown = this.#state === "down";
     this.#state = "closed";
+    clearTimeout(this.#revival);
     this.#failAll(new HubError("shutting_down", "The server is shutting down."));
     if (wasDown) return;
     const gone = new Promise((resolve) => this.#worker.once("exit", resolve));
@@ -156,7 +168,7 @@ class WorkerEngine implements Engine {
     if (this.#state === "closed")
       throw new HubError("shutting_down", "The server is shutting down.");
     if (this.#state === "down")
-      throw unavailable("The engine has stopped and could not be started again.");
+      throw unavailable("The engine has stopped, and is started again in a while.");
     // While the worker starts, nobody bounds its queue but we.
     if (this.#state === "starting" && this.#streams.size >= this.#options.limits.waitingMax) {
       throw new HubError("server_is_overloaded", "The engine is starting and its queue is full.", {
@@ -167,7 +179,7 @@ class WorkerEngine implements Engine {
 
   #spawn(): Worker {
     const { runner, limits } = this.#options;
-    const workerData: WorkerOptions = { runner, limits };
+    const workerData: WorkerOptions = { runner, limits, callRecord: this.#callRecord };
     const worker = new Worker(workerUrl(), { workerData });
     let fault: unknown;
     worker.on("message", (message: FromWorker) => this.#hear(message));
@@ -214,6 +226,7 @@ class WorkerEngine implements Engine {
     if (this.#state === "closed") return;
     this.#options.onFault("the engine's worker died", cause);
     this.#stats = { ...noStats, slots: this.#stats.slots.map(() => undefined) };
+    this.#accuseThoseInTheCall();
     this.#failAll(
       unavailable(
         "The engine stopped while it worked on this request and is started again.",
@@ -225,12 +238,24 @@ class WorkerEngine implements Engine {
     if (neverWorked || this.#failedStarts > this.#options.restartsMax) {
       this.#state = "down";
       this.#onDown(new Error("the engine could not be started", { cause }));
+      // What kept it from starting, such as memory that others used, may pass.
+      if (!neverWorked) this.#revival = setTimeout(() => this.#restart(), this.#options.downMs);
       return;
     }
+    this.#restart();
+  }
+
+  #restart(): void {
     this.#restarts++;
     this.#state = "starting";
     this.#worker = this.#spawn();
     for (const adapter of this.#adapters.values()) this.#tell({ type: "adapter", adapter });
+  }
+
+  #accuseThoseInTheCall(): void {
+    const streams = readCallRecord(this.#callRecord).map((id) => this.#streams.get(id));
+    this.#callRecord[0] = 0;
+    this.#suspects.accuse(streams.flatMap((stream) => (stream ? [stream.subject] : [])));
   }
 
   #failAll(error: HubError): void {
@@ -245,6 +270,11 @@ class TokenStream {
   #wake: (() => void) | undefined;
   /** The worker has nothing more to do for it. */
   isDone = false;
+  readonly subject: Subject;
+
+  constructor(subject: Subject) {
+    this.subject = subject;
+  }
 
   push(output: SequenceOutput): void {
     this.#batch ??= { tokens: [] };

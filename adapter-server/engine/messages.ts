@@ -1,6 +1,7 @@
 /** What the main thread and the engine's worker tell each other. */
 import type { ErrorCode } from "../../sdk/protocol/errors.ts";
 import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
+import type { CallRecord } from "./call-record.ts";
 import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
 import type { FinishReason, SequenceRequest } from "./sequence.ts";
 import type { ModelDims, PackedAdapter } from "./types.ts";
@@ -8,7 +9,11 @@ import type { ModelDims, PackedAdapter } from "./types.ts";
 /** A module whose `createRunner(options)` makes the runner inside of the worker. */
 export type RunnerModule = { module: string; options: unknown };
 
-export type WorkerOptions = { runner: RunnerModule; limits: SchedulerLimits };
+export type WorkerOptions = {
+  runner: RunnerModule;
+  limits: SchedulerLimits;
+  callRecord: CallRecord;
+};
 
 export type ToWorker =
   | { type: "add"; request: SequenceRequest }

@@ -88,6 +88,11 @@ export class Scheduler {
     return false;
   }
 
+  /** Whether its rows are computed apart from others'. */
+  runsApart(id: number): boolean {
+    return this.#sequences.get(id)?.apart === true;
+  }
+
   samplingOf(id: number): Sampling | undefined {
     return this.#sequences.get(id)?.sampling;
   }

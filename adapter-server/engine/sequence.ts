@@ -12,6 +12,8 @@ export type SequenceRequest = {
   stopIds: readonly number[];
   /** Digest of the adapter, absent for the base. */
   adapter?: string | undefined;
+  /** Computed in calls of its own, because the engine died in a call with it before. */
+  apart?: boolean;
   /** On whose behalf; tenants that wait share the engine in equal parts. */
   tenant: string;
 };

@@ -15,12 +15,16 @@ export type SimulatedOptions = {
   failingToken?: number;
   /** A row with this token ends the thread. */
   deadlyToken?: number;
+  /** Starts that fail, counted down in shared memory. */
+  failingStarts?: Int32Array;
   /** Real milliseconds that a run takes. */
   stepMs?: number;
 };
 
 /** The factory that a worker imports. */
 export async function createRunner(options: SimulatedOptions): Promise<ModelRunner> {
+  const { failingStarts } = options;
+  if (failingStarts && Atomics.sub(failingStarts, 0, 1) > 0) throw new Error("no memory");
   return new SimulatedRunner(options);
 }
 

@@ -5,13 +5,15 @@ import type { ModelRunner, StepRow } from "./types.ts";
 /** Chooses a row's next token from `[vocabSize]` logits. */
 export type Sample = (row: StepRow, logits: Float32Array) => number;
 
+type Rows = Pick<StepPlan, "decode" | "prefill">;
+
 /**
  * Runs all rows at once. When that fails, each half is run by itself, and so on down to single rows:
  * one bad row among n costs about 2 · log2 n more runs, and only that row fails.
  */
 export async function computeStep(
   runner: Pick<ModelRunner, "run">,
-  plan: Pick<StepPlan, "decode" | "prefill">,
+  plan: Rows,
   sample: Sample,
 ): Promise<RowOutcome[]> {
   const rows = [...plan.decode, ...plan.prefill];
@@ -32,6 +34,19 @@ export async function computeStep(
   return rows.map((row) => (row.sample ? sampled(row, logits[next++], sample) : computed(row)));
 }
 
+/** The rows that may share a call, and each of the others by itself. */
+export function callsOf({ decode, prefill }: Rows, isApart: (row: StepRow) => boolean): Rows[] {
+  const together = {
+    decode: decode.filter((row) => !isApart(row)),
+    prefill: prefill.filter((row) => !isApart(row)),
+  };
+  return [
+    together,
+    ...decode.filter(isApart).map((row) => ({ decode: [row], prefill: [] })),
+    ...prefill.filter(isApart).map((row) => ({ decode: [], prefill: [row] })),
+  ];
+}
+
 function computed(row: StepRow): RowOutcome {
   return { type: "computed", row };
 }
@@ -45,8 +60,6 @@ function sampled(row: StepRow, logits: Float32Array | undefined, sample: Sample)
     return { type: "failed", row, error };
   }
 }
-
-type Rows = Pick<StepPlan, "decode" | "prefill">;
 
 function halve({ decode, prefill }: Rows): [Rows, Rows] {
   const middle = Math.ceil((decode.length + prefill.length) / 2);

@@ -15,6 +15,7 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
   const runner = await createRunner(options.runner.options);
   const core = new EngineCore({
     runner,
+    callRecord: options.callRecord,
     limits: options.limits,
     nowMs: () => performance.now(),
     emit: (outputs, stats) => tell({ type: "outputs", outputs, stats }),

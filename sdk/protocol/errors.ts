@@ -55,6 +55,7 @@ export const errorTable = {
   shutting_down: { status: 503, type: "service_unavailable_error", retry: true },
   request_cancelled: { status: 499, type: "invalid_request_error", retry: false },
   unsupported_model: { status: 400, type: "invalid_request_error", retry: false },
+  request_quarantined: { status: 500, type: "server_error", retry: false },
   internal_error: { status: 500, type: "server_error", retry: true },
 } as const satisfies Record<string, { status: number; type: string; retry: boolean }>;
 
