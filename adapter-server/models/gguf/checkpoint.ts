@@ -1,0 +1,176 @@
+/** A GGUF file as a checkpoint: tensors by the names and in the row order of Hugging Face's folders. */
+import { type FileHandle, open } from "node:fs/promises";
+import { HubError } from "../../../sdk/protocol/errors.ts";
+import { type GgufHeader, type GgufTensor, type GgufValue, parseGgufHeader } from "./header.ts";
+import { toHuggingFaceName } from "./names.ts";
+
+/** An open GGUF file. Tensors are read by name, whole or by rows, in float32. */
+export class GgufCheckpoint {
+  readonly metadata: ReadonlyMap<string, GgufValue>;
+  readonly #file: FileHandle;
+  readonly #tensors: ReadonlyMap<string, GgufTensor>;
+  readonly #turnedHeads: (name: string) => number | undefined;
+
+  private constructor(
+    file: FileHandle,
+    header: GgufHeader,
+    turnedHeads: (name: string) => number | undefined,
+  ) {
+    this.#file = file;
+    this.metadata = header.metadata;
+    this.#tensors = new Map(
+      [...header.tensors].map(([name, tensor]) => [toHuggingFaceName(name), tensor]),
+    );
+    this.#turnedHeads = turnedHeads;
+  }
+
+  /** @throws HubError `unsupported_model` when the file is not what it should be */
+  static async open(path: string): Promise<GgufCheckpoint> {
+    const file = await open(path, "r");
+    try {
+      const header = await readHeader(file);
+      return new GgufCheckpoint(file, header, turnedHeadsOf(header.metadata));
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  names(): string[] {
+    return [...this.#tensors.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.#tensors.has(name);
+  }
+
+  shape(name: string): readonly number[] {
+    return this.#find(name).shape;
+  }
+
+  /** What the file stores, in the terms of safetensors: quantized weights are read as F32. */
+  dtype(name: string): "F32" | "F16" | "BF16" {
+    const { type } = this.#find(name);
+    return type.name === "F16" || type.name === "BF16" ? type.name : "F32";
+  }
+
+  /**
+   * Checks a tensor's shape before anything is read.
+   * @throws HubError `unsupported_model` that names the tensor and both shapes
+   */
+  expectShape(name: string, shape: readonly number[]): void {
+    const stored = this.#find(name).shape;
+    if (stored.length !== shape.length || stored.some((size, axis) => size !== shape[axis])) {
+      refuse(`Tensor '${name}' has shape [${stored}]; the metadata asks for [${shape}].`);
+    }
+  }
+
+  /** Rows `[from, to)` of a tensor, or all of it, in float32. A tensor of one axis is one row. */
+  async read(name: string, from = 0, to?: number): Promise<Float32Array> {
+    const tensor = this.#find(name);
+    const end = to ?? rowsOf(tensor);
+    const heads = this.#turnedHeads(name);
+    if (heads === undefined) return this.#decode(tensor, from, end);
+    return this.#readTurned(tensor, { from, to: end, heads });
+  }
+
+  /** The same rows in the type that `dtype` names, little-endian. */
+  async readStored(name: string, from = 0, to?: number): Promise<Uint8Array> {
+    const tensor = this.#find(name);
+    if (this.dtype(name) !== "F32") return this.#bytes(tensor, from, to ?? rowsOf(tensor));
+    return new Uint8Array((await this.read(name, from, to)).buffer);
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  /**
+   * Rows of a matrix whose heads' rows llama.cpp keeps as interleaved pairs, `2·pair + half`; we and the
+   * checkpoints that adapters are trained on have `half·(width / 2) + pair`.
+   */
+  async #readTurned(
+    tensor: GgufTensor,
+    { from, to, heads }: { from: number; to: number; heads: number },
+  ): Promise<Float32Array> {
+    const columns = tensor.shape[1] ?? 1;
+    const width = rowsOf(tensor) / heads;
+    const first = Math.floor(from / width) * width;
+    const stored = await this.#decode(tensor, first, Math.ceil(to / width) * width);
+    const result = new Float32Array((to - from) * columns);
+    for (let row = from; row < to; row++) {
+      const inHead = row % width;
+      const [half, pair] = [Math.floor(inHead / (width / 2)), inHead % (width / 2)];
+      const at = (row - inHead + 2 * pair + half - first) * columns;
+      result.set(stored.subarray(at, at + columns), (row - from) * columns);
+    }
+    return result;
+  }
+
+  async #decode(tensor: GgufTensor, from: number, to: number): Promise<Float32Array> {
+    const result = new Float32Array((to - from) * (tensor.shape.at(-1) ?? 1));
+    tensor.type.decode(await this.#bytes(tensor, from, to), result);
+    return result;
+  }
+
+  async #bytes(tensor: GgufTensor, from: number, to: number): Promise<Uint8Array> {
+    const rowBytes = (tensor.end - tensor.begin) / rowsOf(tensor);
+    const bytes = new Uint8Array((to - from) * rowBytes);
+    await readAll(this.#file, bytes, tensor.begin + from * rowBytes);
+    return bytes;
+  }
+
+  #find(name: string): GgufTensor {
+    return this.#tensors.get(name) ?? refuse(`The GGUF file has no tensor '${name}'.`);
+  }
+}
+
+/** The header's length is nowhere: a first part is read, and twice as much while that is too little. */
+async function readHeader(file: FileHandle): Promise<GgufHeader> {
+  const { size } = await file.stat();
+  for (let length = 1 << 20; ; length *= 2) {
+    const start = new Uint8Array(Math.min(length, size));
+    await readAll(file, start, 0);
+    const header = parseGgufHeader(start, size);
+    if (header) return header;
+    if (length >= headerBytesMax) {
+      refuse(`The GGUF file's header is longer than ${headerBytesMax} bytes.`);
+    }
+  }
+}
+
+/** Heads of the matrices whose rows llama.cpp reorders: queries and keys of `llama` alone. */
+function turnedHeadsOf(
+  metadata: ReadonlyMap<string, GgufValue>,
+): (name: string) => number | undefined {
+  if (metadata.get("general.architecture") !== "llama") return () => undefined;
+  const heads = metadata.get("llama.attention.head_count");
+  const keyHeads = metadata.get("llama.attention.head_count_kv") ?? heads;
+  return (name) => {
+    const count = name.endsWith(".q_proj.weight") ? heads : keyHeads;
+    return /\.[qk]_proj\.weight$/.test(name) && typeof count === "number" ? count : undefined;
+  };
+}
+
+async function readAll(file: FileHandle, into: Uint8Array, position: number): Promise<void> {
+  let done = 0;
+  while (done < into.length) {
+    const wanted = Math.min(into.length - done, readBytesMax);
+    const { bytesRead } = await file.read(into, done, wanted, position + done);
+    if (bytesRead === 0) refuse("The GGUF file became shorter while it was read.");
+    done += bytesRead;
+  }
+}
+
+function rowsOf({ shape }: GgufTensor): number {
+  return shape.slice(0, -1).reduce((rows, size) => rows * size, 1);
+}
+
+function refuse(message: string): never {
+  throw new HubError("unsupported_model", message);
+}
+
+/** One read call takes at most 2 GiB on Linux. */
+const readBytesMax = 1 << 30;
+/** Vocabulary and merges of 262,144 tokens take some 12 MB. */
+const headerBytesMax = 64 << 20;
