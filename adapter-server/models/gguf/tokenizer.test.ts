@@ -1,0 +1,56 @@
+/** Tokenizers rebuilt from GGUF metadata, against the goldens of the `tokenizer.json` they came from. */
+import { existsSync, readFileSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { createChatTemplate } from "../chat-template.ts";
+import { loadTokenizer } from "../tokenizer.ts";
+import { GgufCheckpoint } from "./checkpoint.ts";
+import { toTokenizerFiles } from "./tokenizer.ts";
+
+const fixtures = fileURLToPath(new URL("../../../../shared/fixtures/families", import.meta.url));
+
+type Golden = { text: string; ids_without_added: number[]; decoded_skip_special: string };
+type Goldens = { encode: Golden[]; chat: { messages: []; rendered: string } };
+
+describe.skipIf(!existsSync(fixtures))("family fixtures (skipped without ../shared)", () => {
+  test.each([
+    ["llama-gqa-q8_0", "llama3"],
+    ["qwen2-f16", "qwen2"],
+    ["qwen3-q8_0", "qwen2"],
+  ])("%s", async (file, style) => {
+    const checkpoint = await GgufCheckpoint.open(join(fixtures, `gguf/${file}.gguf`));
+    const files = toTokenizerFiles(checkpoint.metadata);
+    await checkpoint.close();
+    const folder = await mkdtemp(join(tmpdir(), "switchyard-gguf-tokenizer-"));
+    await writeFile(join(folder, "tokenizer.json"), JSON.stringify(files.tokenizer));
+    await writeFile(join(folder, "tokenizer_config.json"), JSON.stringify(files.config));
+    const tokenizer = await loadTokenizer(folder);
+    await rm(folder, { recursive: true });
+
+    const goldens: Goldens = JSON.parse(
+      readFileSync(join(fixtures, "tokenizers", style, "goldens.json"), "utf8"),
+    );
+    for (const { text, ids_without_added: ids, decoded_skip_special: decoded } of goldens.encode) {
+      expect({ text, ids: tokenizer.encode(text) }).toEqual({ text, ids });
+      expect(tokenizer.decode(ids)).toBe(decoded);
+    }
+    const template = createChatTemplate(files.chatTemplate ?? "", tokenizer.specialTokens);
+    expect(template.render(goldens.chat.messages)).toBe(goldens.chat.rendered);
+  });
+});
+
+test("a kind of tokenizer and a rule for words that are not known are refused by name", () => {
+  const metadata = (model: string, pre: string) =>
+    new Map<string, string | string[]>([
+      ["tokenizer.ggml.model", model],
+      ["tokenizer.ggml.pre", pre],
+      ["tokenizer.ggml.tokens", ["a"]],
+      ["tokenizer.ggml.merges", []],
+    ]);
+  expect(() => toTokenizerFiles(metadata("llama", "default"))).toThrow(/'llama' is not supported/);
+  expect(() => toTokenizerFiles(metadata("gpt2", "klingon"))).toThrow(/'klingon'.*qwen2/);
+  expect(() => toTokenizerFiles(new Map())).toThrow(/tokenizer/);
+});
