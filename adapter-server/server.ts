@@ -11,10 +11,10 @@ import type { AdapterSource } from "./lora/adapter-source.ts";
 import { AdapterStore } from "./lora/adapter-store.ts";
 import { createChatTemplate } from "./models/chat-template.ts";
 import { type ImportedModel, importModel, type ModelFormat } from "./models/import-model.ts";
-import { loadTokenizer } from "./models/tokenizer.ts";
+import { createTokenizer } from "./models/tokenizer.ts";
 
 export type AdapterServerOptions = {
-  /** `id` is what clients call the base; `folder` holds it in Hugging Face's layout. */
+  /** `id` is what clients call the base; `folder` holds it in Hugging Face's layout, or is a GGUF file. */
   model: { id: string; folder: string };
   format: ModelFormat;
   /** Imported models and fetched adapters are kept below it. */
@@ -53,9 +53,9 @@ export async function createAdapterServer(options: AdapterServerOptions): Promis
     cacheDir: join(options.dataDir, "models"),
     ...(onProgress && { onProgress }),
   });
-  const tokenizer = await loadTokenizer(options.model.folder);
+  const tokenizer = createTokenizer(model.tokenizer);
   if (model.chatTemplate === undefined) {
-    throw new HubError("unsupported_model", "The model folder has no chat template.");
+    throw new HubError("unsupported_model", "The model has no chat template.");
   }
   const template = createChatTemplate(model.chatTemplate, tokenizer.specialTokens);
   const files = await AdapterFileCache.open(
@@ -101,8 +101,10 @@ function startModelEngine(
   limits: ServerLimits,
   { threads, onFault }: AdapterServerOptions,
 ): Promise<Engine> {
+  const { graphPath, format, blockSize, dims } = model;
   const runnerOptions: ModelRunnerOptions = {
-    model,
+    // A tokenizer is large, and the engine's thread needs none.
+    model: { graphPath, format, blockSize, dims },
     // The null block comes on top.
     blocks: Math.ceil(limits.kvCacheTokens / model.blockSize) + 1,
     slots: limits.adapterSlots,

@@ -2,14 +2,14 @@
 import { readFile } from "node:fs/promises";
 import ort from "onnxruntime-node";
 import { invariant } from "../../sdk/protocol/errors.ts";
-import type { ImportedModel } from "../models/import-model.ts";
+import type { ModelGraph } from "../models/import-model.ts";
 import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
 import { KeyValuePool } from "./key-value-pool.ts";
 import { type Feeds, StepFeeds } from "./step-feeds.ts";
 import type { ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
 
 export type ModelRunnerOptions = {
-  model: ImportedModel;
+  model: ModelGraph;
   /** Blocks of the key/value pool. */
   blocks: number;
   /** Adapter slots beside slot 0. */

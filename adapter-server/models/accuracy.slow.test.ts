@@ -13,7 +13,7 @@ import {
 } from "../__fixtures__/demo-model.ts";
 import { createChatTemplate } from "./chat-template.ts";
 import type { ModelFormat } from "./import-model.ts";
-import { loadTokenizer } from "./tokenizer.ts";
+import { createTokenizer } from "./tokenizer.ts";
 
 /** Slots in the order of this list, and the longest answers that the reference run allowed. */
 const tasks = [
@@ -49,7 +49,7 @@ describe.each<ModelFormat>(["f32", "int8", "int4", "int4-128"])("%s weights", (f
 });
 
 async function scoreTasks({ runner, model }: DemoRunner): Promise<Record<string, number>> {
-  const tokenizer = await loadTokenizer(join(demoFolder, "base"));
+  const tokenizer = createTokenizer(model.tokenizer);
   const template = createChatTemplate(model.chatTemplate ?? "", tokenizer.specialTokens);
   const cases = tasks.flatMap(({ name, tokensMax, score }, task) =>
     testRows(name).map(({ question, answer }) => {

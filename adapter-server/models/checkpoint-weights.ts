@@ -1,7 +1,7 @@
 /** A checkpoint's tensors as the graph wants them: stacked matrices, vectors, the embedding; all checked. */
 import { HubError } from "../../sdk/protocol/errors.ts";
-import type { Checkpoint } from "./checkpoint.ts";
 import type { DecoderWeights } from "./decoder-graph.ts";
+import type { WeightFiles } from "./model-source.ts";
 import type { LayerTensors, ModelSpec, StackedTensor } from "./model-spec.ts";
 import type { ElementType } from "./onnx-proto.ts";
 import type { MatrixSource } from "./weight-format.ts";
@@ -10,7 +10,7 @@ import type { MatrixSource } from "./weight-format.ts";
  * @param onProgress called after each weight with the share that is done, 0 to 1
  */
 export function checkpointWeights(
-  checkpoint: Checkpoint,
+  checkpoint: WeightFiles,
   spec: ModelSpec,
   onProgress: ((done: number) => void) | undefined,
 ): DecoderWeights {
@@ -49,7 +49,7 @@ export function checkpointWeights(
 
 /** Some matrices of equal width, one under the other. */
 function stackedRows(
-  checkpoint: Checkpoint,
+  checkpoint: WeightFiles,
   spec: ModelSpec,
   { name, tensors }: { name: string; tensors: readonly string[] },
 ): MatrixSource {
@@ -81,7 +81,7 @@ function stackedRows(
  * Fails closed: a weight that would not be computed with means that this is another model.
  * @throws HubError `unsupported_model` that names the tensor
  */
-export function checkShapes(checkpoint: Checkpoint, spec: ModelSpec): void {
+export function checkShapes(checkpoint: WeightFiles, spec: ModelSpec): void {
   const expected = new Map(expectedShapes(spec));
   for (const [name, shape] of expected) checkpoint.expectShape(name, shape);
   const left = checkpoint.names().find((name) => !expected.has(name) && !unused.test(name));

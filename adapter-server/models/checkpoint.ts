@@ -1,9 +1,6 @@
-/** Reads a Hugging Face checkpoint folder: its facts, its digest, and its tensors a few rows at a time. */
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+/** Reads a Hugging Face checkpoint folder: its small files, and its tensors a few rows at a time. */
 import { access, type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import {
   parseSafetensorsHeader,
@@ -12,11 +9,12 @@ import {
   type TensorEntry,
 } from "../../sdk/protocol/adapter/safetensors.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import type { WeightFiles } from "./model-source.ts";
 
 type StoredTensor = TensorEntry & { file: FileHandle };
 
 /** The open weight files of a checkpoint. Tensors are read by name, whole or by rows. */
-export class Checkpoint {
+export class Checkpoint implements WeightFiles {
   readonly #tensors: Map<string, StoredTensor>;
   readonly #files: FileHandle[];
 
@@ -104,20 +102,6 @@ export class Checkpoint {
   }
 }
 
-/**
- * The identity of a base model: a hash over the files that decide its numbers and its tokens.
- * Weight formats of one checkpoint share it, since adapters fit them all.
- */
-export async function checkpointDigest(folder: string): Promise<string> {
-  const names = ["config.json", "tokenizer.json", ...(await weightFiles(folder))].sort();
-  const lines = await Promise.all(
-    names.map(async (name) => `${await fileSha256(join(folder, name))} ${name}\n`),
-  );
-  return createHash("sha256")
-    .update(`switchyard-base-v1\n${lines.join("")}`)
-    .digest("hex");
-}
-
 /** A JSON file of the folder, or undefined when there is none. */
 export async function readJson(folder: string, name: string): Promise<unknown> {
   const text = await readText(folder, name);
@@ -134,7 +118,8 @@ export async function readText(folder: string, name: string): Promise<string | u
   return (await exists(folder, name)) ? await readFile(join(folder, name), "utf8") : undefined;
 }
 
-async function weightFiles(folder: string): Promise<string[]> {
+/** @throws HubError `unsupported_model` when a file that every import needs is missing */
+export async function weightFiles(folder: string): Promise<string[]> {
   const index = weightIndex.safeParse(await readJson(folder, "model.safetensors.index.json"));
   const names = index.success
     ? [...new Set(Object.values(index.data.weight_map))].sort()
@@ -163,12 +148,6 @@ async function readAll(file: FileHandle, into: Uint8Array, position: number): Pr
     if (bytesRead === 0) refuse("A weight file is shorter than its header says.");
     done += bytesRead;
   }
-}
-
-async function fileSha256(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
-  return hash.digest("hex");
 }
 
 async function exists(folder: string, name: string): Promise<boolean> {

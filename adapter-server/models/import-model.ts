@@ -1,16 +1,15 @@
-/** Turns a Hugging Face model folder into an ONNX graph on disk, once for each content and format. */
+/** Turns a base model into an ONNX graph on disk, once for each content and format. */
 import { createHash, randomUUID } from "node:crypto";
 import { access, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
-import { z } from "zod";
+import { join, resolve } from "node:path";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { ModelDims } from "../engine/types.ts";
 import type { DecoderFormats } from "./adapted-linear.ts";
-import { Checkpoint, checkpointDigest, readJson, readText } from "./checkpoint.ts";
 import { checkpointWeights, checkShapes } from "./checkpoint-weights.ts";
 import { buildDecoder } from "./decoder-graph.ts";
-import { familyOf } from "./families/known.ts";
+import type { GenerationConfig } from "./hugging-face-folder.ts";
+import { type ModelSource, openModelSource, type TokenizerFiles } from "./model-source.ts";
 import type { ModelSpec } from "./model-spec.ts";
 import { modelFileName, OnnxGraph, weightsFileName } from "./onnx-graph.ts";
 import { blocks, float32, int8Rows, type WeightFormat } from "./weight-format.ts";
@@ -19,22 +18,26 @@ import { blocks, float32, int8Rows, type WeightFormat } from "./weight-format.ts
 export const modelFormats = ["f32", "int8", "int4", "int4-128"] as const;
 export type ModelFormat = (typeof modelFormats)[number];
 
-export type ImportedModel = {
+/** What the engine computes with. */
+export type ModelGraph = {
   /** The graph; its weights lie in a file beside it. */
   graphPath: string;
   format: ModelFormat;
   /** Tokens of one block of the key/value pool. */
   blockSize: number;
   dims: ModelDims;
+};
+
+export type ImportedModel = ModelGraph & {
   /** SHA-256 of the checkpoint's identity: the same for all formats. */
   baseDigest: string;
   shape: BaseShape;
-  tokenizerPath: string;
-  /** Jinja text; absent when the folder has none. */
+  tokenizer: TokenizerFiles;
+  /** Jinja text; absent when there is none. */
   chatTemplate: string | undefined;
   /** Tokens that end an answer. */
   endTokenIds: number[];
-  /** What generation_config.json sets, where a request does not. */
+  /** What the model's own settings say, where a request does not. */
   generationDefaults: GenerationDefaults;
 };
 
@@ -46,7 +49,7 @@ export type GenerationDefaults = {
 };
 
 export type ImportOptions = {
-  /** A folder with config.json, safetensors weights and tokenizer.json. */
+  /** A folder with config.json, safetensors weights and tokenizer.json; or one GGUF file. */
   folder: string;
   format: ModelFormat;
   /** Further names under which people train adapters on this base. */
@@ -67,20 +70,12 @@ const keyValueBlockSize = 16;
  * @throws HubError `unsupported_model` that names what we do not compute
  */
 export async function importModel(options: ImportOptions): Promise<ImportedModel> {
-  const folder = resolve(options.folder);
-  const config = await readJson(folder, "config.json");
-  if (config === undefined) {
-    throw new HubError("unsupported_model", "The model folder has no file 'config.json'.");
-  }
-  const spec = familyOf(config).readSpec(config);
-  const baseDigest = await checkpointDigest(folder);
-  const target = join(resolve(options.cacheDir), importDigest(baseDigest, options.format));
+  const source = await openModelSource(resolve(options.folder));
+  const target = join(resolve(options.cacheDir), importDigest(source.digest, options.format));
   await mkdir(options.cacheDir, { recursive: true });
   await removeAbandoned(options.cacheDir, (options.nowMs ?? Date.now)());
-  if (!(await exists(join(target, modelFileName)))) {
-    await importInto(target, folder, spec, options);
-  }
-  return describe(join(target, modelFileName), folder, { spec, baseDigest, options });
+  if (!(await exists(join(target, modelFileName)))) await importInto(target, source, options);
+  return describe(join(target, modelFileName), source, options);
 }
 
 /** Names the folder of one import: the checkpoint, the settings, and the code that read them. */
@@ -91,11 +86,11 @@ function importDigest(baseDigest: string, format: ModelFormat): string {
 
 async function importInto(
   target: string,
-  folder: string,
-  spec: ModelSpec,
+  source: ModelSource,
   { format, onProgress }: ImportOptions,
 ): Promise<void> {
-  const checkpoint = await Checkpoint.open(folder);
+  const { spec } = source;
+  const checkpoint = await source.openWeights();
   const temporary = `${target}.${randomUUID()}${temporarySuffix}`;
   try {
     checkShapes(checkpoint, spec);
@@ -135,25 +130,21 @@ async function publish(temporary: string, target: string): Promise<void> {
   }
 }
 
-async function describe(
+function describe(
   graphPath: string,
-  folder: string,
-  { spec, baseDigest, options }: { spec: ModelSpec; baseDigest: string; options: ImportOptions },
-): Promise<ImportedModel> {
-  const generation = generationConfig.parse(
-    (await readJson(folder, "generation_config.json")) ?? {},
-  );
-  const endTokenIds = generation.eos_token_id ?? spec.endTokenIds;
+  { name, spec, digest, tokenizer, chatTemplate, generation }: ModelSource,
+  { format, names = [] }: ImportOptions,
+): ImportedModel {
   return {
     graphPath,
-    format: options.format,
+    format,
     blockSize: keyValueBlockSize,
     dims: spec.dims,
-    baseDigest,
-    shape: toShape(spec, [...(options.names ?? []), basename(folder)]),
-    tokenizerPath: join(folder, "tokenizer.json"),
-    chatTemplate: await readChatTemplate(folder),
-    endTokenIds: [endTokenIds].flat(),
+    baseDigest: digest,
+    shape: toShape(spec, [...names, name]),
+    tokenizer,
+    chatTemplate,
+    endTokenIds: [generation.eos_token_id ?? spec.endTokenIds].flat(),
     generationDefaults: toGenerationDefaults(generation),
   };
 }
@@ -189,17 +180,7 @@ function toShape({ family, dims, knownAs }: ModelSpec, names: readonly string[])
   };
 }
 
-/** A file of its own since transformers 4.43; inside tokenizer_config.json before. */
-async function readChatTemplate(folder: string): Promise<string | undefined> {
-  const own = await readText(folder, "chat_template.jinja");
-  if (own !== undefined) return own;
-  const parsed = tokenizerConfig.safeParse(await readJson(folder, "tokenizer_config.json"));
-  const template = parsed.data?.chat_template;
-  if (typeof template === "string") return template;
-  return template?.find(({ name }) => name === "default")?.template;
-}
-
-function toGenerationDefaults(generation: z.infer<typeof generationConfig>): GenerationDefaults {
+function toGenerationDefaults(generation: GenerationConfig): GenerationDefaults {
   // Without sampling the reference ignores temperature and its kin, whatever the file says of them.
   if (generation.do_sample === false) return { temperature: 0 };
   const {
@@ -257,18 +238,3 @@ const importerVersion = 5;
 
 const temporarySuffix = ".tmp";
 const abandonedAfterMs = 10 * 60_000;
-
-const generationConfig = z.object({
-  eos_token_id: z.union([z.int(), z.array(z.int())]).nullish(),
-  do_sample: z.boolean().nullish(),
-  temperature: z.number().nullish(),
-  top_p: z.number().nullish(),
-  top_k: z.int().nullish(),
-  repetition_penalty: z.number().nullish(),
-});
-
-const tokenizerConfig = z.object({
-  chat_template: z
-    .union([z.string(), z.array(z.object({ name: z.string(), template: z.string() }))])
-    .nullish(),
-});

@@ -26,7 +26,8 @@ export type RopeScaling =
       attentionFactor: number | undefined;
       /** Whether the bounds between fast and slow are rounded to whole pairs. */
       truncate: boolean;
-    };
+    }
+  | { type: "divisors"; divisors: Float32Array };
 
 /** One way in which layers attend; most models have one, some mix local and global layers. */
 export type Attention = {

@@ -56,6 +56,8 @@ function scaled(frequency: number, scaling: RopeScaling, pair: Pair): number {
       const stretch = yarnStretch(scaling, pair);
       return (frequency / scaling.factor) * stretch + frequency * (1 - stretch);
     }
+    case "divisors":
+      return frequency / (scaling.divisors[pair.pair] ?? 1);
     default:
       return scaling satisfies never;
   }

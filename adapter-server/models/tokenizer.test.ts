@@ -1,14 +1,13 @@
 /** The tokenizer and chat template against what transformers 4 gives for the same strings. */
 import { existsSync, readFileSync } from "node:fs";
-import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { createChatTemplate } from "./chat-template.ts";
-import { loadTokenizer } from "./tokenizer.ts";
+import { openFolder } from "./hugging-face-folder.ts";
+import { createTokenizer } from "./tokenizer.ts";
 
 type TokenizerGolden = { text: string; ids: number[]; decoded: string };
 type ChatGolden = {
@@ -26,7 +25,7 @@ type FamilyGoldens = {
 const golden = (name: string) =>
   JSON.parse(readFileSync(new URL(`../__fixtures__/tiny/${name}.json`, import.meta.url), "utf8"));
 const folder = fileURLToPath(new URL("../../deploy/demo-model/base/", import.meta.url));
-const tokenizer = await loadTokenizer(folder);
+const tokenizer = createTokenizer((await openFolder(folder)).tokenizer);
 const template = createChatTemplate(
   readFileSync(join(folder, "chat_template.jinja"), "utf8"),
   tokenizer.specialTokens,
@@ -85,12 +84,11 @@ test("no text gains a control token, however it is cut or dressed up, and honest
   );
 });
 
-test("a vocabulary that holds control tokens as whole words gives none of them to a message", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "tokenizer-"));
+test("a vocabulary that holds control tokens as whole words gives none of them to a message", () => {
   const word = { "</s>": 0, "<": 1, "/": 2, s: 3, ">": 4, "<unk>": 5 };
-  await writeFile(
-    join(folder, "tokenizer.json"),
-    JSON.stringify({
+  const { encode, quote } = createTokenizer({
+    config: {},
+    tokenizer: {
       added_tokens: [
         { id: 0, content: "</s>", special: true, normalized: true },
         { id: 5, content: "<unk>", special: true },
@@ -100,13 +98,11 @@ test("a vocabulary that holds control tokens as whole words gives none of them t
       post_processor: null,
       decoder: null,
       model: { type: "BPE", vocab: word, merges: [], unk_token: "<unk>", ignore_merges: true },
-    }),
-  );
-  const { encode, quote } = await loadTokenizer(folder);
+    },
+  });
   expect(encode("s</s>")).toEqual([3, 0]);
   expect(encode(`s ${quote("</s>")}`)).toEqual([3, 1, 2, 3, 4]);
   expect(encode("x")).toEqual([5]);
-  await rm(folder, { recursive: true });
 });
 
 const families = fileURLToPath(new URL("../../../shared/fixtures/families/", import.meta.url));
@@ -117,15 +113,12 @@ describe.skipIf(!existsSync(families))("families fixtures (skipped without ../sh
     ["qwen2", "tokenizers/qwen2"],
     ["llama3", "models/mistral/legacy"],
     ["qwen2", "models/qwen2/legacy"],
-  ])("the tokenizer %s with the config of %s is the reference's", async (style, configFolder) => {
+  ])("the tokenizer %s with the config of %s is the reference's", (style, configFolder) => {
     const original = join(families, "tokenizers", style);
     const configPath = join(families, configFolder, "tokenizer_config.json");
     const config = JSON.parse(readFileSync(configPath, "utf8"));
-    const work = await mkdtemp(join(tmpdir(), "switchyard-tokenizer-"));
-    await cp(join(original, "tokenizer.json"), join(work, "tokenizer.json"));
-    await cp(configPath, join(work, "tokenizer_config.json"));
-    const family = await loadTokenizer(work);
-    await rm(work, { recursive: true });
+    const tokenizer = JSON.parse(readFileSync(join(original, "tokenizer.json"), "utf8"));
+    const family = createTokenizer({ tokenizer, config });
     // Before transformers 5 the template was a field of the config.
     const source =
       config.chat_template ?? readFileSync(join(original, "chat_template.jinja"), "utf8");

@@ -1,10 +1,9 @@
-/** A model's tokenizer, from the `tokenizer.json` that every Hugging Face checkpoint carries. */
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+/** A model's tokenizer, from what every Hugging Face checkpoint carries as `tokenizer.json`. */
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { controlTokens } from "./control-tokens.ts";
+import type { TokenizerFiles } from "./model-source.ts";
 
 export type Tokenizer = {
   /** Control tokens written in the text are recognised; nothing is added at the start or end. */
@@ -17,21 +16,11 @@ export type Tokenizer = {
   specialTokens: Readonly<Record<string, string>>;
 };
 
-/**
- * @param folder holds `tokenizer.json` and, mostly, `tokenizer_config.json`
- * @throws HubError `unsupported_model` when the tokenizer cannot be read
- */
-export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const tokenizer = await readJson(join(folder, "tokenizer.json"));
-  const config = await readJson(join(folder, "tokenizer_config.json")).catch(() => ({}));
-  return createTokenizer(tokenizer, config);
-}
-
-/** The same from parsed files. */
-function createTokenizer(tokenizer: unknown, config: unknown): Tokenizer {
+/** @throws HubError `unsupported_model` when the tokenizer cannot be read */
+export function createTokenizer({ tokenizer, config }: TokenizerFiles): Tokenizer {
   const { bos_token, eos_token, pad_token, unk_token } = tokenizerConfig.parse(config);
   const control = controlTokens(tokenizer, config);
-  const inner = new HuggingFaceTokenizer(control.tokenizer, z.looseObject({}).parse(config));
+  const inner = build(control.tokenizer, z.looseObject({}).parse(config));
   const named = { bos_token, eos_token, pad_token, unk_token };
   return {
     encode: (text) => inner.encode(control.resolve(text), { add_special_tokens: false }).ids,
@@ -44,13 +33,11 @@ function createTokenizer(tokenizer: unknown, config: unknown): Tokenizer {
   };
 }
 
-async function readJson(path: string): Promise<unknown> {
+function build(...files: ConstructorParameters<typeof HuggingFaceTokenizer>) {
   try {
-    return JSON.parse(await readFile(path, "utf8"));
+    return new HuggingFaceTokenizer(...files);
   } catch (cause) {
-    throw new HubError("unsupported_model", "The model folder has no readable 'tokenizer.json'.", {
-      cause,
-    });
+    throw new HubError("unsupported_model", "The model's tokenizer cannot be read.", { cause });
   }
 }
 

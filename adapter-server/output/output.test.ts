@@ -3,13 +3,13 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { loadTokenizer } from "../models/tokenizer.ts";
+import { openFolder } from "../models/hugging-face-folder.ts";
+import { createTokenizer } from "../models/tokenizer.ts";
 import { Detokenizer } from "./detokenizer.ts";
 import { StopStrings } from "./stop-strings.ts";
 
-const tokenizer = await loadTokenizer(
-  fileURLToPath(new URL("../../deploy/demo-model/base/", import.meta.url)),
-);
+const base = fileURLToPath(new URL("../../deploy/demo-model/base/", import.meta.url));
+const tokenizer = createTokenizer((await openFolder(base)).tokenizer);
 const texts = (
   JSON.parse(
     readFileSync(new URL("../__fixtures__/tiny/tokenizer.json", import.meta.url), "utf8"),

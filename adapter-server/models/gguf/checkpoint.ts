@@ -1,11 +1,12 @@
 /** A GGUF file as a checkpoint: tensors by the names and in the row order of Hugging Face's folders. */
 import { type FileHandle, open } from "node:fs/promises";
 import { HubError } from "../../../sdk/protocol/errors.ts";
+import type { WeightFiles } from "../model-source.ts";
 import { type GgufHeader, type GgufTensor, type GgufValue, parseGgufHeader } from "./header.ts";
 import { toHuggingFaceName } from "./names.ts";
 
 /** An open GGUF file. Tensors are read by name, whole or by rows, in float32. */
-export class GgufCheckpoint {
+export class GgufCheckpoint implements WeightFiles {
   readonly metadata: ReadonlyMap<string, GgufValue>;
   readonly #file: FileHandle;
   readonly #tensors: ReadonlyMap<string, GgufTensor>;
@@ -37,7 +38,12 @@ export class GgufCheckpoint {
   }
 
   names(): string[] {
-    return [...this.#tensors.keys()];
+    return [...this.#tensors.keys()].filter((name) => name !== ropeDivisorsName);
+  }
+
+  /** What the frequencies of rotary positions are divided by, `[headDim / 2]`; Llama 3 has it. */
+  async ropeDivisors(): Promise<Float32Array | undefined> {
+    return this.has(ropeDivisorsName) ? this.read(ropeDivisorsName) : undefined;
   }
 
   has(name: string): boolean {
@@ -170,6 +176,7 @@ function refuse(message: string): never {
   throw new HubError("unsupported_model", message);
 }
 
+const ropeDivisorsName = "rope_freqs.weight";
 /** One read call takes at most 2 GiB on Linux. */
 const readBytesMax = 1 << 30;
 /** Vocabulary and merges of 262,144 tokens take some 12 MB. */

@@ -1,15 +1,13 @@
 /** Tokenizers rebuilt from GGUF metadata, against the goldens of the `tokenizer.json` they came from. */
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { createChatTemplate } from "../chat-template.ts";
-import { loadTokenizer, type Tokenizer } from "../tokenizer.ts";
+import { createTokenizer } from "../tokenizer.ts";
 import { GgufCheckpoint } from "./checkpoint.ts";
 import type { GgufValue } from "./header.ts";
-import { type TokenizerFiles, toTokenizerFiles } from "./tokenizer.ts";
+import { toTokenizer } from "./tokenizer.ts";
 
 const fixtures = fileURLToPath(new URL("../../../../shared/fixtures/families", import.meta.url));
 
@@ -23,9 +21,9 @@ describe.skipIf(!existsSync(fixtures))("family fixtures (skipped without ../shar
     ["qwen3-q8_0", "qwen2"],
   ])("%s", async (file, style) => {
     const checkpoint = await GgufCheckpoint.open(join(fixtures, `gguf/${file}.gguf`));
-    const files = toTokenizerFiles(checkpoint.metadata);
+    const files = toTokenizer(checkpoint.metadata);
     await checkpoint.close();
-    const tokenizer = await load(files);
+    const tokenizer = createTokenizer(files.tokenizer);
 
     const goldens: Goldens = JSON.parse(
       readFileSync(join(fixtures, "tokenizers", style, "goldens.json"), "utf8"),
@@ -43,7 +41,7 @@ test("SentencePiece's pieces and scores give its ids, and the ids its text", asy
   // Made by sentencepiece 0.2.3: BPE with byte fallback, 700 pieces of this repository's documents.
   const url = new URL("__fixtures__/sentence-piece.json", import.meta.url);
   const { tokens, scores, types, cases } = JSON.parse(readFileSync(url, "utf8"));
-  const files = toTokenizerFiles(
+  const files = toTokenizer(
     new Map<string, GgufValue>([
       ["tokenizer.ggml.model", "llama"],
       ["tokenizer.ggml.tokens", tokens],
@@ -52,7 +50,7 @@ test("SentencePiece's pieces and scores give its ids, and the ids its text", asy
       ["tokenizer.ggml.unknown_token_id", 0],
     ]),
   );
-  const tokenizer = await load(files);
+  const tokenizer = createTokenizer(files.tokenizer);
   for (const { text, ids, decoded } of cases) {
     expect({ text, ids: tokenizer.encode(text) }).toEqual({ text, ids });
     expect(tokenizer.decode(ids)).toBe(decoded);
@@ -67,14 +65,7 @@ test("a kind of tokenizer and a rule for words that are not known are refused by
       ["tokenizer.ggml.tokens", ["a"]],
       ["tokenizer.ggml.merges", []],
     ]);
-  expect(() => toTokenizerFiles(metadata("bert", "default"))).toThrow(/'bert' is not supported/);
-  expect(() => toTokenizerFiles(metadata("gpt2", "klingon"))).toThrow(/'klingon'.*qwen2/);
-  expect(() => toTokenizerFiles(new Map())).toThrow(/tokenizer/);
+  expect(() => toTokenizer(metadata("bert", "default"))).toThrow(/'bert' is not supported/);
+  expect(() => toTokenizer(metadata("gpt2", "klingon"))).toThrow(/'klingon'.*qwen2/);
+  expect(() => toTokenizer(new Map())).toThrow(/tokenizer/);
 });
-
-async function load({ tokenizer, config }: TokenizerFiles): Promise<Tokenizer> {
-  const folder = await mkdtemp(join(tmpdir(), "switchyard-gguf-tokenizer-"));
-  await writeFile(join(folder, "tokenizer.json"), JSON.stringify(tokenizer));
-  await writeFile(join(folder, "tokenizer_config.json"), JSON.stringify(config));
-  return loadTokenizer(folder).finally(() => rm(folder, { recursive: true }));
-}

@@ -1,20 +1,15 @@
 /** Rebuilds a `tokenizer.json` from what a GGUF file keeps of it. */
 import { z } from "zod";
 import { HubError } from "../../../sdk/protocol/errors.ts";
+import type { ModelSource } from "../model-source.ts";
 import { wordRules } from "./byte-level.ts";
 import type { GgufValue } from "./header.ts";
 import { mergesOf, sentencePieceSteps } from "./sentence-piece.ts";
 
-export type TokenizerFiles = {
-  /** As `tokenizer.json`. */
-  tokenizer: object;
-  /** As `tokenizer_config.json`: the names of the special tokens that templates refer to. */
-  config: object;
-  chatTemplate: string | undefined;
-};
-
 /** @throws HubError `unsupported_model` that names what is missing or not known */
-export function toTokenizerFiles(metadata: ReadonlyMap<string, GgufValue>): TokenizerFiles {
+export function toTokenizer(
+  metadata: ReadonlyMap<string, GgufValue>,
+): Pick<ModelSource, "tokenizer" | "chatTemplate"> {
   const parsed = tokenizerKeys.safeParse(Object.fromEntries(metadata));
   if (!parsed.success) refuse(z.prettifyError(parsed.error));
   const keys = parsed.data;
@@ -38,8 +33,7 @@ export function toTokenizerFiles(metadata: ReadonlyMap<string, GgufValue>): Toke
     },
   };
   return {
-    tokenizer,
-    config: specialTokens(keys),
+    tokenizer: { tokenizer, config: specialTokens(keys) },
     chatTemplate: keys["tokenizer.chat_template"],
   };
 }

@@ -34,6 +34,19 @@ beforeAll(async () => {
 });
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
+const ggufFiles = [
+  "llama-gqa-f16",
+  "llama-gqa-q8_0",
+  "llama-gqa-q4_0",
+  "llama-gqa-q4_1",
+  "llama-k-k_mix",
+  "llama3-rope-f16",
+  "qwen2-f16",
+  "qwen2-q8_0",
+  "qwen2-q4_0",
+  "qwen2-q4_1",
+  "qwen3-q8_0",
+];
 const models = [
   "models/llama-gqa",
   "models/llama3-rope",
@@ -63,6 +76,13 @@ describe.skipIf(missing)("families fixtures (skipped without ../shared)", () => 
     await cp(join(folder, "legacy"), folder, { recursive: true });
     const demo = await openDemoRunner("f32", cacheDir, { folder });
     await expectGoldens(demo, readJson(join(folder, "goldens.json")).cases, 0);
+    await demo.runner.close();
+  });
+
+  test.each(ggufFiles)("%s.gguf computes its goldens", async (name) => {
+    const file = join(fixtures, `gguf/${name}.gguf`);
+    const demo = await openDemoRunner("f32", cacheDir, { folder: file });
+    await expectGoldens(demo, readJson(join(fixtures, `gguf/${name}.goldens.json`)).cases, 0);
     await demo.runner.close();
   });
 
