@@ -499,6 +499,12 @@ test("what we do not compute is refused by its name, and harmless fields pass", 
     logit_bias: { 5: 1 },
     frequency_penalty: 0.5,
     min_p: 0.1,
+    chat_template: "{{ messages }}",
+    continue_final_message: true,
+    allowed_token_ids: [5],
+    include_stop_str_in_output: true,
+    echo: true,
+    best_of: 2,
   };
   for (const [field, value] of Object.entries(refused)) {
     const answer = await errorOf(await post("/v1/chat/completions", { ...base, [field]: value }));
@@ -519,8 +525,48 @@ test("what we do not compute is refused by its name, and harmless fields pass", 
     user: "u",
     store: false,
     frequency_penalty: 0,
+    metadata: { team: "a" },
+    parallel_tool_calls: true,
+    stream_options: { include_usage: true },
+    verbosity: null,
   };
+  // An answer of before comes back as a client got it.
+  const history = [
+    ...question("Hi"),
+    { role: "assistant", content: "Hello", refusal: null, tool_calls: [], annotations: [] },
+    ...question("Bye"),
+  ];
+  expect((await post("/v1/chat/completions", { ...base, messages: history })).status).toBe(200);
   expect((await post("/v1/chat/completions", { ...base, ...harmless })).status).toBe(200);
+});
+
+test("a parameter that nobody knows is refused by its name, and so is what a message is not text of", async () => {
+  const base = { model: "support-tiny", messages: question("Hi"), max_tokens: 1 };
+  const refused: [Fields, string, string][] = [
+    [{ ...base, temprature: 0.2 }, "invalid_value", "temprature"],
+    [
+      { ...base, stream_options: { include_usages: true } },
+      "invalid_value",
+      "stream_options.include_usages",
+    ],
+    [
+      { ...base, messages: [{ role: "assistant", content: null, tool_calls: [{ id: "c" }] }] },
+      "unsupported_parameter",
+      "messages[0].tool_calls",
+    ],
+    [
+      { ...base, messages: [{ role: "user", content: "Hi", name: "ann" }] },
+      "unsupported_parameter",
+      "messages[0].name",
+    ],
+  ];
+  for (const [body, code, param] of refused) {
+    expect(await errorOf(await post("/v1/chat/completions", body))).toMatchObject({
+      status: 400,
+      code,
+      param,
+    });
+  }
 });
 
 test("wrong requests name the field", async () => {

@@ -91,9 +91,10 @@ export function createApp(parts: AppParts): Hono<Env> {
     const plan = readChatRequest(await readJson(c.req.raw), { baseId: model.id, ...limits });
     return answerChat({ ...parts, metrics }, plan, {
       signal: c.req.raw.signal,
-      tenant: c.req.header(tenantHeader) ?? "",
       isOperator: c.get("isOperator"),
-      // The gateway asks for weights by digest and tells by which name its client knows them.
+      // The gateway tells for whom it asks, and by which name its client knows the weights. Others do not:
+      // who could name tenants could have the share of many.
+      tenant: (c.get("isOperator") && c.req.header(tenantHeader)) || "",
       ...(c.get("isOperator") && { servedAs: c.req.header(servedModelHeader) }),
     });
   });

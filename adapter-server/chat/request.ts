@@ -4,6 +4,7 @@ import { type ChatMessage, chatRequest, messageText } from "../../sdk/protocol/c
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
 import { type Sha256, sha256 } from "../../sdk/protocol/ids.ts";
 import type { TemplateMessage } from "../models/chat-template.ts";
+import { refuseUnsupported, refuseUnsupportedParts } from "./parameters.ts";
 
 /** The weights that are to answer, as the client names them. */
 type Target =
@@ -40,7 +41,7 @@ export function readChatRequest(
   { baseId, choicesMax, mixPartsMax }: { baseId: string; choicesMax: number; mixPartsMax: number },
 ): ChatPlan {
   const request = parseOrThrow(extendedRequest, body);
-  refuseUnsupported(request);
+  refuseUnsupported(request, computed);
   const choices = request.n ?? 1;
   if (choices > choicesMax) throw outOfRange("n", choicesMax);
   if ((request.adapters?.length ?? 0) > mixPartsMax) throw outOfRange("adapters", mixPartsMax);
@@ -98,12 +99,8 @@ function readSingle(model: string, baseId: string): SingleTarget {
 }
 
 function toTemplateMessage(message: ChatMessage, index: number): TemplateMessage {
-  const { role, content } = message;
-  if (role === "tool" || role === "function") throw unsupported(`messages[${index}].role`);
-  if (Array.isArray(content)) {
-    const other = content.findIndex((part) => part.type !== "text");
-    if (other !== -1) throw unsupported(`messages[${index}].content[${other}].type`);
-  }
+  refuseUnsupportedParts(message, index);
+  const { role } = message;
   const text = messageText(message);
   if (text === undefined && role !== "assistant") {
     throw new HubError(
@@ -118,67 +115,21 @@ function toTemplateMessage(message: ChatMessage, index: number): TemplateMessage
   return { role: role === "developer" ? "system" : role, content: text ?? "" };
 }
 
-/** Fields that would change the answer and that we do not compute are never ignored in silence. */
-function refuseUnsupported(request: Record<string, unknown>): void {
-  for (const [field, isHarmless] of Object.entries(unsupportedFields)) {
-    const value = request[field];
-    if (value !== undefined && value !== null && !isHarmless(value)) throw unsupported(field);
-  }
-}
-
-function unsupported(param: string): HubError {
-  return new HubError(
-    "unsupported_parameter",
-    `Unsupported parameter: '${param}' is not supported with this model.`,
-    {
-      param,
-    },
-  );
-}
-
 function outOfRange(param: string, max: number): HubError {
   return new HubError("number_out_of_range", `Invalid '${param}': expected at most ${max}.`, {
     param,
   });
 }
 
-const isEmpty = (value: unknown) =>
-  typeof value === "object" && value !== null && Object.keys(value).length === 0;
-const is =
-  (...values: unknown[]) =>
-  (value: unknown) =>
-    values.includes(value);
-const never = () => false;
-
-/** Field → which of its values ask for nothing that we do not do. */
-const unsupportedFields: Record<string, (value: unknown) => boolean> = {
-  tools: isEmpty,
-  tool_choice: is("none", "auto"),
-  functions: isEmpty,
-  function_call: is("none", "auto"),
-  response_format: (value) => z.looseObject({ type: z.literal("text") }).safeParse(value).success,
-  logprobs: is(false),
-  top_logprobs: is(0),
-  prompt_logprobs: is(0),
-  logit_bias: isEmpty,
-  frequency_penalty: is(0),
-  presence_penalty: is(0),
-  repetition_penalty: is(1),
-  min_p: is(0),
-  min_tokens: is(0),
-  stop_token_ids: isEmpty,
-  modalities: (value) => z.tuple([z.literal("text")]).safeParse(value).success,
-  audio: never,
-  web_search_options: never,
-  reasoning_effort: is("none", "minimal"),
-  guided_json: never,
-  guided_regex: never,
-  guided_choice: never,
-  guided_grammar: never,
-  structured_outputs: never,
-};
-
 const extendedRequest = chatRequest.extend({
+  stream_options: z
+    .strictObject({
+      include_usage: z.boolean().nullish(),
+      // Padding against eavesdroppers, of no meaning behind a gateway.
+      include_obfuscation: z.boolean().nullish(),
+      continuous_usage_stats: z.literal(false).nullish(),
+    })
+    .nullish(),
   seed: z.int().nullish(),
   /** A weighted sum of adapters over the base, instead of one. */
   adapters: z
@@ -195,4 +146,5 @@ const extendedRequest = chatRequest.extend({
   /** As vLLM has it: decode on past the end of the answer, for measuring. */
   ignore_eos: z.boolean().nullish(),
 });
+const computed: ReadonlySet<string> = new Set(Object.keys(extendedRequest.shape));
 type ExtendedRequest = z.infer<typeof extendedRequest>;

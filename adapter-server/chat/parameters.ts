@@ -1,0 +1,130 @@
+/** What a request may say beside what is computed: nothing that would change the answer is ignored in silence. */
+import { z } from "zod";
+import type { ChatMessage } from "../../sdk/protocol/chat.ts";
+import { HubError } from "../../sdk/protocol/errors.ts";
+
+/**
+ * @param computed the names of the fields that are read elsewhere
+ * @throws HubError `unsupported_parameter` for what we know and do not compute, `invalid_value` for a name
+ *   that neither OpenAI nor vLLM has, which is a slip of the pen
+ */
+export function refuseUnsupported(
+  request: Record<string, unknown>,
+  computed: ReadonlySet<string>,
+): void {
+  for (const [field, value] of Object.entries(request)) {
+    if (computed.has(field) || bookkeeping.has(field) || value === undefined) continue;
+    const isHarmless = harmlessValues[field];
+    if (!isHarmless) {
+      const param = field.slice(0, 100);
+      throw new HubError("invalid_value", `Unknown parameter: '${param}'.`, { param });
+    }
+    if (value !== null && !isHarmless(value)) throw unsupported(field);
+  }
+}
+
+/** @throws HubError `unsupported_parameter` for parts of a message that are no text */
+export function refuseUnsupportedParts(message: ChatMessage, index: number): void {
+  const { role, content } = message;
+  if (role === "tool" || role === "function") throw unsupported(`messages[${index}].role`);
+  for (const [field, isHarmless] of Object.entries(harmlessInMessages)) {
+    const value = message[field];
+    if (value !== undefined && value !== null && !isHarmless(value)) {
+      throw unsupported(`messages[${index}].${field}`);
+    }
+  }
+  if (!Array.isArray(content)) return;
+  const other = content.findIndex((part) => part.type !== "text");
+  if (other !== -1) throw unsupported(`messages[${index}].content[${other}].type`);
+}
+
+function unsupported(param: string): HubError {
+  return new HubError(
+    "unsupported_parameter",
+    `Unsupported parameter: '${param}' is not supported with this model.`,
+    { param },
+  );
+}
+
+type Test = (value: unknown) => boolean;
+const isEmpty: Test = (value) =>
+  typeof value === "object" && value !== null && Object.keys(value).length === 0;
+const is =
+  (...values: unknown[]): Test =>
+  (value) =>
+    values.includes(value);
+const never: Test = () => false;
+
+/** About billing, storage, abuse and speed: no answer depends on them. */
+const bookkeeping: ReadonlySet<string> = new Set([
+  "metadata",
+  "parallel_tool_calls",
+  "prediction",
+  "prompt_cache_key",
+  "prompt_cache_retention",
+  "request_id",
+  "safety_identifier",
+  "service_tier",
+  "store",
+  "user",
+]);
+
+/** Fields of OpenAI and vLLM, and which of their values ask for nothing that we do not do. */
+const harmlessValues: Record<string, Test> = {
+  add_generation_prompt: is(true),
+  add_special_tokens: is(false),
+  allowed_token_ids: never,
+  audio: never,
+  bad_words: isEmpty,
+  best_of: is(1),
+  chat_template: never,
+  chat_template_kwargs: isEmpty,
+  continue_final_message: is(false),
+  documents: isEmpty,
+  echo: is(false),
+  frequency_penalty: is(0),
+  function_call: is("none", "auto"),
+  functions: isEmpty,
+  guided_choice: never,
+  guided_grammar: never,
+  guided_json: never,
+  guided_regex: never,
+  include_stop_str_in_output: is(false),
+  length_penalty: is(1),
+  logit_bias: isEmpty,
+  logits_processors: isEmpty,
+  logprobs: is(false),
+  min_p: is(0),
+  min_tokens: is(0),
+  modalities: (value) => z.tuple([z.literal("text")]).safeParse(value).success,
+  presence_penalty: is(0),
+  priority: is(0),
+  prompt_logprobs: is(0),
+  reasoning_effort: is("none", "minimal"),
+  repetition_penalty: is(1),
+  response_format: (value) => z.looseObject({ type: z.literal("text") }).safeParse(value).success,
+  return_token_ids: is(false),
+  skip_special_tokens: is(true),
+  spaces_between_special_tokens: is(true),
+  stop_token_ids: isEmpty,
+  structured_outputs: never,
+  tool_choice: is("none", "auto"),
+  tools: isEmpty,
+  top_logprobs: is(0),
+  truncate_prompt_tokens: never,
+  use_beam_search: is(false),
+  verbosity: is("medium"),
+  web_search_options: never,
+};
+
+/** An answer that is sent back as history carries most of them, empty. */
+const harmlessInMessages: Record<string, Test> = {
+  audio: never,
+  function_call: never,
+  name: never,
+  reasoning: is(""),
+  reasoning_content: is(""),
+  refusal: is(""),
+  tool_call_id: never,
+  tool_calls: isEmpty,
+};
