@@ -10,11 +10,15 @@ import { AdapterFileCache } from "./lora/adapter-files.ts";
 import type { AdapterSource } from "./lora/adapter-source.ts";
 import { AdapterStore } from "./lora/adapter-store.ts";
 import { createChatTemplate } from "./models/chat-template.ts";
-import { type ImportedModel, importModel, type ModelFormat } from "./models/import-model.ts";
+import type { ImportedModel, ModelFormat } from "./models/import-model.ts";
+import { openForServing } from "./models/library/import.ts";
 import { createTokenizer } from "./models/tokenizer.ts";
 
 export type AdapterServerOptions = {
-  /** `id` is what clients call the base; `folder` holds it in Hugging Face's layout, or is a GGUF file. */
+  /**
+   * `id` is what clients call the base; `folder` holds it in Hugging Face's layout, or is a GGUF file, or
+   * `hf:owner/name@revision` of what was pulled before.
+   */
   model: { id: string; folder: string };
   format: ModelFormat;
   /** Imported models and fetched adapters are kept below it. */
@@ -43,16 +47,30 @@ export type AdapterServer = {
   close(): Promise<void>;
 };
 
-/** @throws HubError `unsupported_model` that names what we cannot serve */
+/** @throws HubError `unsupported_model` that names what we cannot serve, or what is not here */
 export async function createAdapterServer(options: AdapterServerOptions): Promise<AdapterServer> {
   const limits = parseOrThrow(serverLimits, options.limits ?? {}, "limits.");
-  const { onProgress } = options;
-  const model = await importModel({
-    folder: options.model.folder,
+  const { model, release } = await openForServing({
+    source: options.model.folder,
     format: options.format,
-    cacheDir: join(options.dataDir, "models"),
-    ...(onProgress && { onProgress }),
+    dataDir: options.dataDir,
+    onProgress: options.onProgress,
+    onWarning: (message) => options.onFault("the model is larger than the memory", message),
   });
+  try {
+    const server = await createFromModel(model, limits, options);
+    return { ...server, close: () => server.close().finally(release) };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+async function createFromModel(
+  model: ImportedModel,
+  limits: ServerLimits,
+  options: AdapterServerOptions,
+): Promise<AdapterServer> {
   const tokenizer = createTokenizer(model.tokenizer);
   if (model.chatTemplate === undefined) {
     throw new HubError("unsupported_model", "The model has no chat template.");

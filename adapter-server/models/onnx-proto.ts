@@ -1,5 +1,6 @@
-/** The part of ONNX's protobuf schema that we write, and its encoder. */
+/** The part of ONNX's protobuf schema that we write, its encoder, and what we read back of a graph. */
 import protobuf from "protobufjs";
+import { z } from "zod";
 
 /** Element types of a tensor, by ONNX's numbers. */
 export const elementType = {
@@ -69,6 +70,40 @@ export type ModelProto = {
 /** The bytes of an `.onnx` file. */
 export function encodeModel(model: ModelProto): Uint8Array {
   return modelType.encode(modelType.fromObject(model)).finish();
+}
+
+/** A weight or constant of a graph that we wrote. */
+export type StoredTensor = {
+  name: string;
+  type: ElementType | "other";
+  dims: number[];
+  sizeBytes: number;
+  /** How the operator that takes it unpacks blocks; undefined when it takes plain numbers. */
+  blocks: { bits: number; blockSize: number } | undefined;
+};
+
+/** The weights and constants of an `.onnx` file, without their bytes. */
+export function decodeStored(bytes: Uint8Array): StoredTensor[] {
+  const decoded = modelType.toObject(modelType.decode(bytes), { longs: Number, bytes: Uint8Array });
+  const { graph } = decodedModel.parse(decoded);
+  const blocksOf = new Map(
+    graph.node.flatMap(({ input, attribute }) => {
+      const number = (name: string) => attribute.find((one) => one.name === name)?.i;
+      const [bits, blockSize] = [number("bits"), number("block_size")];
+      if (bits === undefined || blockSize === undefined) return [];
+      return input.map((name): [string, { bits: number; blockSize: number }] => [
+        name,
+        { bits, blockSize },
+      ]);
+    }),
+  );
+  return graph.initializer.map(({ name, dims, dataType, rawData, externalData }) => ({
+    name,
+    type: typeNames.get(dataType) ?? "other",
+    dims,
+    sizeBytes: Number(externalData.find(({ key }) => key === "length")?.value ?? rawData?.length),
+    blocks: blocksOf.get(name),
+  }));
 }
 
 /**
@@ -154,3 +189,31 @@ const schema = {
 };
 
 const modelType = protobuf.Root.fromJSON(schema).lookupType("onnx.ModelProto");
+
+const typeNames = new Map<number, ElementType>(
+  Object.entries(elementType).map(([name, number]) => [number, name as ElementType]),
+);
+
+const decodedModel = z.object({
+  graph: z.object({
+    node: z
+      .array(
+        z.object({
+          input: z.array(z.string()).default([]),
+          attribute: z.array(z.object({ name: z.string(), i: z.number().optional() })).default([]),
+        }),
+      )
+      .default([]),
+    initializer: z
+      .array(
+        z.object({
+          name: z.string(),
+          dims: z.array(z.number()).default([]),
+          dataType: z.number(),
+          rawData: z.instanceof(Uint8Array).optional(),
+          externalData: z.array(z.object({ key: z.string(), value: z.string() })).default([]),
+        }),
+      )
+      .default([]),
+  }),
+});

@@ -1,12 +1,13 @@
-/** The command line of an installation that has the servers: `serve` and `config check` work here. */
+/** The command line of an installation that has the servers: `serve`, `config check`, local `models`. */
 
 import type { ConfigCheck } from "../../sdk/cli/commands/config.ts";
 import type { Serve } from "../../sdk/cli/commands/serve.ts";
+import type { OpenLocalModels } from "../../sdk/cli/local-models.ts";
 import { main } from "../../sdk/cli/main.ts";
 
 /** @returns the exit code */
 export function run(argv: readonly string[]): Promise<number> {
-  return main(argv, { configCheck, serve });
+  return main(argv, { configCheck, serve, models });
 }
 
 // The servers are loaded only by the commands that need them: the others start in a moment.
@@ -33,4 +34,9 @@ const serve: Serve = async ({ model, host, port }) => {
   }
   // Both stop on a signal, and end the process themselves.
   await new Promise(() => {});
+};
+
+const models: OpenLocalModels = async (env) => {
+  const { openLocalModels } = await import("./local-models.ts");
+  return openLocalModels(env);
 };

@@ -248,7 +248,7 @@ test("an error of the model ends the chat with its reason", async () => {
   const result = await run(["chat", "absent"], { input: "hi\n" });
   expect(result.exitCode).toBe(1);
   expect(result.stderr).toContain("error: There is no model 'absent'.");
-  expect(result.stderr).toContain("models list");
+  expect(result.stderr).toContain("models served");
 });
 
 test("the servers are handed in; without them the reason is told", async () => {

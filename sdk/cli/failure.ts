@@ -9,6 +9,24 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
+/** What a command of this machine could not do; `code` is for programs, `hint` says what to change. */
+export class CommandError extends Error {
+  override readonly name = "CommandError";
+  readonly code: string;
+  readonly hint: string | undefined;
+  readonly exitCode: ExitCode;
+
+  constructor(
+    message: string,
+    facts: { code: string; hint?: string | undefined; exitCode?: ExitCode; cause?: unknown },
+  ) {
+    super(message, facts.cause === undefined ? undefined : { cause: facts.cause });
+    this.code = facts.code;
+    this.hint = facts.hint;
+    this.exitCode = facts.exitCode ?? exitCodes.failed;
+  }
+}
+
 export type Failure = {
   exitCode: ExitCode;
   message: string;
@@ -23,6 +41,10 @@ export type Failure = {
 /** What any thrown value means to somebody at a terminal. */
 export function toFailure(error: unknown): Failure {
   if (error instanceof UsageError) return { exitCode: exitCodes.wrongUse, message: error.message };
+  if (error instanceof CommandError) {
+    const { exitCode, message, code, hint } = error;
+    return { exitCode, message, code, ...(hint === undefined ? {} : { hint }) };
+  }
   const facts = error instanceof SwitchyardError ? error : openaiError(error);
   if (!facts) {
     const message = error instanceof Error ? error.message : String(error);
@@ -69,7 +91,7 @@ const hints: Record<string, string> = {
     "Somebody moved the alias in between. Look with 'switchyard adapters show NAME' and try again.",
   no_evidence:
     "Measure the version first with 'switchyard evals run', or promote it unmeasured with --force.",
-  model_not_found: "See what there is with 'switchyard models list'.",
+  model_not_found: "See what there is with 'switchyard models served'.",
   adapter_base_mismatch:
     "If the adapter was trained on this very base under another name, push it with --accept-base-name.",
   rate_limit_exceeded: "Wait a little and try again.",

@@ -13,14 +13,15 @@ import { addProjects } from "./commands/projects.ts";
 import { addReport } from "./commands/report.ts";
 import { addRoutes } from "./commands/routes.ts";
 import { addServe, type Serve } from "./commands/serve.ts";
+import type { OpenLocalModels } from "./local-models.ts";
 import type { Terminal } from "./output/terminal.ts";
 
 /** What the command line can do only where the servers are installed as well. */
-export type Hooks = { configCheck?: ConfigCheck; serve?: Serve };
+export type Hooks = { configCheck?: ConfigCheck; serve?: Serve; models?: OpenLocalModels };
 
 export function createProgram(hooks: Hooks, terminal: Terminal): { program: Command; cli: Cli } {
   const program = new Command("switchyard")
-    .description("Adapters, evals, routes, costs and keys of a Switchyard.")
+    .description("Models, adapters, evals, routes, costs and keys of a Switchyard.")
     .option("--url <url>", "where the server is (default: SWITCHYARD_URL, else 127.0.0.1:8787)")
     .option("--json", "answer in JSON, for programs")
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
@@ -32,7 +33,7 @@ export function createProgram(hooks: Hooks, terminal: Terminal): { program: Comm
     );
   const cli = openCli(program, terminal);
   addChat(program, cli);
-  addModels(program, cli);
+  addModels(program, cli, hooks.models);
   addAdapters(program, cli);
   addDatasets(program, cli);
   addEvals(program, cli);

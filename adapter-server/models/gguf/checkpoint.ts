@@ -29,7 +29,7 @@ export class GgufCheckpoint implements WeightFiles {
   static async open(path: string): Promise<GgufCheckpoint> {
     const file = await open(path, "r");
     try {
-      const header = await readHeader(file);
+      const header = await readGgufHeader(file);
       return new GgufCheckpoint(file, header, turnedHeadsOf(header.metadata));
     } catch (error) {
       await file.close();
@@ -132,7 +132,7 @@ export class GgufCheckpoint implements WeightFiles {
 }
 
 /** The header's length is nowhere: a first part is read, and twice as much while that is too little. */
-async function readHeader(file: FileHandle): Promise<GgufHeader> {
+export async function readGgufHeader(file: FileHandle): Promise<GgufHeader> {
   const { size } = await file.stat();
   for (let length = 1 << 20; ; length *= 2) {
     const start = new Uint8Array(Math.min(length, size));

@@ -4,8 +4,15 @@ import type { Terminal } from "./terminal.ts";
 
 export type Progress = { update(done: number, total: number): void; stop(): void };
 
-/** @param label  stands before the bar, such as "uploading" */
-export function openProgress(label: string, terminal: Terminal, now = Date.now): Progress {
+/**
+ * @param label  stands before the bar, such as "uploading"
+ * @param show   how a count is written, where it is no plain number
+ */
+export function openProgress(
+  label: string,
+  terminal: Terminal,
+  { show = String, now = Date.now }: { show?: (count: number) => string; now?: () => number } = {},
+): Progress {
   if (terminal.stderr.isTTY !== true) return { update: () => {}, stop: () => {} };
   const startedAt = now();
   let bar: SingleBar | undefined;
@@ -19,6 +26,8 @@ export function openProgress(label: string, terminal: Terminal, now = Date.now):
           barIncompleteChar: "░",
           hideCursor: true,
           clearOnComplete: true,
+          formatValue: (value, _options, type) =>
+            type === "value" || type === "total" ? show(value) : String(value),
           stream: terminal.stderr,
         });
         bar.start(total, done);

@@ -1,0 +1,63 @@
+/** What a GGUF file says of itself, read from its header. */
+import { open } from "node:fs/promises";
+import { readGgufHeader } from "../gguf/checkpoint.ts";
+import type { GgufTensor, GgufValue } from "../gguf/header.ts";
+import { toHuggingFaceName } from "../gguf/names.ts";
+import type { SourceFacts } from "./source-facts.ts";
+import { groupOf, groupTensors } from "./tensor-groups.ts";
+
+/** @throws HubError `unsupported_model` when the header is not what it should be */
+export async function readGgufFacts(path: string): Promise<SourceFacts> {
+  const file = await open(path, "r");
+  try {
+    const { metadata, tensors } = await readGgufHeader(file);
+    const architecture = textOf(metadata, "general.architecture") ?? "unknown";
+    const stored = [...tensors.values()].map((tensor) => ({
+      group: groupOf(toHuggingFaceName(tensor.name)),
+      format: tensor.type.name.toLowerCase(),
+      tensors: 1,
+      parameters: valuesOf(tensor),
+      sizeBytes: tensor.end - tensor.begin,
+    }));
+    const embedding = tensors.get("token_embd.weight");
+    return {
+      architecture,
+      contextLength: numberOf(metadata, `${architecture}.context_length`),
+      layers: numberOf(metadata, `${architecture}.block_count`),
+      hiddenSize: numberOf(metadata, `${architecture}.embedding_length`),
+      vocabSize: embedding?.shape[0],
+      parameters: stored.reduce((sum, { parameters }) => sum + parameters, 0),
+      sizeBytes: stored.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+      // An import keeps 16-bit embeddings as they are and makes float32 of all others.
+      embeddingBytes: embedding
+        ? valuesOf(embedding) * (/^B?F16$/.test(embedding.type.name) ? 2 : 4)
+        : 0,
+      groups: groupTensors(stored),
+      tokenizer: tokenizerOf(metadata),
+      hasChatTemplate: metadata.has("tokenizer.chat_template"),
+      licence: textOf(metadata, "general.license"),
+    };
+  } finally {
+    await file.close();
+  }
+}
+
+function tokenizerOf(metadata: ReadonlyMap<string, GgufValue>): SourceFacts["tokenizer"] {
+  const tokens = metadata.get("tokenizer.ggml.tokens");
+  if (!Array.isArray(tokens)) return undefined;
+  return { type: textOf(metadata, "tokenizer.ggml.model") ?? "unknown", tokens: tokens.length };
+}
+
+function textOf(metadata: ReadonlyMap<string, GgufValue>, key: string): string | undefined {
+  const value = metadata.get(key);
+  return typeof value === "string" ? value : undefined;
+}
+
+function numberOf(metadata: ReadonlyMap<string, GgufValue>, key: string): number | undefined {
+  const value = metadata.get(key);
+  return typeof value === "number" ? value : undefined;
+}
+
+function valuesOf({ shape }: GgufTensor): number {
+  return shape.reduce((product, size) => product * size, 1);
+}

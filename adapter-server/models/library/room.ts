@@ -1,0 +1,80 @@
+/** Whether a model has room on this machine, told before anything large is tried. */
+import { mkdir, statfs } from "node:fs/promises";
+import { totalmem } from "node:os";
+import type { ModelFormat } from "../import-model.ts";
+import { LibraryError } from "./library-error.ts";
+import type { SourceFacts } from "./source-facts.ts";
+
+export type Machine = {
+  /** What this process may use at most. */
+  memoryBytes: number;
+  freeDiskBytes(folder: string): Promise<number>;
+};
+
+/** The machine's memory, or the container's where that is less. */
+export function thisMachine(): Machine {
+  const limit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
+  return {
+    memoryBytes: Math.min(totalmem(), limit),
+    async freeDiskBytes(folder) {
+      await mkdir(folder, { recursive: true });
+      const { bavail, bsize } = await statfs(folder);
+      return bavail * bsize;
+    },
+  };
+}
+
+/** About how many bytes an import takes, on the disk and, since it is mapped, in memory. */
+export function importBytes(facts: SourceFacts, format: ModelFormat): number {
+  // The embedding is kept as it is stored, beside the output matrix that is made of it.
+  return Math.ceil(facts.parameters * bytesPerParameter[format] + facts.embeddingBytes);
+}
+
+/** @returns what to tell when the model does not fit into memory, in any sense of fitting */
+export function memoryWarning(
+  facts: SourceFacts,
+  format: ModelFormat,
+  { memoryBytes }: Machine,
+): { message: string; hint: string } | undefined {
+  const needed = importBytes(facts, format);
+  if (needed <= memoryBytes) return undefined;
+  const fitting = formatsBySize.find((other) => importBytes(facts, other) <= memoryBytes);
+  return {
+    message: `As ${format} this model takes about ${gibibytes(needed)} of memory, and this machine has ${gibibytes(memoryBytes)}.`,
+    hint: fitting
+      ? `As ${fitting} it takes about ${gibibytes(importBytes(facts, fitting))}: --format ${fitting}. Or import it all the same with --force, to serve it elsewhere.`
+      : "No format of it fits. Take a smaller model, or import it with --force, to serve it elsewhere.",
+  };
+}
+
+/** @throws LibraryError `disk_full` when the bytes would not fit, with some left for others */
+export async function checkDisk(
+  neededBytes: number,
+  { folder, what, machine }: { folder: string; what: string; machine: Machine },
+): Promise<void> {
+  const free = await machine.freeDiskBytes(folder);
+  if (neededBytes + spareDiskBytes <= free) return;
+  throw new LibraryError(
+    "disk_full",
+    `${what} takes ${gibibytes(neededBytes)}, and the disk of ${folder} has ${gibibytes(free)} free.`,
+    {
+      hint: "Make room (see 'switchyard models list' and 'models remove'), or set SWITCHYARD_DATA_DIR to a folder on a larger disk.",
+    },
+  );
+}
+
+function gibibytes(bytes: number): string {
+  if (bytes >= 2 ** 30) return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  return `${Math.max(bytes === 0 ? 0 : 0.1, bytes / 2 ** 20).toFixed(1)} MiB`;
+}
+
+/** Measured on SmolLM2-135M's shapes, rounded up; 4-bit formats keep some matrices in 8 bits. */
+const bytesPerParameter: Record<ModelFormat, number> = {
+  f32: 4,
+  int8: 1.05,
+  int4: 0.85,
+  "int4-128": 0.8,
+};
+const formatsBySize: readonly ModelFormat[] = ["int8", "int4", "int4-128"];
+/** A full disk stops more than this command. */
+const spareDiskBytes = 64 * 2 ** 20;

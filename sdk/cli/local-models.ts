@@ -1,0 +1,92 @@
+/** What the command line can do with the models of this machine, where the servers are installed. */
+
+/** Tensors that do one kind of work and are stored in one way. */
+export type TensorGroup = {
+  group: string;
+  format: string;
+  tensors: number;
+  parameters: number;
+  sizeBytes: number;
+};
+
+export type ListedImport = {
+  digest: string;
+  source: string | undefined;
+  format: string | undefined;
+  parameters: number | undefined;
+  sizeBytes: number;
+  importedAt: string | undefined;
+  /** Processes that serve it now. */
+  usedBy: string[];
+};
+
+export type ListedSource = {
+  /** As other commands take it. */
+  name: string;
+  revisions: string[];
+  sizeBytes: number;
+  licence: string | undefined;
+  pulledAt: string;
+};
+
+export type LocalLibrary = {
+  imports: ListedImport[];
+  sources: ListedSource[];
+  unfinished: { repo: string; sizeBytes: number }[];
+};
+
+export type ModelFacts = {
+  name: string;
+  source: string | undefined;
+  architecture: string | undefined;
+  parameters: number | undefined;
+  contextLength: number | undefined;
+  layers: number | undefined;
+  hiddenSize: number | undefined;
+  vocabSize: number | undefined;
+  tokenizer: { type: string; tokens: number } | undefined;
+  hasChatTemplate: boolean | undefined;
+  licence: string | undefined;
+  stored: TensorGroup[] | undefined;
+  imports: {
+    digest: string;
+    folder: string;
+    sizeBytes: number;
+    format: string | undefined;
+    importedAt: string | undefined;
+    groups: TensorGroup[];
+    usedBy: string[];
+  }[];
+};
+
+export type ImportedFacts = { digest: string; format: string; sizeBytes: number; folder: string };
+
+export type Verdict = {
+  what: string;
+  type: "import" | "source";
+  result: "ok" | "damaged" | "unknown";
+  problems: string[];
+};
+
+export type Removal = { what: string; folder: string; sizeBytes: number }[];
+
+/** The library of a data folder. It is loaded when a command needs it, so that others start in a moment. */
+export type OpenLocalModels = (env: NodeJS.ProcessEnv) => Promise<LocalModels>;
+
+/** @throws CommandError */
+export type LocalModels = {
+  list(): Promise<LocalLibrary>;
+  inspect(model: string): Promise<ModelFacts>;
+  import(options: {
+    source: string;
+    format: string;
+    force: boolean;
+    onProgress: (done: number) => void;
+  }): Promise<ImportedFacts>;
+  verify(
+    model: string | undefined,
+    onProgress: (done: number, total: number) => void,
+  ): Promise<Verdict[]>;
+  planRemoval(model: string): Promise<Removal>;
+  remove(removal: Removal): Promise<void>;
+};
