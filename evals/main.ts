@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { serve } from "@hono/node-server";
 import { pino } from "pino";
 import postgres from "postgres";
-import type { Fetcher } from "../sdk/protocol/http.ts";
+import { remoteFetcher } from "../sdk/protocol/http.ts";
 import { readConfig } from "./config.ts";
 import { openEvals } from "./open.ts";
 
@@ -13,8 +13,8 @@ const sql = postgres(config.databaseUrl, { onnotice: () => {} });
 const evals = await openEvals({
   sql,
   datasetFolder: join(config.dataDir, "datasets"),
-  gateway: remote(config.gatewayUrl),
-  registry: remote(config.registryUrl),
+  gateway: remoteFetcher(config.gatewayUrl),
+  registry: remoteFetcher(config.registryUrl),
   log,
 });
 const server = serve({ fetch: evals.app.fetch, hostname: config.host, port: config.port }, (at) =>
@@ -26,14 +26,4 @@ async function stop(): Promise<void> {
   server.close();
   await evals.close();
   await sql.end({ timeout: 5 });
-}
-
-/** Sends requests that are addressed to this process on to a service elsewhere. */
-function remote(baseUrl: string): Fetcher {
-  return {
-    fetch(request) {
-      const { pathname, search } = new URL(request.url);
-      return fetch(new Request(new URL(`${pathname}${search}`, baseUrl), request));
-    },
-  };
 }

@@ -173,6 +173,7 @@ async function completeChat(
     ...baseHeaders(exchange, now()),
     ...reservation.headers,
     ...answerHeaders(answered, plan.decision),
+    ...(result.tried.length > 1 && { "x-switchyard-attempts": String(result.tried.length) }),
   });
   switch (result.type) {
     case "answer": {

@@ -1,8 +1,7 @@
 /** The gateway's environment and every limit it works within, each with its name. */
 import { z } from "zod";
-
-/** A longer timer of Node's fires at once. */
-const timerMsMax = 2 ** 31 - 1;
+import { meteringLimits } from "./metering/config.ts";
+import { timeoutMs, upstreamSettings } from "./providers/settings.ts";
 
 /** Bounds of queues, bodies, retries, streams and caches. Times are milliseconds, sizes bytes. */
 export const gatewayLimits = z.strictObject({
@@ -36,6 +35,7 @@ export const gatewayLimits = z.strictObject({
   firstByteTimeoutMs: time(120_000),
   /** Between two chunks of an answer. */
   idleTimeoutMs: time(60_000),
+  /** A whole answer, all attempts of the request together. */
   totalTimeoutMs: time(600_000),
   /** Silence after which a comment keeps proxies from closing a stream. */
   keepAliveMs: time(15_000),
@@ -66,7 +66,10 @@ const environment = z.object({
   /** Shares limits and budgets with other gateways; absent keeps them in this process. */
   REDIS_URL: z.url({ protocol: /^rediss?$/ }).optional(),
   /** A JSON list of upstreams, each as `providers/settings.ts` has it. */
-  SWITCHYARD_UPSTREAMS: z.string().default("[]"),
+  SWITCHYARD_UPSTREAMS: json(z.array(upstreamSettings), "[]"),
+  /** JSON objects with the limits that differ from `gatewayLimits` above and from `meteringLimits`. */
+  SWITCHYARD_LIMITS: json(gatewayLimits, "{}"),
+  SWITCHYARD_METERING: json(meteringLimits, "{}"),
   SWITCHYARD_LOG_LEVEL: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
 });
 export type GatewayEnvironment = z.infer<typeof environment>;
@@ -76,10 +79,26 @@ export function readEnvironment(env: NodeJS.ProcessEnv): GatewayEnvironment {
   return environment.parse(env);
 }
 
+/** JSON in a variable, checked as if it stood in a settings file. */
+function json<S extends z.ZodType>(schema: S, byDefault: string) {
+  return z
+    .string()
+    .default(byDefault)
+    .transform((text, context) => {
+      try {
+        return JSON.parse(text) as unknown;
+      } catch {
+        context.addIssue({ code: "custom", message: "expected JSON" });
+        return z.NEVER;
+      }
+    })
+    .pipe(schema);
+}
+
 function size(byDefault: number) {
   return z.int().positive().default(byDefault);
 }
 
 function time(byDefault: number) {
-  return z.number().positive().max(timerMsMax).default(byDefault);
+  return timeoutMs.default(byDefault);
 }

@@ -97,6 +97,53 @@ test("what a request cost is told to its client, and adds up in the reports", as
   expect((await fetchGateway("/v1/organization/costs", "sk-sy-key-of-acme")).status).toBe(403);
 });
 
+test("a stream keeps its place and its money for as long as it goes on", async () => {
+  const slow = await startOpenAiEmulator({ deltaDelayMs: 20 });
+  const one = testProject("one", {
+    limits: { concurrentRequests: 1 },
+    budget: { limitUsd: "0.00001", period: "day" },
+  });
+  const folder = await mkdtemp(join(tmpdir(), "switchyard-lease-"));
+  const opened = await openGateway({
+    sql: database.sql,
+    dataDir: folder,
+    upstreams: [{ name: "emulated", type: "openai", baseUrl: slow.baseUrl }],
+    registry: testRegistry(
+      testSnapshot({
+        projects: [one],
+        keys: [testKey("sk-sy-key-of-one", { projectId: one.id })],
+        models: [testModel("gpt-test")],
+        prices: testPrices("gpt-test", { input: "0.00000001", output: "0.00000001" }),
+      }),
+      operatorKey,
+    ),
+    operatorKey,
+    meteringLimits: { reservationTtlMs: 1 },
+    logger: pino({ level: "silent" }),
+  });
+  await opened.start();
+  const ask = (stream: boolean) =>
+    opened.app.fetch(
+      new Request("http://gateway/v1/chat/completions", {
+        method: "POST",
+        headers: { "content-type": "application/json", authorization: "Bearer sk-sy-key-of-one" },
+        body: JSON.stringify({
+          model: "gpt-test",
+          messages: [{ role: "user", content: "hello" }],
+          max_tokens: 10,
+          stream,
+        }),
+      }),
+    );
+  const streaming = await ask(true);
+  expect((await ask(false)).status).toBe(429);
+  await streaming.text();
+  expect((await ask(false)).status).toBe(200);
+  await opened.stop();
+  await slow.close();
+  await rm(folder, { recursive: true });
+});
+
 test("limits hold, and say so in the headers that clients know", async () => {
   const ask = () =>
     client("sk-sy-key-of-limited").chat.completions.create({

@@ -2,6 +2,7 @@
 
 import type postgres from "postgres";
 import { Gauge, type Registry } from "prom-client";
+import { defaultLimits } from "./config.ts";
 import { createGateway, type Gateway, type GatewayParts } from "./gateway.ts";
 import { defaultMeteringLimits, type MeteringLimits } from "./metering/config.ts";
 import { type Metering, openMetering } from "./metering/metering.ts";
@@ -37,7 +38,7 @@ export async function openGateway(parts: OpenGatewayParts): Promise<OpenedGatewa
         redisUrl: parts.redisUrl,
         prices,
         now,
-        limits: { ...defaultMeteringLimits, ...parts.meteringLimits },
+        limits: meteringLimitsOf(parts),
         onError: (error) =>
           logger.warn({ error: String(error) }, "metering works around a failure"),
       });
@@ -69,6 +70,21 @@ export async function openGateway(parts: OpenGatewayParts): Promise<OpenedGatewa
     },
   };
 }
+
+/**
+ * What a request reserved is held for as long as it may go on: a lease that ended before its stream would
+ * give its money and its place to others while both are still in use.
+ */
+function meteringLimitsOf({ upstreams, limits, meteringLimits }: OpenGatewayParts): MeteringLimits {
+  const wanted = { ...defaultMeteringLimits, ...meteringLimits };
+  const { totalTimeoutMs } = { ...defaultLimits, ...limits };
+  const longestMs = Math.max(totalTimeoutMs, ...upstreams.map((it) => it.totalTimeoutMs ?? 0));
+  const reservationTtlMs = Math.ceil(Math.max(wanted.reservationTtlMs, longestMs + settleMs));
+  return { ...wanted, reservationTtlMs };
+}
+
+/** For what comes before the attempts and after them. */
+const settleMs = 60_000;
 
 function addMeteringMetrics(registry: Registry, metering: Metering): void {
   const figures = [

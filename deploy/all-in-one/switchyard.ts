@@ -80,6 +80,8 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
       dashboard: { fetch: async (request) => dashboard.fetch(request) },
       operatorKey,
       redisUrl: env.REDIS_URL || undefined,
+      limits: loaded.settings.gateway,
+      meteringLimits: loaded.settings.metering,
       env,
       logger,
     });

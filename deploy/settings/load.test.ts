@@ -29,6 +29,20 @@ test("an empty file is a gateway with nothing behind it, on the usual address", 
   });
 });
 
+test("limits of the gateway, of its metering and of one upstream are settings", () => {
+  const settings = parseSettings(
+    [
+      "gateway: { requestBytesMax: 1000, breakerOpenMs: 50 }",
+      "metering: { redisDownShare: 0.25 }",
+      "upstreams: [{ name: u, type: openai, baseUrl: 'http://h', firstByteTimeoutMs: 5000 }]",
+    ].join("\n"),
+    "x",
+  );
+  expect(settings.gateway).toMatchObject({ requestBytesMax: 1000, attemptsMax: 4 });
+  expect(settings.metering).toMatchObject({ redisDownShare: 0.25, syncWithinMs: 20 });
+  expect(settings.upstreams[0]?.firstByteTimeoutMs).toBe(5000);
+});
+
 describe("a wrong file is refused with line and field", () => {
   test.each([
     ["an unknown setting", "port: 1\nprot: 2\n", "switchyard.yaml:2: prot: no such setting"],
@@ -36,6 +50,11 @@ describe("a wrong file is refused with line and field", () => {
       "a wrong type",
       "port: eighty\n",
       "switchyard.yaml:1: port: Invalid input: expected number, received string",
+    ],
+    [
+      "a limit that does not exist",
+      "gateway:\n  requestBytesMx: 1\n",
+      "switchyard.yaml:2: gateway.requestBytesMx: no such setting",
     ],
     [
       "a price that is a float",

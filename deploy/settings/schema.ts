@@ -1,5 +1,8 @@
 /** The shape of `switchyard.yaml`: upstreams, models with prices, the embedded engine, routes, limits. */
 import { z } from "zod";
+import { gatewayLimits } from "../../gateway/config.ts";
+import { meteringLimits } from "../../gateway/metering/config.ts";
+import { upstreamTimeouts } from "../../gateway/providers/settings.ts";
 import { budget, rateLimits, taskPolicy } from "../../sdk/protocol/catalog.ts";
 import { adapterName, baseName } from "../../sdk/protocol/model-name.ts";
 
@@ -35,6 +38,7 @@ const upstream = z.strictObject({
     .string()
     .regex(/^[A-Z][A-Z0-9_]*$/)
     .optional(),
+  ...upstreamTimeouts,
 });
 
 const remoteModel = z.strictObject({
@@ -89,5 +93,9 @@ export const settings = z.strictObject({
   firstProject: z
     .strictObject({ limits: rateLimits.default({}), budget: budget.optional() })
     .default({ limits: {} }),
+  /** Bounds of the gateway: bodies, timeouts, breakers, requests at one time. `docs/limits.md` lists them. */
+  gateway: gatewayLimits.prefault({}),
+  /** Bounds of metering: the spool, leases, what holds while Redis is away. */
+  metering: meteringLimits.prefault({}),
 });
 export type Settings = z.infer<typeof settings>;

@@ -37,6 +37,7 @@ const exposedHeaders = [
   "x-switchyard-adapter",
   "x-switchyard-task",
   "x-switchyard-route",
+  "x-switchyard-attempts",
   "x-switchyard-cost-usd",
   "x-switchyard-dropped",
 ].join(", ");

@@ -2,17 +2,6 @@
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 
-/** The service behind a URL, called as if it were in this process. */
-export function remoteFetcher(baseUrl: string): Fetcher {
-  const base = baseUrl.replace(/\/+$/, "");
-  return {
-    fetch(request) {
-      const { pathname, search } = new URL(request.url);
-      return fetch(new Request(base + pathname + search, request));
-    },
-  };
-}
-
 /**
  * The service checks the caller's own key. Headers of the connection stay behind; `headers` go on the answer.
  * @throws HubError `database_unavailable` when the service cannot be reached

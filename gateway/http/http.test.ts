@@ -1,7 +1,8 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, test } from "vitest";
-import { forward, remoteFetcher } from "./forward.ts";
+import { remoteFetcher } from "../../sdk/protocol/http.ts";
+import { forward } from "./forward.ts";
 import { readTags } from "./tags.ts";
 
 test("tags are pairs, and anything else is refused by name", () => {

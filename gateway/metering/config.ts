@@ -2,7 +2,10 @@
 import { z } from "zod";
 
 export const meteringLimits = z.strictObject({
-  /** A reservation that nobody settles gives its money and its place back after this long. */
+  /**
+   * A reservation that nobody settles gives its money and its place back after this long, or after the
+   * longest time that a request may take, where that is more.
+   */
   reservationTtlMs: size(15 * 60_000),
   /** One settled request on disk; a larger one is written without its decision record. */
   recordBytesMax: size(256 << 10),
@@ -30,7 +33,7 @@ export const meteringLimits = z.strictObject({
   redisTimeoutMs: size(250),
   /** How long Redis is left alone after a failure. */
   redisRetryMs: size(1_000),
-  /** Share of each rate limit and budget that this process grants alone while Redis is down. */
+  /** Share of each rate limit that this process grants alone while Redis is down. */
   redisDownShare: z.number().gt(0).max(1).default(0.5),
 });
 export type MeteringLimits = z.infer<typeof meteringLimits>;

@@ -2,6 +2,20 @@
 import { z } from "zod";
 import type { GatewayLimits } from "../config.ts";
 
+/** A longer timer of Node's fires at once. */
+export const timeoutMs = z
+  .number()
+  .positive()
+  .max(2 ** 31 - 1);
+
+/** Bounds of one upstream, in milliseconds, in place of the gateway's own; see `gatewayLimits`. */
+export const upstreamTimeouts = {
+  connectTimeoutMs: timeoutMs.optional(),
+  firstByteTimeoutMs: timeoutMs.optional(),
+  idleTimeoutMs: timeoutMs.optional(),
+  totalTimeoutMs: timeoutMs.optional(),
+};
+
 const shared = {
   /** Models name their upstream by it. */
   name: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/),
@@ -12,10 +26,7 @@ const shared = {
     .string()
     .regex(/^[A-Z][A-Z0-9_]*$/)
     .optional(),
-  connectTimeoutMs: z.number().positive().optional(),
-  firstByteTimeoutMs: z.number().positive().optional(),
-  idleTimeoutMs: z.number().positive().optional(),
-  totalTimeoutMs: z.number().positive().optional(),
+  ...upstreamTimeouts,
 };
 
 /** `openai` is any upstream that speaks OpenAI's chat completions; without a URL it is OpenAI itself. */

@@ -15,8 +15,8 @@ export type LimitOptions = {
 /** Limits and a budget, as projects and keys have them. */
 export function addLimitOptions(command: Command): Command {
   return command
-    .option("--requests-per-minute <n>", "limit of requests in any sixty seconds", wholeNumber)
-    .option("--tokens-per-minute <n>", "limit of tokens in any sixty seconds", wholeNumber)
+    .option("--requests-per-minute <n>", "most requests a minute, also as one burst", wholeNumber)
+    .option("--tokens-per-minute <n>", "most tokens a minute, also as one burst", wholeNumber)
     .option("--concurrent-requests <n>", "limit of requests at one time", wholeNumber)
     .option("--budget <usd/period>", 'such as "250/month", "5/day" or "1000/total"', readBudget);
 }

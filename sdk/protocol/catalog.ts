@@ -16,7 +16,10 @@ import { meter } from "./usage.ts";
 
 const timestamp = z.iso.datetime({ offset: true });
 
-/** Requests and tokens in any sixty seconds, and requests at one time; absent means no limit. */
+/**
+ * Requests and tokens a minute, and requests at one time; absent means no limit. The first two are buckets that hold
+ * the limit and drain evenly within a minute, so a full burst may come before a minute at the limit's rate.
+ */
 export const rateLimits = z.strictObject({
   requestsPerMinute: z.int().positive().optional(),
   tokensPerMinute: z.int().positive().optional(),

@@ -16,3 +16,14 @@ export const tenantHeader = "x-switchyard-tenant";
 
 /** Base address for requests that go to a `Fetcher` in this process and never reach a socket. */
 export const inProcessOrigin = "http://switchyard.internal";
+
+/** The service behind a URL, called as if it were in this process: its own path stands before each request's. */
+export function remoteFetcher(baseUrl: string): Fetcher {
+  const base = baseUrl.replace(/\/+$/, "");
+  return {
+    fetch(request) {
+      const { pathname, search } = new URL(request.url);
+      return fetch(new Request(base + pathname + search, request));
+    },
+  };
+}
