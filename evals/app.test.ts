@@ -403,6 +403,39 @@ test("a project runs no more evals at a time than its limit", async () => {
   expect((await createRun({ candidates: ["tiny"] }, rows(1))).status).toBe(201);
 });
 
+test("of runs that are asked for at one time no more start than the limit", async () => {
+  await reopen({ activeRunsPerProjectMax: 2 });
+  reply = (_, signal) =>
+    new Promise((resolve) => signal.addEventListener("abort", () => resolve({ text: null })));
+  await push(rows(1));
+  const asked = Array.from({ length: 6 }, () => createRun({ candidates: ["tiny"] }, rows(1)));
+  const statuses = (await Promise.all(asked)).map(({ status }) => status);
+  expect(statuses.filter((status) => status === 201)).toHaveLength(2);
+  expect(statuses.filter((status) => status === 429)).toHaveLength(4);
+});
+
+test("an answer with a character that no database keeps is judged and kept without it", async () => {
+  reply = (asked) => ({ text: numberIn(asked) === 0 ? "a\0" : "a1" });
+  const run = await runToEnd({ candidates: ["tiny"] }, rows(2));
+  expect(run).toMatchObject({ status: "done", candidates: [{ n: 2, correct: 1, errored: 0 }] });
+  const { data } = await get(`/api/evals/runs/${run.id}/results`);
+  expect(data).toMatchObject([{ answer: "a\ufffd", correct: false }, { answer: "a1" }]);
+});
+
+test("what a run cost has the answers in it that were asked anew", async () => {
+  const headers = { "x-switchyard-cost-usd": "0.25" };
+  const paid = (asked: Asked) => ({ text: answerTo(asked), headers });
+  reply = (asked) => (numberIn(asked) === 0 ? { text: null, headers } : paid(asked));
+  state.measurementsBroken = new HubError("permission_denied", "not now");
+  const first = await runToEnd({ candidates: ["tiny"] }, rows(2));
+  expect(first.candidates[0]).toMatchObject({ n: 1, errored: 1, totalCostUsd: "0.5" });
+  reply = paid;
+  delete state.measurementsBroken;
+  await post(`/api/evals/runs/${first.id}/resume`);
+  const run = await ended(first.id);
+  expect(run.candidates[0]).toMatchObject({ n: 2, errored: 0, totalCostUsd: "0.75" });
+});
+
 test("results come in pages by candidate and row", async () => {
   const { id } = await runToEnd({ candidates: ["tiny:sorter", "tiny:sorter@1"] }, rows(3));
   const first = await get(`/api/evals/runs/${id}/results?limit=4`);

@@ -150,7 +150,12 @@ function toList<T>(found: readonly T[], limit: number, idOf: (item: T) => string
 }
 
 const pushQuery = z.strictObject({
-  name: z.string().min(1).max(128).default("dataset"),
+  name: z
+    .string()
+    .min(1)
+    .max(128)
+    .regex(/^\P{Cc}*$/u, "expected no control characters")
+    .default("dataset"),
   projectId: projectId.optional(),
 });
 const limit = (max: number) => z.coerce.number().int().min(1).max(max).default(Math.min(max, 20));

@@ -71,6 +71,10 @@ export const candidates = evals.table(
     adapterDigest: text("adapter_digest"),
     /** Why the candidate was given up; absent while it can go on. */
     error: text("error"),
+    /** What answers cost that a resumed run asked anew: paid, though no longer there. */
+    discardedCostUsd: numeric("discarded_cost_usd", { precision: 38, scale: 12 })
+      .notNull()
+      .default("0"),
     /** When the registry took its measurement. */
     measuredAt: at("measured_at"),
   },

@@ -70,15 +70,28 @@ export async function openRuns(parts: RunsParts): Promise<Runs> {
     active.set(run.runId, { projectId: run.projectId, controller, ended });
   };
 
-  const checkRoom = (projectId: ProjectId) => {
-    const own = [...active.values()].filter((run) => run.projectId === projectId).length;
-    if (active.size < limits.activeRunsMax && own < limits.activeRunsPerProjectMax) return;
-    throw new HubError(
+  /** Those that are about to start: a run counts from the moment when it was let in. */
+  const entering: { projectId: ProjectId }[] = [];
+  const inTurn = async <T>(projectId: ProjectId, begin: () => Promise<T>): Promise<T> => {
+    const all = [...active.values(), ...entering];
+    const own = all.filter((run) => run.projectId === projectId).length;
+    if (all.length >= limits.activeRunsMax || own >= limits.activeRunsPerProjectMax) {
+      throw tooManyRuns(own, all.length);
+    }
+    const entry = { projectId };
+    entering.push(entry);
+    try {
+      return await begin();
+    } finally {
+      entering.splice(entering.indexOf(entry), 1);
+    }
+  };
+  const tooManyRuns = (own: number, all: number) =>
+    new HubError(
       "rate_limit_exceeded",
-      `${own} eval runs of this project, and ${active.size} in all, are running; the limits are ${limits.activeRunsPerProjectMax} and ${limits.activeRunsMax}. Wait for one to end, or cancel one.`,
+      `${own} eval runs of this project, and ${all} in all, are running; the limits are ${limits.activeRunsPerProjectMax} and ${limits.activeRunsMax}. Wait for one to end, or cancel one.`,
       { retryAfterMs: 5_000 },
     );
-  };
 
   /** The rows and the judge of a run, the references found fit for the scorer. */
   const prepare = async (request: RunRequest, projectId: ProjectId) => {
@@ -93,23 +106,24 @@ export async function openRuns(parts: RunsParts): Promise<Runs> {
     async create(caller, body) {
       const projectId = payingProject(caller);
       const request = parseOrThrow(createRun, body);
-      checkRoom(projectId);
-      const { rows, judge } = await prepare(request, projectId);
-      const catalog = await readCatalog(parts.registry, caller.key);
-      const candidates = request.candidates.map((candidate, index) =>
-        pinCandidate(candidate, { catalog, projectId, param: `candidates[${index}]` }),
-      );
-      const runId = newId("run", parts.now());
-      await store.add({
-        id: runId,
-        projectId,
-        request,
-        rows: rows.length,
-        createdBy: caller.keyId,
-        candidates,
+      return inTurn(projectId, async () => {
+        const { rows, judge } = await prepare(request, projectId);
+        const catalog = await readCatalog(parts.registry, caller.key);
+        const candidates = request.candidates.map((candidate, index) =>
+          pinCandidate(candidate, { catalog, projectId, param: `candidates[${index}]` }),
+        );
+        const runId = newId("run", parts.now());
+        await store.add({
+          id: runId,
+          projectId,
+          request,
+          rows: rows.length,
+          createdBy: caller.keyId,
+          candidates,
+        });
+        start({ runId, projectId, request, key: caller.key, rows, judge });
+        return store.tell(runId, projectId);
       });
-      start({ runId, projectId, request, key: caller.key, rows, judge });
-      return store.tell(runId, projectId);
     },
 
     async cancel(caller, id) {
@@ -130,14 +144,15 @@ export async function openRuns(parts: RunsParts): Promise<Runs> {
           `The eval run '${id}' is done; there is nothing to resume.`,
         );
       }
-      checkRoom(projectId);
-      const { request } = await store.row(id, projectId);
-      const { rows, judge } = await prepare(request, projectId);
-      if (active.has(id) || !(await store.reopen(id))) {
-        throw new HubError("invalid_value", `The eval run '${id}' is running; cancel it first.`);
-      }
-      start({ runId: runIdSchema.parse(id), projectId, request, key: caller.key, rows, judge });
-      return store.tell(id, projectId);
+      return inTurn(projectId, async () => {
+        const { request } = await store.row(id, projectId);
+        const { rows, judge } = await prepare(request, projectId);
+        if (active.has(id) || !(await store.reopen(id))) {
+          throw new HubError("invalid_value", `The eval run '${id}' is running; cancel it first.`);
+        }
+        start({ runId: runIdSchema.parse(id), projectId, request, key: caller.key, rows, judge });
+        return store.tell(id, projectId);
+      });
     },
 
     async close() {

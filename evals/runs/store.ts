@@ -117,13 +117,22 @@ export function openRunStore(db: Database, now: () => number) {
     },
 
     async saveAnswer(answer: NewAnswer): Promise<void> {
-      await db.insert(answers).values(answer).onConflictDoNothing();
+      const { reference, answer: text, error } = answer;
+      await db
+        .insert(answers)
+        .values({
+          ...answer,
+          reference: storable(reference),
+          ...(text == null ? {} : { answer: storable(text) }),
+          ...(error == null ? {} : { error: storable(error) }),
+        })
+        .onConflictDoNothing();
     },
 
     async failCandidate(runId: string, position: number, error: string): Promise<void> {
       await db
         .update(candidates)
-        .set({ error })
+        .set({ error: storable(error) })
         .where(and(eq(candidates.runId, runId), eq(candidates.position, position)));
     },
 
@@ -166,15 +175,21 @@ export function openRunStore(db: Database, now: () => number) {
           .select({ position: candidates.position })
           .from(candidates)
           .where(and(eq(candidates.runId, runId), isNull(candidates.measuredAt)));
+        const asksAnew = and(
+          eq(answers.runId, runId),
+          isNotNull(answers.error),
+          inArray(answers.position, unmeasured),
+        );
+        // What is asked anew has been paid for all the same.
         await tx
-          .delete(answers)
-          .where(
-            and(
-              eq(answers.runId, runId),
-              isNotNull(answers.error),
-              inArray(answers.position, unmeasured),
-            ),
-          );
+          .update(candidates)
+          .set({
+            discardedCostUsd: sql`${candidates.discardedCostUsd} + coalesce((
+              select sum(${answers.costUsd}) from ${answers}
+              where ${asksAnew} and ${answers.position} = ${candidates.position}), 0)`,
+          })
+          .where(eq(candidates.runId, runId));
+        await tx.delete(answers).where(asksAnew);
         await tx
           .update(candidates)
           .set({ error: null })
@@ -218,6 +233,11 @@ export function openRunStore(db: Database, now: () => number) {
 /** The cursor of an answer in lists. */
 export function answerId({ position, row }: { position: number; row: number }): string {
   return `${position}.${row}`;
+}
+
+/** Postgres keeps any character in a text but this one, which models do write. */
+function storable(text: string): string {
+  return text.replaceAll("\0", "\ufffd");
 }
 
 function ofProject(projectId: ProjectId | undefined): SQL | undefined {

@@ -44,7 +44,7 @@ function toResult(candidate: Candidate, found: Counts | undefined): CandidateRes
     ...(judged === 0 ? {} : shareCorrect({ correct, judged, errored })),
     unpriced: found?.unpriced ?? 0,
     ...optional({
-      totalCostUsd: normalUsd(found?.total_cost),
+      totalCostUsd: totalCost(found?.total_cost, candidate.discardedCostUsd),
       meanCostUsd: normalUsd(found?.mean_cost),
       meanInputTokens: found?.mean_input,
       meanOutputTokens: found?.mean_output,
@@ -53,6 +53,12 @@ function toResult(candidate: Candidate, found: Counts | undefined): CandidateRes
       error,
     }),
   });
+}
+
+/** All that was paid, answers that were asked anew included; unknown when nothing had a price. */
+function totalCost(answered: string | null | undefined, discarded: string): string | undefined {
+  const sum = parseUsd(answered ?? "0") + parseUsd(discarded);
+  return answered == null && sum === 0n ? undefined : formatUsd(sum);
 }
 
 /** SQL pads to twelve places; on the wire an amount has no trailing zeros. */

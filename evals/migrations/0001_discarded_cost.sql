@@ -1,0 +1,1 @@
+ALTER TABLE "evals"."candidates" ADD COLUMN "discarded_cost_usd" numeric(38, 12) DEFAULT '0' NOT NULL;
