@@ -112,6 +112,11 @@ describe("a completion's body", () => {
       { code: "unsupported_parameter", param: "tools", says: "'tools' is not supported" },
     ],
     [
+      "has a slip of the pen",
+      { ...hello, temprature: 0 },
+      { code: "invalid_value", param: "temprature", says: "'temprature'" },
+    ],
+    [
       "is nested deeper than anything that is read",
       `{"model": "support-tiny", "messages": ${nested(20_000)}}`,
       { code: "invalid_type", param: "messages[0]", says: "expected object, received array" },
@@ -127,7 +132,7 @@ describe("a completion's body", () => {
 
   test("may be nested deeply where it is not read, and may name __proto__ without effect", async () => {
     for (const body of [
-      `{"model": "support-tiny", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "extra": ${nested(500)}}`,
+      `{"model": "support-tiny", "max_tokens": 1, "messages": [{"role": "user", "content": "x", "extra": ${nested(500)}}]}`,
       '{"model": "support-tiny", "max_tokens": 1, "__proto__": {"stream": true}, "messages": [{"role": "user", "content": "x", "__proto__": {"role": "robot"}}]}',
     ]) {
       const response = await chat(body);
