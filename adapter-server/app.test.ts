@@ -287,6 +287,20 @@ test("a seed repeats an answer, other seeds give others, and n gives several", a
   expect(several.usage.completion_tokens).toBeGreaterThan(16);
 });
 
+test("a repetition penalty is taken from the request, and 1 is none", async () => {
+  const fields = {
+    model: "support-tiny",
+    messages: question("Tell me about my order"),
+    max_tokens: 40,
+  };
+  const text = async (more: Fields) =>
+    (await chat({ ...fields, ...more })).choices[0]?.message.content;
+  const plain = await text({});
+  expect(await text({ repetition_penalty: 1 })).toBe(plain);
+  // So much that hardly anything of the question comes back: the demo model is sure of its answers.
+  expect(await text({ repetition_penalty: 100 })).not.toBe(plain);
+});
+
 test("a stop string ends the text before it, and the rest is not computed", async () => {
   const request = { model: "support-tiny", messages: question("How do I reset my password?") };
   const whole = await chat(request);
@@ -576,6 +590,7 @@ test("wrong requests name the field", async () => {
     [{ ...base, temperature: "hot" }, "invalid_type", "temperature"],
     [{ ...base, temperature: 3 }, "number_out_of_range", "temperature"],
     [{ ...base, n: 99 }, "number_out_of_range", "n"],
+    [{ ...base, repetition_penalty: 0 }, "number_out_of_range", "repetition_penalty"],
     [
       { ...base, messages: [{ role: "user" }] },
       "missing_required_parameter",

@@ -254,6 +254,7 @@ function samplingOf(parts: ChatParts, plan: ChatPlan) {
     temperature: plan.temperature ?? generationDefaults.temperature ?? 1,
     topP: plan.topP ?? generationDefaults.topP ?? 1,
     topK: plan.topK ?? generationDefaults.topK ?? 0,
+    repetitionPenalty: plan.repetitionPenalty ?? generationDefaults.repetitionPenalty ?? 1,
     seed: plan.seed ?? parts.newSeed(),
     stream: 0,
   };

@@ -133,7 +133,7 @@ test("when one of several choices fails, the others are cancelled", async () => 
     request: {
       prompt: [1],
       maxTokens: 5,
-      sampling: { temperature: 0, topP: 1, topK: 0, seed: 1, stream: 0 },
+      sampling: { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 1, stream: 0 },
       stopIds: [],
       tenant: "",
     },

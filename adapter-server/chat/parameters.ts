@@ -101,7 +101,6 @@ const harmlessValues: Record<string, Test> = {
   priority: is(0),
   prompt_logprobs: is(0),
   reasoning_effort: is("none", "minimal"),
-  repetition_penalty: is(1),
   response_format: (value) => z.looseObject({ type: z.literal("text") }).safeParse(value).success,
   return_token_ids: is(false),
   skip_special_tokens: is(true),

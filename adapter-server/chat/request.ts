@@ -25,6 +25,7 @@ export type ChatPlan = {
   temperature: number | undefined;
   topP: number | undefined;
   topK: number | undefined;
+  repetitionPenalty: number | undefined;
   seed: number | undefined;
   stop: string[];
   ignoreEos: boolean;
@@ -55,6 +56,7 @@ export function readChatRequest(
     topP: request.top_p ?? undefined,
     // vLLM writes "all" as -1 or 0.
     topK: request.top_k == null ? undefined : Math.max(0, request.top_k),
+    repetitionPenalty: request.repetition_penalty ?? undefined,
     seed: request.seed ?? undefined,
     stop: [request.stop ?? []].flat(),
     ignoreEos: request.ignore_eos ?? false,
@@ -143,6 +145,8 @@ const extendedRequest = chatRequest.extend({
     .nullish(),
   /** As vLLM has it: draw from this many of the likeliest tokens. */
   top_k: z.int().min(-1).nullish(),
+  /** As vLLM has it: makes what was said already less likely. */
+  repetition_penalty: z.number().min(0.01).max(100).nullish(),
   /** As vLLM has it: decode on past the end of the answer, for measuring. */
   ignore_eos: z.boolean().nullish(),
 });

@@ -56,7 +56,7 @@ function request(id: number, rest: Partial<SequenceRequest> = {}): SequenceReque
     id,
     prompt: [id % vocabSize, 7, 8],
     maxTokens: 6,
-    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0, stream: 0 },
+    sampling: { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream: 0 },
     stopIds,
     tenant: "a",
     ...rest,

@@ -4,6 +4,7 @@ import { BlockManager } from "./block-manager.ts";
 import { type CallRecord, recorded } from "./call-record.ts";
 import type { SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
+import { RepetitionPenalty } from "./repetition-penalty.ts";
 import { Sampler } from "./sampler.ts";
 import type { RowOutcome, SchedulerLimits, SchedulerStats, StepPlan } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -26,6 +27,7 @@ export class EngineCore {
   readonly #calls: Pick<ModelRunner, "run">;
   readonly #emit: EngineCoreParts["emit"];
   readonly #scheduler: Scheduler;
+  readonly #penalty: RepetitionPenalty;
   readonly #sampler: Sampler;
   /** Messages that wait for the step under way to end. */
   #inbox: Exclude<ToWorker, { type: "close" }>[] = [];
@@ -39,6 +41,7 @@ export class EngineCore {
     this.#runner = runner;
     this.#calls = callRecord ? recorded(runner, callRecord) : runner;
     this.#emit = emit;
+    this.#penalty = new RepetitionPenalty(runner.dims.vocabSize);
     this.#sampler = new Sampler(runner.dims.vocabSize);
     this.#scheduler = new Scheduler({
       limits,
@@ -133,9 +136,11 @@ export class EngineCore {
   }
 
   readonly #sample = (row: StepRow, logits: Float32Array): number => {
-    const sampling = this.#scheduler.samplingOf(row.sequenceId);
-    invariant(sampling, "a planned row belongs to a sequence");
-    return this.#sampler.sample(logits, sampling, row.position + row.tokens.length);
+    const sequence = this.#scheduler.sequence(row.sequenceId);
+    invariant(sequence, "a planned row belongs to a sequence");
+    const { sampling, tokens } = sequence;
+    const penalized = this.#penalty.apply(logits, tokens, sampling.repetitionPenalty);
+    return this.#sampler.sample(penalized, sampling, tokens.length);
   };
 
   #output(event: SequenceEvent, adapter: string | undefined): SequenceOutput {

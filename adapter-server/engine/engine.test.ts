@@ -45,7 +45,7 @@ function request(rest: Partial<GenerateRequest> = {}): GenerateRequest {
   return {
     prompt: [1, 2, 3],
     maxTokens: 20,
-    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0, stream: 0 },
+    sampling: { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream: 0 },
     stopIds: [0],
     tenant: "a",
     ...rest,

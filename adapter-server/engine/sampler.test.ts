@@ -5,7 +5,14 @@ import { philox, uniform } from "./philox.ts";
 import type { Sampling } from "./sampler.ts";
 import { Sampler } from "./sampler.ts";
 
-const greedy: Sampling = { temperature: 0, topP: 1, topK: 0, seed: 1, stream: 0 };
+const greedy: Sampling = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  repetitionPenalty: 1,
+  seed: 1,
+  stream: 0,
+};
 
 test("philox gives the known answers of the Random123 library", () => {
   // Random123 1.14, tests/kat_vectors, philox4x32 10: counter, key, expected.
@@ -86,7 +93,7 @@ test("a draw from the likeliest is the one that sorting all tokens gives", () =>
       fc.integer({ min: 0, max: 70 }),
       (values, topP, temperature, position, topK) => {
         const logits = Float32Array.from(values);
-        const sampling = { temperature, topP, topK, seed: 3, stream: 0 };
+        const sampling = { temperature, topP, topK, repetitionPenalty: 1, seed: 3, stream: 0 };
         const sampled = new Sampler(logits.length).sample(logits, sampling, position);
         expect(sampled).toBe(sampleBySorting(logits, sampling, position));
       },
@@ -102,7 +109,7 @@ test("a request's tokens come with the probabilities of the softmax", () => {
   for (let i = 0; i < draws; i++) {
     const token = sampler.sample(
       logits,
-      { temperature: 1, topP: 1, topK: 0, seed: 11, stream: 0 },
+      { temperature: 1, topP: 1, topK: 0, repetitionPenalty: 1, seed: 11, stream: 0 },
       i,
     );
     counts[token] = (counts[token] ?? 0) + 1;
@@ -118,7 +125,14 @@ test("sampling leaves the logits as they were, and a second time gives the same 
   const logits = Float32Array.of(0.3, 0.1, -2, 0.2);
   const before = logits.slice();
   const sampler = new Sampler(4);
-  const sampling = { temperature: 1.3, topP: 0.9, topK: 0, seed: 5, stream: 2 };
+  const sampling = {
+    temperature: 1.3,
+    topP: 0.9,
+    topK: 0,
+    repetitionPenalty: 1,
+    seed: 5,
+    stream: 2,
+  };
   const first = sampler.sample(logits, sampling, 40);
   sampler.sample(Float32Array.of(9, 0, 0, 0), sampling, 41);
   expect(sampler.sample(logits, sampling, 40)).toBe(first);

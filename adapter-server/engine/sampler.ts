@@ -9,6 +9,8 @@ export type Sampling = {
   topP: number;
   /** Only this many of the likeliest tokens are drawn from; 0 is all. */
   topK: number;
+  /** Divides how likely it is that a token comes again; 1 is no penalty. */
+  repetitionPenalty: number;
   seed: number;
   /** Tells apart the choices of one request, which share a seed. */
   stream: number;

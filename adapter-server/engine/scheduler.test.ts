@@ -40,7 +40,7 @@ function sequence(
     id,
     prompt: Array.from({ length }, (_, index) => index + 1),
     maxTokens: 4,
-    sampling: { temperature: 0, topP: 1, topK: 0, seed: 0, stream: 0 },
+    sampling: { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream: 0 },
     stopIds: [0],
     tenant: "a",
     ...rest,

@@ -2,7 +2,6 @@
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { BlockManager } from "./block-manager.ts";
 import { FairQueue, insertByArrival } from "./fair-queue.ts";
-import type { Sampling } from "./sampler.ts";
 import { remaining, type Sequence, type SequenceEvent, type SequenceRequest } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
 import type { StepRow } from "./types.ts";
@@ -93,8 +92,9 @@ export class Scheduler {
     return this.#sequences.get(id)?.apart === true;
   }
 
-  samplingOf(id: number): Sampling | undefined {
-    return this.#sequences.get(id)?.sampling;
+  /** What a sequence asks for, and its tokens so far. */
+  sequence(id: number): Readonly<SequenceRequest & { tokens: readonly number[] }> | undefined {
+    return this.#sequences.get(id);
   }
 
   /** Digest of what sits in the slot that the sequence runs in. */

@@ -190,6 +190,25 @@ describe.skipIf(missing).each(withWindows)("the windows of %s", (name) => {
     }
   });
 
+  test("leave cached blocks that no layer reaches unread", async () => {
+    const { runner, model } = demo;
+    const reach = Math.max(...model.dims.windows);
+    const blocks = Array.from({ length: 12 }, (_, block) => block);
+    const row = { sequenceId: 0, tokens: prompt, position: 0, blocks, slot: 0, sample: true };
+    await runner.run([], [row]);
+    const next = { ...row, tokens: [5], position: prompt.length };
+    const [before] = (await runner.run([next], [])).map((logits) => logits.slice());
+    // Blocks before the first that the window touches, exchanged for ones that nobody has written.
+    const behind = Math.floor(Math.max(0, prompt.length + 1 - reach) / runner.blockSize);
+    const exchanged = blocks.map((block) => (block < behind ? 100 + block : block));
+    const [after] = await runner.run([{ ...next, blocks: exchanged }], []);
+    expect(after).toEqual(before);
+    // And the first one that it touches is read.
+    const touched = blocks.map((block) => (block === behind ? 100 : block));
+    const [other] = await runner.run([{ ...next, blocks: touched }], []);
+    expect(largestDifference(other!, before!)).toBeGreaterThan(0.01);
+  });
+
   test("move alike when a prompt is computed in chunks of any size, beside a shorter one", async () => {
     const { runner } = demo;
     const row = (tokens: number[], position: number, firstBlock: number): StepRow => ({

@@ -50,7 +50,7 @@ const generationConfig = z.object({
   temperature: z.number().nullish(),
   top_p: z.number().nullish(),
   top_k: z.int().nullish(),
-  repetition_penalty: z.number().nullish(),
+  repetition_penalty: z.number().positive().nullish(),
 });
 export type GenerationConfig = z.infer<typeof generationConfig>;
 

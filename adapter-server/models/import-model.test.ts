@@ -39,6 +39,22 @@ test("a model is described by what its folder says", async () => {
   expect(model.baseDigest).toMatch(/^[0-9a-f]{64}$/);
 });
 
+test.each([
+  [
+    { do_sample: false, temperature: 0.6, repetition_penalty: 1.1 },
+    { temperature: 0, repetitionPenalty: 1.1 },
+  ],
+  [
+    { do_sample: true, temperature: 0.7, top_k: 20, repetition_penalty: 1.05 },
+    { temperature: 0.7, topK: 20, repetitionPenalty: 1.05 },
+  ],
+])("generation_config.json with %j sets %j", async (generation, defaults) => {
+  const folder = await changedCopy({});
+  await writeFile(join(folder, "generation_config.json"), JSON.stringify(generation));
+  const model = await importModel({ folder, format: "f32", cacheDir: join(work, "described") });
+  expect(model.generationDefaults).toEqual(defaults);
+});
+
 describe("the cache", () => {
   test("keeps one import for each content and format, under one base digest", async () => {
     const cacheDir = join(work, "kept");

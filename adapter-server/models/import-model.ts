@@ -181,19 +181,20 @@ function toShape({ family, dims, knownAs }: ModelSpec, names: readonly string[])
 }
 
 function toGenerationDefaults(generation: GenerationConfig): GenerationDefaults {
-  // Without sampling the reference ignores temperature and its kin, whatever the file says of them.
-  if (generation.do_sample === false) return { temperature: 0 };
   const {
     temperature,
     top_p: topP,
     top_k: topK,
     repetition_penalty: repetitionPenalty,
   } = generation;
+  const penalty = repetitionPenalty != null && { repetitionPenalty };
+  // Without sampling the reference ignores temperature and its kin, whatever the file says of them.
+  if (generation.do_sample === false) return { temperature: 0, ...penalty };
   return {
     ...(temperature != null && { temperature }),
     ...(topP != null && { topP }),
     ...(topK != null && { topK }),
-    ...(repetitionPenalty != null && { repetitionPenalty }),
+    ...penalty,
   };
 }
 
