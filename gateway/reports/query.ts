@@ -31,7 +31,8 @@ export const truth = z.enum(["true", "false"]).transform((text) => text === "tru
 
 /** `2026-11-01` (midnight UTC) or a full timestamp with its zone, as milliseconds. */
 export const moment = z
-  .union([z.iso.date(), z.iso.datetime({ offset: true })], {
+  .string()
+  .refine((text) => isoMoment.safeParse(text).success, {
     error: 'expected a date such as "2026-11-01" or a timestamp such as "2026-11-01T09:00:00Z"',
   })
   .transform((text) => Date.parse(text));
@@ -47,3 +48,5 @@ export function refuseUnknown(query: Record<string, unknown>, known: readonly st
     );
   }
 }
+
+const isoMoment = z.union([z.iso.date(), z.iso.datetime({ offset: true })]);

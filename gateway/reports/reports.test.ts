@@ -186,6 +186,16 @@ test("wrong queries are refused with the parameter's name", async () => {
   }
 });
 
+test("a group that does not exist is refused with those that do", async () => {
+  const response = await get("/api/reports/costs?group_by=model,colour");
+  const { error } = JSON.parse(await response.text());
+  expect([response.status, error.param]).toEqual([400, "group_by[1]"]);
+  for (const group of ["model", "adapter", "cost_centre", "hour", "tag:NAME"])
+    expect(error.message).toContain(group);
+  const day = await get("/api/reports/costs?from=yesterday");
+  expect(await day.text()).toContain("2026-11-01T09:00:00Z");
+});
+
 test("a report groups by anything, adds up exactly, and counts unpriced requests by themselves", async () => {
   for (const group of [
     "model",

@@ -1,5 +1,5 @@
 /**
- * What the gateway costs: the upstream called directly, through a bare Hono proxy, and through Switchyard
+ * What the gateway costs, and how fast it lets go: the upstream called directly, through a bare Hono proxy, and through Switchyard
  * with keys, limits, budget and ledger on. Each lane is a process of its own; the lanes take turns.
  */
 import { spawn } from "node:child_process";
@@ -7,7 +7,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { type OpenAiEmulator, startOpenAiEmulator } from "../emulators/openai.ts";
 import { startServer } from "../support/server.ts";
+import { measureLeaving } from "./client-leaves.ts";
 import { runLoad, type Target } from "./load.ts";
 import { type Measured, median, printResults, quantile } from "./report.ts";
 
@@ -19,8 +21,9 @@ const CROWD = 32;
 export async function run(): Promise<void> {
   const upstream = await startLane("upstream.ts", {});
   const bare = await startLane("bare-proxy.ts", { UPSTREAM: upstream.url });
+  const talker = await startOpenAiEmulator({ deltaDelayMs: 5, answer: () => "word ".repeat(1000) });
   const folder = await mkdtemp(join(tmpdir(), "switchyard-bench-"));
-  await writeFile(join(folder, "switchyard.yaml"), settingsFor(upstream.url));
+  await writeFile(join(folder, "switchyard.yaml"), settingsFor(upstream.url, talker));
   const ours = await startServer({
     env: {
       SWITCHYARD_CONFIG: join(folder, "switchyard.yaml"),
@@ -33,11 +36,14 @@ export async function run(): Promise<void> {
       bare: target(bare.url, "sk-bench-upstream-key"),
       switchyard: target(ours.url, ours.apiKey),
     };
-    printResults(await measure(lanes));
+    const models = { streaming: "talker", silent: "silent" };
+    const leaving = await measureLeaving(lanes.switchyard, talker, models);
+    printResults([...(await measure(lanes)), ...leaving]);
   } finally {
     await ours.stop();
     bare.stop();
     upstream.stop();
+    await talker.close();
     await rm(folder, { recursive: true, force: true });
   }
 }
@@ -134,10 +140,14 @@ function target(origin: string, key: string): Target {
 }
 
 /** The full price of governing: limits and a budget that are checked and never reached. */
-function settingsFor(upstreamUrl: string): string {
+function settingsFor(upstreamUrl: string, talker: OpenAiEmulator): string {
   return `
-upstreams: [{ name: bench, type: openai, baseUrl: "${upstreamUrl}/v1", apiKeyEnv: BENCH_UPSTREAM_KEY }]
+upstreams:
+  - { name: bench, type: openai, baseUrl: "${upstreamUrl}/v1", apiKeyEnv: BENCH_UPSTREAM_KEY }
+  - { name: talker, type: openai, baseUrl: "${talker.baseUrl}", apiKeyEnv: BENCH_UPSTREAM_KEY }
 models:
+  - { id: talker, upstream: talker }
+  - { id: silent, upstream: talker, upstreamModel: "silent!never" }
   - { id: bench-model, upstream: bench, contextLength: 128000, prices: { input: "0.10", output: "0.50" } }
 firstProject:
   limits: { requestsPerMinute: 100000000, tokensPerMinute: 1000000000000, concurrentRequests: 100000 }
