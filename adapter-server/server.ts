@@ -9,6 +9,7 @@ import type { ModelRunnerOptions } from "./engine/model-runner.ts";
 import { AdapterFileCache } from "./lora/adapter-files.ts";
 import type { AdapterSource } from "./lora/adapter-source.ts";
 import { AdapterStore } from "./lora/adapter-store.ts";
+import { openPacker } from "./lora/packer.ts";
 import { createChatTemplate } from "./models/chat-template.ts";
 import type { ImportedModel, ModelFormat } from "./models/import-model.ts";
 import { openForServing } from "./models/library/import.ts";
@@ -80,8 +81,10 @@ async function createFromModel(
     join(options.dataDir, "adapters"),
     limits.adapterDiskBytesMax,
   );
+  const packer = openPacker();
   const engine = await startModelEngine(model, limits, options);
   const adapters = new AdapterStore({
+    packer,
     shape: model.shape,
     engine,
     source: options.source,
@@ -111,7 +114,12 @@ async function createFromModel(
     newSeed: () => Math.floor(Math.random() * 2 ** 53),
     onFault: options.onFault,
   });
-  return { app, engine, model, close: () => engine.close() };
+  return {
+    app,
+    engine,
+    model,
+    close: async () => void (await Promise.all([engine.close(), packer.close()])),
+  };
 }
 
 function startModelEngine(

@@ -12,6 +12,24 @@ import { type ImportedModel, importModel, type ModelFormat } from "../models/imp
 
 export const demoFolder = fileURLToPath(new URL("../../deploy/demo-model", import.meta.url));
 
+/** What an adapter of the demo model has to fit. */
+export const demoShape: BaseShape = {
+  family: "llama",
+  layers: 8,
+  hiddenSize: 256,
+  vocabSize: 4096,
+  modules: {
+    q_proj: { in: 256, out: 256 },
+    k_proj: { in: 256, out: 128 },
+    v_proj: { in: 256, out: 128 },
+    o_proj: { in: 256, out: 256 },
+    gate_proj: { in: 256, out: 704 },
+    up_proj: { in: 256, out: 704 },
+    down_proj: { in: 704, out: 256 },
+  },
+  trainedAs: ["support-tiny"],
+};
+
 export type DemoRunner = { runner: ModelRunner; model: ImportedModel };
 
 /** @param options what differs from a small pool of blocks and slots of rank 32 */

@@ -1,6 +1,7 @@
 /** The engine as the main thread sees it: a worker that decodes, is watched, and is started anew when it dies. */
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import { startWorker } from "../start-worker.ts";
 import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
 import type {
   EngineFacts,
@@ -180,7 +181,7 @@ class WorkerEngine implements Engine {
   #spawn(): Worker {
     const { runner, limits } = this.#options;
     const workerData: WorkerOptions = { runner, limits, callRecord: this.#callRecord };
-    const worker = new Worker(workerUrl(), { workerData });
+    const worker = startWorker(new URL("./worker.ts", import.meta.url), { workerData });
     let fault: unknown;
     worker.on("message", (message: FromWorker) => this.#hear(message));
     worker.on("error", (error) => {
@@ -314,12 +315,6 @@ function cancelled(): HubError {
 
 function unavailable(message: string, cause?: unknown): HubError {
   return new HubError("upstream_unavailable", message, { cause, retryAfterMs: 1000 });
-}
-
-/** The entry beside this file, in the language that this file runs in. */
-function workerUrl(): URL {
-  const isSource = import.meta.url.endsWith(".ts");
-  return new URL(isSource ? "./worker-from-source.mjs" : "./worker.js", import.meta.url);
 }
 
 const noStats: SchedulerStats = {

@@ -52,23 +52,25 @@ export type WireError = {
   message: string;
   param?: string | undefined;
   retryAfterMs?: number | undefined;
+  details?: Record<string, unknown> | undefined;
   /** Our own failure's stack, for the log. */
   cause?: string | undefined;
 };
 
 export function toWireError(error: unknown): WireError {
-  const { code, message, param, retryAfterMs, cause } = asHubError(error);
+  const { code, message, param, retryAfterMs, details, cause } = asHubError(error);
   return {
     code,
     message,
     param,
     retryAfterMs,
+    details,
     cause: cause === undefined ? undefined : show(cause),
   };
 }
 
-export function fromWireError({ code, message, param, retryAfterMs, cause }: WireError): HubError {
-  return new HubError(code, message, { param, retryAfterMs, cause });
+export function fromWireError({ code, message, ...facts }: WireError): HubError {
+  return new HubError(code, message, facts);
 }
 
 function show(cause: unknown): string {

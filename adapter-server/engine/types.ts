@@ -1,6 +1,6 @@
 /** The plain data that the engine's four parts hand each other: scheduler, blocks, slots, runner. */
 
-/** Sizes of a base model. Attention pools are `[keyValueHeads, blocks, blockSize * headDim]` a layer. */
+/** Sizes of a base model. */
 export type ModelDims = {
   layers: number;
   hiddenSize: number;

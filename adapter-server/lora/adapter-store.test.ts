@@ -3,35 +3,22 @@ import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, expect, test } from "vitest";
-import type { BaseShape } from "../../sdk/protocol/catalog.ts";
+import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
 import type { Sha256 } from "../../sdk/protocol/ids.ts";
+import { demoShape as shape } from "../__fixtures__/demo-model.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import { AdapterFileCache } from "./adapter-files.ts";
 import type { AdapterFiles } from "./adapter-source.ts";
 import { digestOfFiles, readAdapterFolder, registrySource, sha256Hex } from "./adapter-source.ts";
 import { AdapterStore, type AdapterStoreOptions, mixDigest } from "./adapter-store.ts";
+import { openPacker } from "./packer.ts";
 import { packedBytes } from "./shared-weights.ts";
 
 const adapters = fileURLToPath(new URL("../../deploy/demo-model/adapters/", import.meta.url));
-const shape: BaseShape = {
-  family: "llama",
-  layers: 8,
-  hiddenSize: 256,
-  vocabSize: 4096,
-  modules: {
-    q_proj: { in: 256, out: 256 },
-    k_proj: { in: 256, out: 128 },
-    v_proj: { in: 256, out: 128 },
-    o_proj: { in: 256, out: 256 },
-    gate_proj: { in: 256, out: 704 },
-    up_proj: { in: 256, out: 704 },
-    down_proj: { in: 704, out: 256 },
-  },
-  trainedAs: ["support-tiny"],
-};
 const fileBytesMax = 1 << 30;
 let folder: string;
+const packer = openPacker();
+afterAll(() => packer.close());
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "adapters-"));
@@ -47,6 +34,7 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
   const fetched: string[] = [];
   const store = new AdapterStore({
     shape,
+    packer,
     engine: {
       facts: { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 },
       loadAdapter: (adapter) => known.set(adapter.digest, adapter),

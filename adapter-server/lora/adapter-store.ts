@@ -1,5 +1,4 @@
 /** The adapters that can be asked for: by digest, by the name they were loaded under, or mixed. */
-import { checkAdapter } from "../../sdk/protocol/adapter/check-adapter.ts";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type Sha256, sha256 } from "../../sdk/protocol/ids.ts";
@@ -9,11 +8,11 @@ import { AdapterCache, type AdapterLease } from "./adapter-cache.ts";
 import type { AdapterFileCache } from "./adapter-files.ts";
 import type { AdapterFiles, AdapterSource } from "./adapter-source.ts";
 import { digestOfFiles, noSuchAdapter, readAdapterFolder, sha256Hex } from "./adapter-source.ts";
-import { mixAdapters, packAdapter } from "./pack.ts";
-import { toSharedMemory } from "./shared-weights.ts";
+import type { Packer } from "./packer.ts";
 
 export type AdapterStoreOptions = {
   shape: BaseShape;
+  packer: Pick<Packer, "pack">;
   engine: Pick<Engine, "facts" | "loadAdapter" | "unloadAdapter">;
   /** Knows adapters by digest; absent where only loaded names are served. */
   source?: AdapterSource | undefined;
@@ -100,7 +99,7 @@ export class AdapterStore {
           weight: components[index]?.weight ?? 0,
         }));
         const { rankMax } = this.#options.engine.facts;
-        return toSharedMemory(mixAdapters(parts, { digest, rankMax }));
+        return await this.#options.packer.pack({ type: "mix", parts, digest, rankMax });
       } finally {
         for (const lease of leases) lease.release();
       }
@@ -120,14 +119,17 @@ export class AdapterStore {
       const files = await readAdapterFolder(path, this.#options.fileBytesMax);
       const digest = digestOfFiles(files);
       const lease = await this.#cache.acquire(digest, async () => this.#pack(files, digest));
-      // The folder may be gone by the time when the adapter has to be loaded again.
-      await this.#options.files?.put(digest, files);
-      const before = this.#names.get(name);
-      const named = { name, digest, path };
-      this.#names.set(name, named);
-      lease.release();
-      if (before) this.#dropUnlessNamed(before.digest);
-      return named;
+      try {
+        // The folder may be gone by the time when the adapter has to be loaded again.
+        await this.#options.files?.put(digest, files);
+        const before = this.#names.get(name);
+        const named = { name, digest, path };
+        this.#names.set(name, named);
+        if (before) this.#dropUnlessNamed(before.digest);
+        return named;
+      } finally {
+        lease.release();
+      }
     });
   }
 
@@ -161,7 +163,7 @@ export class AdapterStore {
         `The files of adapter sha256-${digest} have changed; load the adapter again.`,
       );
     }
-    const packed = this.#pack(files, digest);
+    const packed = await this.#pack(files, digest);
     await this.#options.files?.put(digest, files);
     return packed;
   }
@@ -173,10 +175,10 @@ export class AdapterStore {
     return this.#options.source.fetchFiles(digest);
   }
 
-  #pack(files: AdapterFiles, digest: Sha256): PackedAdapter {
-    const { shape, engine } = this.#options;
-    const checked = checkAdapter({ ...files, shape, rankMax: engine.facts.rankMax });
-    return toSharedMemory(packAdapter(checked, digest));
+  #pack(files: AdapterFiles, digest: Sha256): Promise<PackedAdapter> {
+    const { shape, engine, packer } = this.#options;
+    const base = { shape, rankMax: engine.facts.rankMax };
+    return packer.pack({ type: "pack", files, digest, base });
   }
 
   async #inTurn<T>(name: string, run: () => Promise<T>): Promise<T> {

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { startWorker } from "../../adapter-server/start-worker.ts";
 import { openEmbeddedDatabase } from "./pglite.ts";
-import { startSourceWorker } from "./source-worker.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -18,7 +18,7 @@ test("a database whose thread dies comes back with what was committed, and its c
   const database = await openEmbeddedDatabase(folder, {
     onDeath: (cause) => deaths.push(cause),
     startWorker: (...given) => {
-      const worker = startSourceWorker(...given);
+      const worker = startWorker(...given);
       workers.push(worker);
       return worker;
     },

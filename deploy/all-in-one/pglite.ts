@@ -3,9 +3,9 @@ import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
+import { startWorker as startThread } from "../../adapter-server/start-worker.ts";
 import { StartError } from "../settings/load.ts";
 import { keepWorker } from "./kept-worker.ts";
-import { startSourceWorker } from "./source-worker.ts";
 
 export type EmbeddedDatabase = {
   /** A connection pool of its own for each service; the engine runs one statement at a time. */
@@ -18,7 +18,7 @@ const CONNECTIONS_MAX = 16;
 export type EmbeddedOptions = {
   /** Told when the thread dies; it is started anew, and statements under way fail as on a lost connection. */
   onDeath: (cause: unknown) => void;
-  startWorker?: typeof startSourceWorker;
+  startWorker?: typeof startThread;
 };
 
 /**
@@ -28,7 +28,7 @@ export type EmbeddedOptions = {
  */
 export async function openEmbeddedDatabase(
   folder: string,
-  { onDeath, startWorker = startSourceWorker }: EmbeddedOptions,
+  { onDeath, startWorker = startThread }: EmbeddedOptions,
 ): Promise<EmbeddedDatabase> {
   const socketFolder = await mkdtemp(join(tmpdir(), "switchyard-"));
   await chmod(socketFolder, 0o700);

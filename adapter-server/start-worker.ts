@@ -7,7 +7,7 @@ import { Worker, type WorkerOptions } from "node:worker_threads";
  * JavaScript registers tsx first; a build has the plain file.
  * @param url the worker's file with its `.ts` ending, as `new URL("./x.ts", import.meta.url)`
  */
-export function startSourceWorker(url: URL, options: WorkerOptions = {}): Worker {
+export function startWorker(url: URL, options: WorkerOptions = {}): Worker {
   if (!import.meta.url.endsWith(".ts")) {
     return new Worker(fileURLToPath(url).replace(/\.ts$/, ".js"), options);
   }
