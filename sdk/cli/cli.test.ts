@@ -386,7 +386,7 @@ function cannedServer(): Hono {
   return app;
 }
 
-const bin = fileURLToPath(new URL("./bin.js", import.meta.url));
+const bin = fileURLToPath(new URL("../../deploy/cli/bin.js", import.meta.url));
 const digest = "d".repeat(64);
 
 const project = {

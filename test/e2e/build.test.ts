@@ -30,7 +30,7 @@ test("the built server migrates, serves the dashboard, and answers with the demo
 
   const { stdout } = await run(
     process.execPath,
-    [join(dist, "sdk/cli/bin.js"), "report", "--json", "--url", server.url],
+    [join(dist, "deploy/cli/bin.js"), "report", "--json", "--url", server.url],
     { env: { PATH: process.env.PATH, SWITCHYARD_API_KEY: server.apiKey } },
   );
   expect(JSON.parse(stdout)).toMatchObject({ group_by: ["model"] });

@@ -10,7 +10,7 @@ export type Cli = {
   json<T>(...args: string[]): Promise<T>;
 };
 
-const bin = fileURLToPath(new URL("../../sdk/cli/bin.js", import.meta.url));
+const bin = fileURLToPath(new URL("../../deploy/cli/bin.js", import.meta.url));
 
 /** @param env `SWITCHYARD_*` alone; the machine's own are not passed on */
 export function openCli(env: Record<string, string>): Cli {
