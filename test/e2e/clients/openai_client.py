@@ -1,6 +1,8 @@
 """Drives a running Switchyard with the official Python client and prints what it saw as one JSON object.
 
-usage: openai_client.py BASE_URL API_KEY MODEL
+usage: openai_client.py BASE_URL API_KEY MODEL LIMITED_KEY
+
+LIMITED_KEY has no request left in this minute. The model `breaking-model` ends its streams in the middle.
 """
 
 import asyncio
@@ -9,7 +11,7 @@ import sys
 
 import openai
 
-base_url, api_key, model = sys.argv[1:4]
+base_url, api_key, model, limited_key = sys.argv[1:5]
 client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
 messages = [{"role": "user", "content": "Triage this message: I was charged twice, please help today."}]
 
@@ -34,6 +36,16 @@ def streamed():
             finish = chunk.choices[0].finish_reason or finish
         usage = chunk.usage or usage
     return {"text": text, "finish": finish, "role": role, "tokens": usage and usage.total_tokens}
+
+
+def broken_stream():
+    """What a stream throws that the provider breaks off."""
+    try:
+        for _ in client.chat.completions.create(model="breaking-model", messages=messages, stream=True):
+            pass
+    except openai.APIError as error:
+        return {"class": type(error).__name__, "code": error.code}
+    return None
 
 
 async def concurrent():
@@ -66,6 +78,15 @@ print(
                     model=model, messages=messages
                 )
             ),
+            "limited": failure(
+                lambda: client.with_options(api_key=limited_key).chat.completions.create(model=model, messages=messages)
+            ),
+            "too_long": failure(
+                lambda: client.chat.completions.create(
+                    model=model, messages=[{"role": "user", "content": "word " * 4000}]
+                )
+            ),
+            "broken_stream": broken_stream(),
             "bad_temperature": failure(
                 lambda: client.chat.completions.create(model=model, messages=messages, temperature=9)
             ),
