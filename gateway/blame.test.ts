@@ -1,4 +1,6 @@
 /** Whose fault it is that a request ends: the client's and the operator's never close an upstream to others. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import type { ErrorBody } from "../sdk/protocol/errors.ts";
 import { type OpenAiEmulator, startOpenAiEmulator } from "../test/emulators/openai.ts";
@@ -184,4 +186,43 @@ test("an upstream account that is empty is left for the next model, and not blam
   expect(response.headers.get("x-switchyard-model")).toBe("well");
   expect(response.headers.get("x-switchyard-attempts")).toBe("2");
   expect((await ask("well")).headers.has("x-switchyard-attempts")).toBe(false);
+});
+
+test("streams that begin and break off close their upstream, as answers that fail do", async () => {
+  await start({ limits: { breakerFailures: 3 } });
+  for (let i = 0; i < 3; i++) {
+    const response = await ask("cut", { body: { stream: true } });
+    expect([response.status, await response.text()]).toEqual([
+      200,
+      expect.stringContaining("error"),
+    ]);
+  }
+  const refused = await ask("well");
+  expect([refused.status, await codeOf(refused)]).toEqual([503, "upstream_unavailable"]);
+});
+
+test("an upstream that only said it was waiting can still be fallen back from", async () => {
+  const queue = createServer((_, response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(": PROCESSING\n\n");
+    setTimeout(() => response.end('data: {"error":{"message":"no machine is free"}}\n\n'), 20);
+  });
+  await new Promise<void>((done) => queue.listen(0, "127.0.0.1", done));
+  const { port } = queue.address() as AddressInfo;
+  emulator = await startOpenAiEmulator();
+  served = await startTestGateway({
+    snapshot: testSnapshot({
+      ...policy,
+      models: [testModel("queued", { upstream: "queue" }), testModel("well")],
+      routes: [testRoute("auto", "queued", { fallbacks: ["well"] })],
+    }),
+    upstreams: [
+      { name: "emulated", type: "openai", baseUrl: emulator.baseUrl },
+      { name: "queue", type: "openai", baseUrl: `http://127.0.0.1:${port}/v1` },
+    ],
+  });
+  const response = await ask("auto", { body: { stream: true } });
+  expect(response.headers.get("x-switchyard-model")).toBe("well");
+  expect((await response.text()).endsWith("data: [DONE]\n\n")).toBe(true);
+  await new Promise((done) => queue.close(done));
 });

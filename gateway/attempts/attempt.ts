@@ -97,7 +97,8 @@ export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult
     };
     try {
       const result = await attemptWithOneReconnect(upstream, target, { ...input, watch, onSent });
-      upstream.breaker.succeed();
+      if (result.type === "stream") upstream.breaker.begun();
+      else upstream.breaker.succeed();
       note();
       return { ...result, tried };
     } catch (thrown) {
@@ -189,16 +190,28 @@ async function openStream(
     );
   }
   const reader = new ChatStream({ wantsUsage: call.wantsUsage, ...limits });
+  const comments: Uint8Array[] = [];
   for (;;) {
     const chunk = await response.read();
-    const first = chunk ? reader.push(chunk) : reader.close();
-    if (first.end?.error && first.pass.length === 0) throw first.end.error;
-    if (first.pass.length > 0 || first.end) {
+    const { pass, ...step } = chunk ? reader.push(chunk) : reader.close();
+    if (step.end?.error && !reader.begun) throw step.end.error;
+    if (reader.begun || step.end) {
       watch.begun();
-      return { upstream, response, reader, watch, first };
+      return {
+        upstream,
+        response,
+        reader,
+        watch,
+        first: { ...step, pass: [...comments, ...pass] },
+      };
     }
+    // A queue that says every few seconds that it is still there has not begun to answer.
+    if (comments.length < commentsMax) comments.push(...pass);
   }
 }
+
+/** Further ones are dropped: nobody waits for them. */
+const commentsMax = 16;
 
 async function readAll(
   response: TransportResponse,

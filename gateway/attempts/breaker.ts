@@ -55,6 +55,11 @@ export class Breaker {
     this.#openMs = this.#options.openMs;
   }
 
+  /** A stream has begun: enough to end a probe, not to forget failures; its end tells the rest. */
+  begun(): void {
+    if (this.#probing) this.succeed();
+  }
+
   fail(): void {
     this.#failures++;
     const failedProbe = this.#probing;

@@ -48,6 +48,7 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
     watch.done();
     if (how.type === "done") readRest(response);
     else response.cancel();
+    if (how.type === "done") upstream.breaker.succeed();
     if (how.type === "upstream_failed" && isUpstreamFault(how.error)) upstream.breaker.fail();
     await options.onEnd(how);
   }

@@ -27,6 +27,8 @@ export type ChatStreamStep = {
  */
 export class ChatStream {
   readonly relayed: RelayedText;
+  /** Whether an event was passed on, and not only comments, which upstreams send while they wait. */
+  begun = false;
   readonly #framer: SseFramer;
   readonly #wantsUsage: boolean;
   #usage: ReadUsage | undefined;
@@ -69,6 +71,7 @@ export class ChatStream {
     for (const frame of frames) {
       switch (this.#read(frame)) {
         case "pass":
+          if (frame[0] !== colon) this.begun = true;
           stretches.add(frame);
           break;
         case "swallow":
@@ -158,3 +161,4 @@ function withBlankLine(rest: Uint8Array): Uint8Array {
 const doneFrame = /^data: ?\[DONE\]\s*$/;
 const errorFrame = /^(?:event: ?error\r?\n)?data: ?\{\s*"error":\s*[{"]/;
 const space = 32;
+const colon = 58;
