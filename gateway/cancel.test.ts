@@ -1,4 +1,6 @@
 /** Clients that leave: their upstream stops at once, and what was used is settled. */
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type OpenAiEmulator, startOpenAiEmulator } from "../test/emulators/openai.ts";
 import { startTestGateway, type TestGateway } from "../test/support/gateway.ts";
@@ -22,15 +24,33 @@ beforeAll(async () => {
         testModel("counted", { tokenizer: "o200k_base" }),
         testModel("guessed"),
         testModel("silent", { upstreamModel: "silent!never" }),
+        testModel("running-total", { upstream: "totals", tokenizer: "o200k_base" }),
       ],
     }),
-    upstreams: [{ name: "emulated", type: "openai", baseUrl: emulator.baseUrl }],
+    upstreams: [
+      { name: "emulated", type: "openai", baseUrl: emulator.baseUrl },
+      { name: "totals", type: "openai", baseUrl: await listen(totals) },
+    ],
   });
 });
+
+/** As vLLM with `continuous_usage_stats`: the first event tells the prompt's tokens; then it falls silent. */
+const totals = createServer((_, response) => {
+  const usage = { prompt_tokens: 7, completion_tokens: 0, total_tokens: 7 };
+  const event = (content: string, more: object = {}) =>
+    `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content } }], ...more })}\n\n`;
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.write(event("", { usage }) + event(" word".repeat(11)) + event(" last"));
+});
+async function listen(server: Server): Promise<string> {
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
+}
 
 afterAll(async () => {
   await served.close();
   await emulator.close();
+  totals.close();
 });
 
 function ask(model: string, stream: boolean, signal: AbortSignal) {
@@ -73,6 +93,24 @@ test("a client that leaves a stream stops its upstream, and pays for what was re
     expect(settlement?.usage?.output).toBeLessThan(100);
     expect(settlement?.usage?.input).toBeGreaterThan(0);
   }
+});
+
+test("a running total that lags behind what was relayed does not make the rest free", async () => {
+  const settledBefore = served.accounts.settled.length;
+  const client = new AbortController();
+  const response = await ask("running-total", true, client.signal);
+  const reader = response.body?.getReader();
+  let received = "";
+  while (!received.includes("last")) {
+    received += new TextDecoder().decode((await reader?.read())?.value);
+  }
+  client.abort();
+  await served.accounts.untilSettled(settledBefore + 1);
+  expect(served.accounts.settled.at(-1)).toMatchObject({
+    outcome: "client_gone",
+    estimated: true,
+    usage: { input: 7, output: 12 },
+  });
 });
 
 test("the time from a client's leaving to the upstream's is a few milliseconds", async () => {

@@ -107,9 +107,23 @@ export class Settling {
           : { outcome: "upstream_failed", httpStatus: 200, error: end.error }),
       target,
       adapterDigest,
-      usage: usage ?? this.#estimate(target, relayed),
-      estimated: usage === undefined,
+      ...this.#usageOfStream(target, { told: usage, relayed, whole: end.type === "done" }),
     });
+  }
+
+  /** Some providers tell a running total; of a stream that was broken off it may lag behind what was relayed. */
+  #usageOfStream(
+    target: Target,
+    { told, relayed, whole }: { told: ReadUsage | undefined; relayed: object; whole: boolean },
+  ): { usage: ReadUsage; estimated: boolean } {
+    if (told && whole) return { usage: told, estimated: false };
+    const counted = this.#estimate(target, relayed);
+    if (!told) return { usage: counted, estimated: true };
+    const { output = 0, reasoning = 0 } = told.usage;
+    const behind = (counted.usage.output ?? 0) - output - reasoning;
+    if (behind <= 0) return { usage: told, estimated: false };
+    const usage = { ...told.usage, output: output + behind };
+    return { usage: { ...told, usage }, estimated: true };
   }
 
   /**
