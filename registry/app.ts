@@ -5,28 +5,27 @@ import { z } from "zod";
 import * as admin from "../sdk/protocol/admin.ts";
 import { HubError, parseOrThrow, toErrorResponse } from "../sdk/protocol/errors.ts";
 import type { Fetcher } from "../sdk/protocol/http.ts";
-import { type ProjectId, projectId as projectIdSchema } from "../sdk/protocol/ids.ts";
 import { aliasName, baseName } from "../sdk/protocol/model-name.ts";
 import { aliasEvents, aliasesAfter, moveAlias, rollBackAlias } from "./adapters/aliases.ts";
-import { type Pushed, pushAdapter } from "./adapters/push.ts";
 import { getAdapter, getVersionByDigest, listAdapters } from "./adapters/read.ts";
+import { limitConcurrency, receivePush } from "./adapters/receive-push.ts";
 import { createKey, listKeys, revokeKey } from "./api-keys.ts";
 import type { ArtifactStore } from "./artifacts/store.ts";
 import type { ChangeLog } from "./change.ts";
 import type { RegistryLimits } from "./config.ts";
 import type { Database } from "./db.ts";
 import { listEvents } from "./events.ts";
-import { readBytes, readJson } from "./http/body.ts";
+import { readJson } from "./http/body.ts";
 import { withDatabaseUnavailable } from "./http/database-errors.ts";
 import { readPage, toList } from "./http/list.ts";
-import { splitMultipart } from "./http/multipart.ts";
 import {
   actorOf,
   type Caller,
   identify,
-  notFound,
+  readProject,
   requireAdmin,
   requireOperator,
+  requireVisible,
   visibleProject,
 } from "./identity.ts";
 import { addMeasurements, listMeasurements } from "./measurements.ts";
@@ -135,7 +134,7 @@ function addModelsRoutesAndPrices(app: Hono<Env>, parts: AppParts): void {
     );
   });
   app.get("/api/routes/:name", async (context) => {
-    const project = readProject(context, context.req.query("projectId"));
+    const project = readProject(context.var.caller, context.req.query("projectId"));
     return context.json(await getRoute(db, context.req.param("name"), project));
   });
   app.put("/api/routes/:name", async (context) => {
@@ -163,7 +162,9 @@ function addModelsRoutesAndPrices(app: Hono<Env>, parts: AppParts): void {
 
 function addAdapters(app: Hono<Env>, parts: AppParts): void {
   const { db, limits } = parts;
-  const push = limitConcurrency(limits.pushesMax, (context: Ctx) => receivePush(context, parts));
+  const push = limitConcurrency(limits.pushesMax, (context: Ctx) =>
+    receivePush(context.req.raw, context.var.caller, parts),
+  );
   app.post("/api/adapters", async (context) => {
     const { adapter, version, created } = await push(context);
     return context.json({ adapter, version }, created ? 201 : 200);
@@ -172,7 +173,7 @@ function addAdapters(app: Hono<Env>, parts: AppParts): void {
     const page = pageOf(context, limits);
     const visibleTo = visibleProject(context.var.caller);
     const asked = context.req.query("projectId");
-    const projectId = asked === undefined ? undefined : readProject(context, asked);
+    const projectId = asked === undefined ? undefined : readProject(context.var.caller, asked);
     return context.json(toList(await listAdapters(db, { visibleTo, projectId }, page), page));
   });
   app.get("/api/adapters/:id", async (context) =>
@@ -209,7 +210,7 @@ function addEvidenceAndEvents(app: Hono<Env>, parts: AppParts): void {
   const { db, limits } = parts;
   app.get("/api/measurements", async (context) => {
     const page = pageOf(context, limits);
-    const projectId = readProject(context, context.req.query("projectId"));
+    const projectId = readProject(context.var.caller, context.req.query("projectId"));
     const filter = { projectId, task: context.req.query("task") };
     return context.json(toList(await listMeasurements(db, filter, page), page));
   });
@@ -224,7 +225,7 @@ function addEvidenceAndEvents(app: Hono<Env>, parts: AppParts): void {
   });
   app.get("/api/events", async (context) => {
     const page = pageOf(context, limits);
-    const projectId = readProject(context, context.req.query("projectId"));
+    const projectId = readProject(context.var.caller, context.req.query("projectId"));
     const filter = { projectId, subject: context.req.query("subject") };
     return context.json(toList(await listEvents(db, filter, page), page));
   });
@@ -257,77 +258,6 @@ function addInternals(app: Hono<Env>, { db, artifacts, snapshots, limits }: AppP
   });
 }
 
-/** Reads the form, decides for whom it is pushed, and hands over the files. */
-async function receivePush(context: Ctx, parts: AppParts): Promise<Pushed> {
-  const { limits } = parts;
-  const partLimits = {
-    manifest: { bytesMax: limits.jsonBytesMax },
-    "adapter_config.json": { bytesMax: limits.adapterConfigBytesMax },
-    "adapter_model.safetensors": { bytesMax: limits.adapterWeightsBytesMax },
-  };
-  const bytesMax = Object.values(partLimits).reduce((sum, part) => sum + part.bytesMax, 64 * 1024);
-  const body = await readBytes(context.req.raw, bytesMax);
-  const files = splitMultipart(body, context.req.header("content-type") ?? null, partLimits);
-  const manifest = parseOrThrow(admin.pushAdapter, parseManifest(files.manifest), "manifest.");
-  const caller = context.var.caller;
-  if (manifest.shared && caller.type === "project") {
-    throw new HubError(
-      "permission_denied",
-      "Only an admin key may share an adapter with all projects.",
-      {
-        param: "manifest.shared",
-      },
-    );
-  }
-  const projectId = readProject(context, manifest.projectId);
-  if (projectId === undefined) {
-    throw new HubError(
-      "missing_required_parameter",
-      "An admin key belongs to no project; say with 'projectId' whose adapter this is.",
-      { param: "manifest.projectId" },
-    );
-  }
-  return pushAdapter(
-    {
-      manifest,
-      projectId,
-      actor: actorOf(caller),
-      config: files["adapter_config.json"],
-      weights: files["adapter_model.safetensors"],
-    },
-    { ...parts, adapterRankMax: limits.adapterRankMax },
-  );
-}
-
-function parseManifest(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString("utf8"));
-  } catch (cause) {
-    throw new HubError("invalid_json", "The part 'manifest' is not valid JSON.", { cause });
-  }
-}
-
-/** More than `max` at a time are told to come back: what they bring would have to be held in memory. */
-function limitConcurrency<Argument, Result>(
-  max: number,
-  work: (argument: Argument) => Promise<Result>,
-): (argument: Argument) => Promise<Result> {
-  let running = 0;
-  return async (argument) => {
-    if (running >= max) {
-      throw new HubError("server_is_overloaded", `${max} adapters are being pushed already.`, {
-        retryAfterMs: 1000,
-      });
-    }
-    running++;
-    try {
-      return await work(argument);
-    } finally {
-      running--;
-    }
-  };
-}
-
 function change<T>(
   context: Ctx,
   { changes }: AppParts,
@@ -343,21 +273,6 @@ async function ownAdapter(context: Ctx, db: Parameters<typeof getAdapter>[0]) {
   const adapter = await getAdapter(db, id, visibleProject(caller));
   requireVisible(caller, "adapter", id, adapter.projectId);
   return adapter;
-}
-
-/** @throws HubError `not_found` when the thing belongs to another project than the caller's key */
-function requireVisible(caller: Caller, kind: string, id: string, owner: string): void {
-  if (caller.type === "project" && caller.projectId !== owner) throw notFound(kind, id);
-}
-
-/** The project that a request names, or for a project's key its own; another's does not exist for it. */
-function readProject(context: Ctx, asked: string | undefined): ProjectId | undefined {
-  const caller = context.var.caller;
-  if (asked === undefined) return visibleProject(caller);
-  const parsed = projectIdSchema.safeParse(asked);
-  if (!parsed.success) throw notFound("project", asked);
-  requireVisible(caller, "project", asked, parsed.data);
-  return parsed.data;
 }
 
 function pageOf(context: Ctx, { pageSizeMax }: RegistryLimits) {

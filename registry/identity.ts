@@ -2,7 +2,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { eq } from "drizzle-orm";
 import { HubError } from "../sdk/protocol/errors.ts";
-import type { KeyId, ProjectId } from "../sdk/protocol/ids.ts";
+import { type KeyId, type ProjectId, projectId as projectIdSchema } from "../sdk/protocol/ids.ts";
 import type { Database } from "./db.ts";
 import { hashKey } from "./keys.ts";
 import { apiKeys, projects } from "./schema.ts";
@@ -82,4 +82,18 @@ export function visibleProject(caller: Caller): ProjectId | undefined {
 /** Foreign things do not exist: the same answer as for an id that was never given. */
 export function notFound(kind: string, id: string): HubError {
   return new HubError("not_found", `There is no ${kind} '${id.slice(0, 200)}'.`);
+}
+
+/** @throws HubError `not_found` when the thing belongs to another project than the caller's key */
+export function requireVisible(caller: Caller, kind: string, id: string, owner: string): void {
+  if (caller.type === "project" && caller.projectId !== owner) throw notFound(kind, id);
+}
+
+/** The project that a request names, or for a project's key its own; another's does not exist for it. */
+export function readProject(caller: Caller, asked: string | undefined): ProjectId | undefined {
+  if (asked === undefined) return visibleProject(caller);
+  const parsed = projectIdSchema.safeParse(asked);
+  if (!parsed.success) throw notFound("project", asked);
+  requireVisible(caller, "project", asked, parsed.data);
+  return parsed.data;
 }
