@@ -301,6 +301,62 @@ test("a repetition penalty is taken from the request, and 1 is none", async () =
   expect(await text({ repetition_penalty: 100 })).not.toBe(plain);
 });
 
+withGoldens(
+  "log-probabilities are the reference's, of every token and the likeliest, also on a stream",
+  async () => {
+    const path = new URL("../../shared/fixtures/tiny/goldens/base.json", import.meta.url);
+    const { goldens } = JSON.parse(await readFile(path, "utf8"));
+    let compared = 0;
+    for (const one of goldens) {
+      const ends = one.greedy_ids.at(-1) === 2;
+      const expected = ends ? one.greedy_logprobs.slice(0, -1) : one.greedy_logprobs;
+      const fields = { model: "support-tiny", messages: one.messages, max_tokens: 48 };
+      const asked = { ...fields, temperature: 0, logprobs: true, top_logprobs: 3 };
+      const { choices } = await client.chat.completions.create(asked);
+      const content = choices[0]?.logprobs?.content ?? [];
+      const found = content.map(({ logprob }) => logprob);
+      if (Math.min(...one.greedy_margin_to_second) < 0.01) continue;
+      compared += found.length;
+      expect(found.length).toBe(expected.length);
+      found.forEach((logprob, index) => {
+        expect(Math.abs(logprob - expected[index])).toBeLessThan(1e-3);
+      });
+      // The first token's three likeliest, by the reference's logits.
+      const { top20_logits, logsumexp } = one.next_token;
+      content[0]?.top_logprobs.forEach(({ logprob }, index) => {
+        expect(Math.abs(logprob - (top20_logits[index] - logsumexp))).toBeLessThan(1e-3);
+      });
+      for (const { token, logprob, top_logprobs } of content) {
+        expect(top_logprobs.length).toBe(3);
+        expect(top_logprobs[0]).toMatchObject({ token, logprob });
+      }
+      const bytes = content.flatMap((token) => token.bytes ?? []);
+      expect(Buffer.from(bytes).toString()).toBe(choices[0]?.message.content);
+
+      const streamed = [];
+      const stream = await client.chat.completions.create({ ...asked, stream: true });
+      for await (const chunk of stream) {
+        streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+      }
+      expect(streamed).toEqual(content);
+    }
+    expect(compared).toBeGreaterThan(60);
+  },
+);
+
+test("log-probabilities are those of the model, whatever temperature and penalty choose by", async () => {
+  const fields = { model: "support-tiny", messages: question("Hello there"), max_tokens: 1 };
+  const first = async (more: Fields) =>
+    (await chat({ ...fields, logprobs: true, top_logprobs: 5, ...more })).choices[0]?.logprobs
+      ?.content[0];
+  const plain = await first({});
+  const hot = await first({ temperature: 2, seed: 4, repetition_penalty: 3 });
+  expect(hot?.top_logprobs).toEqual(plain?.top_logprobs);
+  const none = await chat({ ...fields, logprobs: true });
+  expect(none.choices[0]?.logprobs?.content[0]?.top_logprobs).toEqual([]);
+  expect((await chat(fields)).choices[0]?.logprobs).toBeNull();
+});
+
 test("a stop string ends the text before it, and the rest is not computed", async () => {
   const request = { model: "support-tiny", messages: question("How do I reset my password?") };
   const whole = await chat(request);
@@ -508,7 +564,7 @@ test("what we do not compute is refused by its name, and harmless fields pass", 
   const base = { model: "support-tiny", messages: question("Hi"), max_tokens: 1 };
   const refused: Record<string, unknown> = {
     tools: [{ type: "function", function: { name: "f" } }],
-    logprobs: true,
+    prompt_logprobs: 1,
     response_format: { type: "json_object" },
     logit_bias: { 5: 1 },
     frequency_penalty: 0.5,
@@ -590,6 +646,8 @@ test("wrong requests name the field", async () => {
     [{ ...base, temperature: "hot" }, "invalid_type", "temperature"],
     [{ ...base, temperature: 3 }, "number_out_of_range", "temperature"],
     [{ ...base, n: 99 }, "number_out_of_range", "n"],
+    [{ ...base, logprobs: true, top_logprobs: 21 }, "number_out_of_range", "top_logprobs"],
+    [{ ...base, top_logprobs: 2 }, "invalid_value", "top_logprobs"],
     [{ ...base, repetition_penalty: 0 }, "number_out_of_range", "repetition_penalty"],
     [
       { ...base, messages: [{ role: "user" }] },

@@ -163,6 +163,7 @@ async function answerChat(parts: ChatParts, plan: ChatPlan, caller: Caller): Pro
         adapter: lease?.adapter.digest,
         tenant: caller.tenant,
         sampling: samplingOf(parts, plan),
+        logprobs: plan.logprobs,
       },
       stop: plan.stop,
       choices: plan.choices,

@@ -129,7 +129,7 @@ test("when one of several choices fails, the others are cancelled", async () => 
   };
   const all = decodeChoices({
     engine,
-    tokenizer: { decode: (ids) => "x".repeat(ids.length) },
+    tokenizer: { decode: (ids) => "x".repeat(ids.length), bytesOf: () => new Uint8Array() },
     request: {
       prompt: [1],
       maxTokens: 5,

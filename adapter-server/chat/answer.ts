@@ -1,5 +1,5 @@
 /** The two shapes of an answer: one completion, or a stream of chunks. */
-import type { ChatCompletion, ChatUsage } from "../../sdk/protocol/chat.ts";
+import type { ChatCompletion, ChatUsage, ContentLogprob } from "../../sdk/protocol/chat.ts";
 import { toErrorBody } from "../../sdk/protocol/errors.ts";
 import { sseDone } from "../../sdk/protocol/sse.ts";
 import type { Piece } from "./choices.ts";
@@ -21,9 +21,11 @@ export async function toCompletion(
 ): Promise<ChatCompletion> {
   const texts = new Array<string>(choices).fill("");
   const finished = new Array<"stop" | "length">(choices).fill("length");
+  const logprobs = texts.map((): ContentLogprob[] | undefined => undefined);
   let tokens = 0;
-  for await (const { choice, text, finish, tokens: more } of pieces) {
+  for await (const { choice, text, finish, tokens: more, logprobs: found } of pieces) {
     texts[choice] += text;
+    if (found) logprobs[choice] = [...(logprobs[choice] ?? []), ...found];
     tokens += more;
     if (finish) finished[choice] = finish;
   }
@@ -35,7 +37,7 @@ export async function toCompletion(
     choices: texts.map((content, index) => ({
       index,
       message: { role: "assistant", content, refusal: null },
-      logprobs: null,
+      logprobs: toLogprobs(logprobs[index]),
       finish_reason: finished[index] ?? "length",
     })),
     usage: usage(head.promptTokens, tokens),
@@ -62,8 +64,8 @@ export async function* toFrames(
   };
   const prefix = `data: ${JSON.stringify(common).slice(0, -1)},"choices":[`;
   const suffix = `]${includeUsage ? ',"usage":null' : ""}}\n\n`;
-  const chunk = (index: number, delta: string, finish: string | null) =>
-    `${prefix}{"index":${index},"delta":${delta},"logprobs":null,"finish_reason":${finish === null ? "null" : `"${finish}"`}}${suffix}`;
+  const chunk = (index: number, delta: string, finish: string | null, logprobs = "null") =>
+    `${prefix}{"index":${index},"delta":${delta},"logprobs":${logprobs},"finish_reason":${finish === null ? "null" : `"${finish}"`}}${suffix}`;
 
   const begun = new Set<number>();
   let tokens = 0;
@@ -75,8 +77,10 @@ export async function* toFrames(
         begun.add(piece.choice);
         frames += chunk(piece.choice, '{"role":"assistant","content":"","refusal":null}', null);
       }
-      if (piece.text !== "") {
-        frames += chunk(piece.choice, `{"content":${JSON.stringify(piece.text)}}`, null);
+      if (piece.text !== "" || piece.logprobs) {
+        const logprobs = JSON.stringify(toLogprobs(piece.logprobs));
+        const delta = `{"content":${JSON.stringify(piece.text)}}`;
+        frames += chunk(piece.choice, delta, null, logprobs);
       }
       if (piece.finish) frames += chunk(piece.choice, "{}", piece.finish);
       if (frames !== "") yield frames;
@@ -88,6 +92,10 @@ export async function* toFrames(
   } catch (error) {
     yield `data: ${JSON.stringify(toErrorBody(error))}\n\n`;
   }
+}
+
+function toLogprobs(content: ContentLogprob[] | undefined) {
+  return content ? { content, refusal: null } : null;
 }
 
 function usage(promptTokens: number, completionTokens: number): ChatUsage {

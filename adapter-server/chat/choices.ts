@@ -1,5 +1,7 @@
 /** Decodes the choices of one request: tokens from the engine become pieces of text, with stop strings. */
+import type { ContentLogprob } from "../../sdk/protocol/chat.ts";
 import type { Engine, GenerateRequest } from "../engine/engine.ts";
+import type { TokenLogprobs } from "../engine/logprobs.ts";
 import type { FinishReason } from "../engine/sequence.ts";
 import type { Tokenizer } from "../models/tokenizer.ts";
 import { Detokenizer } from "../output/detokenizer.ts";
@@ -10,6 +12,8 @@ export type Piece = {
   choice: number;
   text: string;
   tokens: number;
+  /** Of the tokens but those that end the answer, when the request asks for them. */
+  logprobs?: ContentLogprob[];
   finish?: FinishReason;
   /** In a choice's first piece: digest of the adapter that sat in its slot. */
   adapter?: string;
@@ -17,7 +21,7 @@ export type Piece = {
 
 export type DecodeOptions = {
   engine: Pick<Engine, "generate">;
-  tokenizer: Pick<Tokenizer, "decode">;
+  tokenizer: Pick<Tokenizer, "decode" | "bytesOf">;
   request: Omit<GenerateRequest, "signal">;
   stop: readonly string[];
   choices: number;
@@ -51,9 +55,16 @@ async function* decodeChoice(
   for await (const batch of engine.generate({ ...request, sampling, signal })) {
     const piece: Piece = { choice, text: "", tokens: 0 };
     if (batch.adapter !== undefined) piece.adapter = batch.adapter;
-    for (const token of batch.tokens) {
+    for (const [index, token] of batch.tokens.entries()) {
       piece.tokens++;
-      if (!request.stopIds.includes(token)) piece.text += stops.push(detokenizer.push(token));
+      if (!request.stopIds.includes(token)) {
+        piece.text += stops.push(detokenizer.push(token));
+        const logprobs = batch.logprobs?.[index];
+        if (logprobs) {
+          piece.logprobs ??= [];
+          piece.logprobs.push(toContentLogprob(token, logprobs, options.tokenizer));
+        }
+      }
       if (stops.stopped) break;
     }
     if (batch.finish !== undefined && !stops.stopped) {
@@ -64,6 +75,19 @@ async function* decodeChoice(
     yield piece;
     if (finish !== undefined) return;
   }
+}
+
+function toContentLogprob(
+  chosen: number,
+  { logprob, top }: TokenLogprobs,
+  tokenizer: Pick<Tokenizer, "bytesOf">,
+): ContentLogprob {
+  const toLogprob = (id: number, value: number) => {
+    const bytes = tokenizer.bytesOf(id);
+    return { token: new TextDecoder().decode(bytes), logprob: value, bytes: [...bytes] };
+  };
+  const top_logprobs = top.map((one) => toLogprob(one.token, one.logprob));
+  return { ...toLogprob(chosen, logprob), top_logprobs };
 }
 
 /** Items of all generators in the order in which they come. */

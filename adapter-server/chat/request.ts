@@ -27,6 +27,8 @@ export type ChatPlan = {
   topK: number | undefined;
   repetitionPenalty: number | undefined;
   seed: number | undefined;
+  /** How many of the likeliest tokens to tell with each token; absent: no log-probabilities. */
+  logprobs: number | undefined;
   stop: string[];
   ignoreEos: boolean;
   stream: boolean;
@@ -58,11 +60,20 @@ export function readChatRequest(
     topK: request.top_k == null ? undefined : Math.max(0, request.top_k),
     repetitionPenalty: request.repetition_penalty ?? undefined,
     seed: request.seed ?? undefined,
+    logprobs: readLogprobs(request),
     stop: [request.stop ?? []].flat(),
     ignoreEos: request.ignore_eos ?? false,
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
   };
+}
+
+function readLogprobs({ logprobs, top_logprobs }: ExtendedRequest): number | undefined {
+  if (logprobs) return top_logprobs ?? 0;
+  if (!top_logprobs) return undefined;
+  throw new HubError("invalid_value", "'top_logprobs' needs 'logprobs' to be true.", {
+    param: "top_logprobs",
+  });
 }
 
 function readTarget({ model, adapters }: ExtendedRequest, baseId: string): Target {
@@ -143,6 +154,8 @@ const extendedRequest = chatRequest.extend({
     )
     .min(1)
     .nullish(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(20).nullish(),
   /** As vLLM has it: draw from this many of the likeliest tokens. */
   top_k: z.int().min(-1).nullish(),
   /** As vLLM has it: makes what was said already less likely. */

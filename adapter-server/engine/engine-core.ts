@@ -2,6 +2,7 @@
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { BlockManager } from "./block-manager.ts";
 import { type CallRecord, recorded } from "./call-record.ts";
+import { logprobsOf } from "./logprobs.ts";
 import type { SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
 import { RepetitionPenalty } from "./repetition-penalty.ts";
@@ -135,17 +136,20 @@ export class EngineCore {
     }
   }
 
-  readonly #sample = (row: StepRow, logits: Float32Array): number => {
+  readonly #sample = (row: StepRow, logits: Float32Array) => {
     const sequence = this.#scheduler.sequence(row.sequenceId);
     invariant(sequence, "a planned row belongs to a sequence");
     const { sampling, tokens } = sequence;
     const penalized = this.#penalty.apply(logits, tokens, sampling.repetitionPenalty);
-    return this.#sampler.sample(penalized, sampling, tokens.length);
+    const token = this.#sampler.sample(penalized, sampling, tokens.length);
+    if (sequence.logprobs === undefined) return { token };
+    return { token, logprobs: logprobsOf(logits, { token, count: sequence.logprobs }) };
   };
 
   #output(event: SequenceEvent, adapter: string | undefined): SequenceOutput {
     const output: SequenceOutput = { id: event.id };
     if (event.token !== undefined) output.token = event.token;
+    if (event.logprobs !== undefined) output.logprobs = event.logprobs;
     if (event.finish !== undefined) output.finish = event.finish;
     if (event.error !== undefined) output.error = toWireError(event.error);
     if (this.#silent.delete(event.id) && adapter !== undefined) output.adapter = adapter;

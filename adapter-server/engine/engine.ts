@@ -3,6 +3,7 @@ import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { startWorker } from "../start-worker.ts";
 import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
+import type { TokenLogprobs } from "./logprobs.ts";
 import type {
   EngineFacts,
   FromWorker,
@@ -33,6 +34,8 @@ export type GenerateRequest = {
   prompt: readonly number[];
   maxTokens: number;
   sampling: Sampling;
+  /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
+  logprobs?: number | undefined;
   stopIds: readonly number[];
   /** Digest of an adapter that was loaded; absent for the base. */
   adapter?: string | undefined;
@@ -43,6 +46,8 @@ export type GenerateRequest = {
 /** Tokens that came since the last batch; the last batch has `finish`. */
 export type TokenBatch = {
   tokens: number[];
+  /** One for each token, when the request asks for them. */
+  logprobs?: TokenLogprobs[];
   finish?: FinishReason;
   /** In the first batch: digest of the adapter that sat in the slot. */
   adapter?: string;
@@ -280,6 +285,10 @@ class TokenStream {
   push(output: SequenceOutput): void {
     this.#batch ??= { tokens: [] };
     if (output.token !== undefined) this.#batch.tokens.push(output.token);
+    if (output.logprobs !== undefined) {
+      this.#batch.logprobs ??= [];
+      this.#batch.logprobs.push(output.logprobs);
+    }
     if (output.adapter !== undefined) this.#batch.adapter = output.adapter;
     if (output.finish !== undefined) {
       this.#batch.finish = output.finish;

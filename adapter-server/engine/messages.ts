@@ -2,6 +2,7 @@
 import type { ErrorCode } from "../../sdk/protocol/errors.ts";
 import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
 import type { CallRecord } from "./call-record.ts";
+import type { TokenLogprobs } from "./logprobs.ts";
 import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
 import type { FinishReason, SequenceRequest } from "./sequence.ts";
 import type { ModelDims, PackedAdapter } from "./types.ts";
@@ -40,6 +41,7 @@ export type FromWorker =
 export type SequenceOutput = {
   id: number;
   token?: number;
+  logprobs?: TokenLogprobs;
   finish?: FinishReason;
   error?: WireError;
   /** With the first token: digest of the adapter in the slot that computed it. */

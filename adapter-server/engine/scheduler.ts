@@ -2,6 +2,7 @@
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { BlockManager } from "./block-manager.ts";
 import { FairQueue, insertByArrival } from "./fair-queue.ts";
+import type { TokenLogprobs } from "./logprobs.ts";
 import { remaining, type Sequence, type SequenceEvent, type SequenceRequest } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
 import type { StepRow } from "./types.ts";
@@ -25,7 +26,7 @@ export type StepPlan = {
 
 /** What became of a row: computed, with a token when it asked for one, or failed. */
 export type RowOutcome =
-  | { type: "computed"; row: StepRow; token?: number }
+  | { type: "computed"; row: StepRow; token?: number; logprobs?: TokenLogprobs }
   | { type: "failed"; row: StepRow; error: unknown };
 
 export type SchedulerStats = {
@@ -191,7 +192,9 @@ export class Scheduler {
         continue;
       }
       sequence.computed = outcome.row.position + outcome.row.tokens.length;
-      if (outcome.token !== undefined) events.push(this.#advance(sequence, outcome.token));
+      const { token, logprobs } = outcome;
+      if (token === undefined) continue;
+      events.push({ ...this.#advance(sequence, token), ...(logprobs && { logprobs }) });
     }
     return events;
   }

@@ -1,4 +1,5 @@
 /** One sequence that is decoded: what is asked for, how far it is, and what its client hears. */
+import type { TokenLogprobs } from "./logprobs.ts";
 import type { Sampling } from "./sampler.ts";
 
 /** What is to be decoded. */
@@ -8,6 +9,8 @@ export type SequenceRequest = {
   /** At least 1; prompt and output together fit the context. */
   maxTokens: number;
   sampling: Sampling;
+  /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
+  logprobs?: number | undefined;
   /** Tokens that end the sequence. */
   stopIds: readonly number[];
   /** Digest of the adapter, absent for the base. */
@@ -24,6 +27,7 @@ export type FinishReason = "stop" | "length";
 export type SequenceEvent = {
   id: number;
   token?: number;
+  logprobs?: TokenLogprobs;
   finish?: FinishReason;
   error?: unknown;
 };

@@ -1,9 +1,13 @@
 /** Computes one planned step; a row that cannot be computed is found and fails alone. */
+import type { TokenLogprobs } from "./logprobs.ts";
 import type { RowOutcome, StepPlan } from "./scheduler.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
 
-/** Chooses a row's next token from `[vocabSize]` logits. */
-export type Sample = (row: StepRow, logits: Float32Array) => number;
+/** Chooses a row's next token from `[vocabSize]` logits, and tells how likely it was where that is asked for. */
+export type Sample = (
+  row: StepRow,
+  logits: Float32Array,
+) => { token: number; logprobs?: TokenLogprobs };
 
 type Rows = Pick<StepPlan, "decode" | "prefill">;
 
@@ -55,7 +59,7 @@ function computed(row: StepRow): RowOutcome {
 function sampled(row: StepRow, logits: Float32Array | undefined, sample: Sample): RowOutcome {
   if (!logits) return { type: "failed", row, error: new Error("the runner returned no logits") };
   try {
-    return { type: "computed", row, token: sample(row, logits) };
+    return { type: "computed", row, ...sample(row, logits) };
   } catch (error) {
     return { type: "failed", row, error };
   }

@@ -18,7 +18,12 @@ type ChatGolden = {
 };
 
 type FamilyGoldens = {
-  encode: { text: string; ids_without_added: number[]; decoded_skip_special: string }[];
+  encode: {
+    text: string;
+    ids_without_added: number[];
+    decoded_raw: string;
+    decoded_skip_special: string;
+  }[];
   chat: { messages: { role: string; content: string }[]; rendered: string; ids: number[] };
 };
 
@@ -130,6 +135,11 @@ describe.skipIf(!existsSync(families))("families fixtures (skipped without ../sh
       expect({ text, ids: family.encode(text) }).toEqual({ text, ids });
       const decoded = family.decode(ids);
       expect({ text, decoded }).toEqual({ text, decoded: decoded_skip_special });
+    }
+    // Token by token the bytes are those of the whole, control tokens and halves of characters included.
+    for (const { ids_without_added: ids, decoded_raw } of goldens.encode) {
+      const bytes = ids.flatMap((id) => [...family.bytesOf(id)]);
+      expect(new TextDecoder().decode(Uint8Array.from(bytes))).toBe(decoded_raw);
     }
     const { messages, rendered, ids } = goldens.chat;
     expect(familyTemplate.render(messages)).toBe(rendered);

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { controlTokens } from "./control-tokens.ts";
 import type { TokenizerFiles } from "./model-source.ts";
+import { tokenBytes } from "./token-bytes.ts";
 
 export type Tokenizer = {
   /** Control tokens written in the text are recognised; nothing is added at the start or end. */
@@ -12,6 +13,8 @@ export type Tokenizer = {
   quote(text: string): string;
   /** Special tokens are left out. Bytes that are no whole character come out as U+FFFD. */
   decode(ids: readonly number[]): string;
+  /** What one token stands for in UTF-8, control tokens by their names; it may be part of a character. */
+  bytesOf(id: number): Uint8Array;
   /** What chat templates refer to by name, such as `eos_token`. */
   specialTokens: Readonly<Record<string, string>>;
 };
@@ -27,6 +30,7 @@ export function createTokenizer({ tokenizer, config }: TokenizerFiles): Tokenize
     quote: control.quote,
     decode: (ids) =>
       ids.length === 0 ? "" : inner.decode([...ids], { skip_special_tokens: true }),
+    bytesOf: tokenBytes(tokenizer, (id) => inner.id_to_token(id)),
     specialTokens: Object.fromEntries(
       Object.entries(named).flatMap(([name, token]) => (token ? [[name, content(token)]] : [])),
     ),

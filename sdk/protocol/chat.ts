@@ -56,6 +56,18 @@ export type ChatUsage = z.infer<typeof chatUsage>;
 
 export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter" | "function_call";
 
+/** How likely a token was: a number, or -9999 for the least likely. */
+export type TokenLogprob = {
+  token: string;
+  logprob: number;
+  /** UTF-8, exact where a token is part of a character. */
+  bytes: number[];
+};
+
+/** A token of the answer, and the likeliest ones in its place. */
+export type ContentLogprob = TokenLogprob & { top_logprobs: TokenLogprob[] };
+export type ChatLogprobs = { content: ContentLogprob[]; refusal: null };
+
 /** What our own engine answers; the required keys of OpenAI's schema are all there. */
 export type ChatCompletion = {
   id: string;
@@ -65,7 +77,7 @@ export type ChatCompletion = {
   choices: {
     index: number;
     message: { role: "assistant"; content: string | null; refusal: null };
-    logprobs: null;
+    logprobs: ChatLogprobs | null;
     finish_reason: FinishReason;
   }[];
   usage: ChatUsage;
@@ -80,7 +92,7 @@ export type ChatCompletionChunk = {
   choices: {
     index: number;
     delta: { role?: "assistant"; content?: string; refusal?: null };
-    logprobs: null;
+    logprobs: ChatLogprobs | null;
     finish_reason: FinishReason | null;
   }[];
   /** Null on every chunk but the last when the client asked for usage; absent when it did not. */
