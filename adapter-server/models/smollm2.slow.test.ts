@@ -1,0 +1,95 @@
+/**
+ * SmolLM2-135M-Instruct, a real model in a GGUF file, with two adapters trained on public data, against the
+ * float32 reference. Skipped where the fixtures or the file are not at hand; `../shared/fixtures/smollm2/fetch` brings the file.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  type DemoRunner,
+  generate,
+  largestDifference,
+  openDemoRunner,
+  readAdapter,
+} from "../__fixtures__/demo-model.ts";
+import { createChatTemplate, type TemplateMessage } from "./chat-template.ts";
+import { createTokenizer } from "./tokenizer.ts";
+
+const fixtures = fileURLToPath(new URL("../../../shared/fixtures/smollm2", import.meta.url));
+const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
+const file = join(cache, "switchyard-fixtures/SmolLM2-135M-Instruct.Q4_1.gguf");
+const missing = !existsSync(fixtures) || !existsSync(file);
+
+const adapters = ["banking-intent", "restaurant-slots"] as const;
+/** Logits have a standard deviation of 3; the largest difference seen is 1.4e-4. */
+const tolerance = 1e-3;
+
+type Case = {
+  messages: TemplateMessage[];
+  text: string;
+  prompt: number[];
+  logits_f32le_b64: string;
+  greedy: { tokens: number[]; gaps: number[]; text: string };
+};
+
+let cacheDir: string;
+beforeAll(async () => {
+  cacheDir = await mkdtemp(join(tmpdir(), "switchyard-smollm2-"));
+});
+afterAll(() => rm(cacheDir, { recursive: true, force: true }));
+
+describe.skipIf(missing)("SmolLM2-135M (skipped without ../shared and the fetched file)", () => {
+  test("computes its goldens, the base's and both adapters'", async () => {
+    const demo = await open();
+    const { encode, template } = textOf(demo);
+    for (const [slot, name] of ["base", ...adapters].entries()) {
+      const cases: Case[] = JSON.parse(read(`goldens/${name}.json`)).cases;
+      for (const { messages, text, prompt } of cases) {
+        expect(template.render(messages)).toBe(text);
+        expect(encode(text)).toEqual(prompt);
+      }
+      await expectGoldens(demo, cases, slot);
+    }
+    await demo.runner.close();
+  });
+});
+
+/** Each adapter in its slot, slots from 1. */
+async function open(): Promise<DemoRunner> {
+  const demo = await openDemoRunner("f32", cacheDir, { folder: file });
+  for (const [index, name] of adapters.entries()) {
+    const adapter = await readAdapter(join(fixtures, "adapters", name), demo.model.shape);
+    demo.runner.loadSlot(index + 1, adapter);
+  }
+  return demo;
+}
+
+function textOf({ model }: DemoRunner) {
+  const tokenizer = createTokenizer(model.tokenizer);
+  const template = createChatTemplate(model.chatTemplate ?? "", tokenizer.specialTokens);
+  return { ...tokenizer, template };
+}
+
+async function expectGoldens({ runner }: DemoRunner, cases: Case[], slot: number): Promise<void> {
+  const prompts = cases.map(({ prompt, greedy }) => ({
+    tokens: prompt,
+    slot,
+    tokensMax: greedy.tokens.length,
+  }));
+  const generated = await generate(runner, prompts, { ends: [] });
+  cases.forEach(({ logits_f32le_b64, greedy }, index) => {
+    const bytes = new Uint8Array(Buffer.from(logits_f32le_b64, "base64"));
+    const logits = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    expect(largestDifference(generated[index]!.firstLogits, logits)).toBeLessThan(tolerance);
+    const tie = greedy.gaps.findIndex((gap) => gap < tolerance);
+    const certain = tie === -1 ? greedy.tokens.length : tie;
+    expect(generated[index]!.tokens.slice(0, certain)).toEqual(greedy.tokens.slice(0, certain));
+  });
+}
+
+function read(path: string): string {
+  return readFileSync(join(fixtures, path), "utf8");
+}
