@@ -146,6 +146,7 @@ test("an eval run pushes the file, waits, and plots every score with its interva
   ];
   const result = await run([...asked, "--floor", "0.8"]);
   expect(result).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(result.stdout).toContain("The run cost $0.000015, and more: 100 answers have no price.");
   expect(result.stdout).toMatch(/tiny:sorter +90\.0 % +·+━*●━*·* +82\.6 % to 94\.5 % +pass/);
   expect(sent("POST", "/api/evals/runs")).toMatchObject({
     task: "sorting",
@@ -428,6 +429,7 @@ const doneRun: EvalRun = {
       upper: 0.9448,
       unpriced: 0,
       meanCostUsd: "0.00000015",
+      totalCostUsd: "0.000015",
       latencyP50Ms: 20,
     },
   ],

@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import type { CandidateResult, EvalRun, Scorer } from "../../protocol/admin.ts";
 import type { EvalAnswer } from "../../protocol/evals.ts";
+import { formatUsd, parseUsd } from "../../protocol/money.ts";
 import type { Cli } from "../cli.ts";
 import { type ExitCode, exitCodes } from "../failure.ts";
 import { commaList, wholeNumber } from "../options.ts";
@@ -193,7 +194,17 @@ function runText(run: EvalRun, { floor }: { floor?: number }, { terminal }: Cli)
   const errors = run.candidates.flatMap(({ candidate, error }) =>
     error === undefined ? [] : [`${colours.red(candidate)}: ${error}`],
   );
-  return [head, table, ...errors].join("\n");
+  return [head, table, ...costText(run), ...errors].join("\n");
+}
+
+/** What all requests of the run cost, and whether that is all of it. */
+function costText({ candidates }: EvalRun): string[] {
+  const known = candidates.flatMap(({ totalCostUsd }) => totalCostUsd ?? []);
+  const unpriced = candidates.reduce((sum, candidate) => sum + candidate.unpriced, 0);
+  const missing = unpriced === 0 ? "" : `${integer(unpriced)} answers have no price`;
+  if (known.length === 0) return missing === "" ? [] : [`Cost unknown: ${missing}.`];
+  const total = formatUsd(known.reduce((sum, usd) => sum + parseUsd(usd), 0n));
+  return [`The run cost ${money(total)}${missing === "" ? "" : `, and more: ${missing}`}.`];
 }
 
 function barText({ score, lower, upper }: CandidateResult): string {
