@@ -422,6 +422,23 @@ test("an answer with a character that no database keeps is judged and kept witho
   expect(data).toMatchObject([{ answer: "a\ufffd", correct: false }, { answer: "a1" }]);
 });
 
+test("candidates are compared row by row with the first, on the rows that both were judged on", async () => {
+  reply = (asked) => {
+    const row = numberIn(asked);
+    // Row 0 has no answer of the first, row 1 is the first's alone, all others are the second's.
+    if (asked.model === "tiny") return { text: row === 0 ? null : row === 1 ? "a1" : "?" };
+    return { text: row === 1 ? "?" : answerTo(asked), headers: adapterHeaders(digestOne) };
+  };
+  const run = await runToEnd({ candidates: ["tiny", "tiny:sorter@1"] }, rows(6));
+  expect(run.candidates[0]).not.toHaveProperty("versusFirst");
+  expect(run.candidates[1]?.versusFirst).toMatchObject({
+    n: 5,
+    gained: 4,
+    lost: 1,
+    difference: 0.6,
+  });
+});
+
 test("what a run cost has the answers in it that were asked anew", async () => {
   const headers = { "x-switchyard-cost-usd": "0.25" };
   const paid = (asked: Asked) => ({ text: answerTo(asked), headers });

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { shareCorrect, wilsonInterval } from "./statistics.ts";
+import { pairedDifference, shareCorrect, wilsonInterval } from "./statistics.ts";
 
 test("Wilson's interval equals published values", () => {
   // Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I, method 3.
@@ -55,6 +55,45 @@ test("errored rows widen the interval on both sides and leave the score of the j
   expect(troubled.score).toBe(0.8);
   expect(troubled.lower).toBe(wilsonInterval(80, 110).lower);
   expect(troubled.upper).toBe(wilsonInterval(90, 110).upper);
+});
+
+test("the paired interval holds the true difference in at least 95 of 100 runs, counted over all outcomes", () => {
+  const n = 40;
+  const logFactorial = Array.from({ length: n + 1 }, () => 0);
+  for (let i = 1; i <= n; i++) logFactorial[i] = logFactorial[i - 1]! + Math.log(i);
+  const coverages = [
+    [0.1, 0.1],
+    [0.3, 0.1],
+    [0.5, 0.05],
+    [0.05, 0.02],
+    [0.8, 0.01],
+  ].map(([p = 0, q = 0]) => {
+    let covered = 0;
+    for (let gained = 0; gained <= n; gained++) {
+      for (let lost = 0; gained + lost <= n; lost++) {
+        const { lower, upper } = pairedDifference({ n, gained, lost });
+        if (p - q < lower || p - q > upper) continue;
+        const same = n - gained - lost;
+        const ways =
+          logFactorial[n]! - logFactorial[gained]! - logFactorial[lost]! - logFactorial[same]!;
+        covered += Math.exp(
+          ways + gained * Math.log(p) + lost * Math.log(q) + same * Math.log(1 - p - q),
+        );
+      }
+    }
+    return covered;
+  });
+  expect(coverages.reduce((sum, one) => sum + one, 0) / coverages.length).toBeGreaterThan(0.95);
+  expect(Math.min(...coverages)).toBeGreaterThan(0.93);
+});
+
+test("the paired interval tells apart what two intervals of their own do not", () => {
+  // 80 and 90 of 100 right, every row that the first has right is right for the second.
+  expect(wilsonInterval(80, 100).upper).toBeGreaterThan(wilsonInterval(90, 100).lower);
+  const { difference, lower, upper } = pairedDifference({ n: 100, gained: 10, lost: 0 });
+  expect(difference).toBe(0.1);
+  expect(lower).toBeGreaterThan(0.02);
+  expect(upper).toBeLessThan(0.2);
 });
 
 type Measured = { correct: number; n: number; low: number; high: number };

@@ -5,7 +5,7 @@ import { type CandidateResult, candidateResult } from "../../sdk/protocol/admin.
 import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
 import type { Database } from "../database.ts";
 import type { candidates } from "../schema.ts";
-import { shareCorrect } from "../statistics.ts";
+import { type Paired, pairedDifference, shareCorrect } from "../statistics.ts";
 
 type Candidate = typeof candidates.$inferSelect;
 
@@ -16,18 +16,26 @@ export async function summarize(
   candidatesByRun: ReadonlyMap<string, readonly Candidate[]>,
 ): Promise<Map<string, CandidateResult[]>> {
   const counted = counts.parse(await db.execute(countQuery(runIds)));
-  const byCandidate = new Map(counted.map((one) => [`${one.run_id} ${one.position}`, one]));
+  const paired = pairs.parse(await db.execute(pairQuery(runIds)));
+  const keyOf = (one: { run_id: string; position: number }) => `${one.run_id} ${one.position}`;
+  const byCandidate = new Map(counted.map((one) => [keyOf(one), one]));
+  const pairByCandidate = new Map(paired.map((one) => [keyOf(one), one]));
   return new Map(
     runIds.map((runId) => [
       runId,
-      (candidatesByRun.get(runId) ?? []).map((candidate) =>
-        toResult(candidate, byCandidate.get(`${runId} ${candidate.position}`)),
-      ),
+      (candidatesByRun.get(runId) ?? []).map((candidate) => {
+        const key = keyOf({ run_id: runId, position: candidate.position });
+        return toResult(candidate, byCandidate.get(key), pairByCandidate.get(key));
+      }),
     ]),
   );
 }
 
-function toResult(candidate: Candidate, found: Counts | undefined): CandidateResult {
+function toResult(
+  candidate: Candidate,
+  found: Counts | undefined,
+  pair: Paired | undefined,
+): CandidateResult {
   const judged = found?.judged ?? 0;
   const errored = found?.errored ?? 0;
   const correct = found?.correct ?? 0;
@@ -42,6 +50,7 @@ function toResult(candidate: Candidate, found: Counts | undefined): CandidateRes
     correct,
     errored,
     ...(judged === 0 ? {} : shareCorrect({ correct, judged, errored })),
+    ...(pair ? { versusFirst: versus(pair) } : {}),
     unpriced: found?.unpriced ?? 0,
     ...optional({
       totalCostUsd: totalCost(found?.total_cost, candidate.discardedCostUsd),
@@ -53,6 +62,10 @@ function toResult(candidate: Candidate, found: Counts | undefined): CandidateRes
       error,
     }),
   });
+}
+
+function versus({ n, gained, lost }: Paired): CandidateResult["versusFirst"] {
+  return { n, gained, lost, ...pairedDifference({ n, gained, lost }) };
 }
 
 /** All that was paid, answers that were asked anew included; unknown when nothing had a price. */
@@ -97,6 +110,36 @@ function countQuery(runIds: readonly string[]): SQL {
     where run_id in (${ids})
     group by run_id, position`;
 }
+
+/** Each later candidate beside the first, on the rows that both were judged on. */
+function pairQuery(runIds: readonly string[]): SQL {
+  const ids = sql.join(
+    runIds.map((id) => sql`${id}`),
+    sql`, `,
+  );
+  return sql`
+    select
+      one.run_id,
+      one.position,
+      count(*)::int as n,
+      count(*) filter (where one.correct and not base.correct)::int as gained,
+      count(*) filter (where base.correct and not one.correct)::int as lost
+    from evals.answers one
+    join evals.answers base
+      on base.run_id = one.run_id and base.position = 0 and base.row = one.row
+    where one.run_id in (${ids}) and one.position > 0 and one.error is null and base.error is null
+    group by one.run_id, one.position`;
+}
+
+const pairs = z.array(
+  z.object({
+    run_id: z.string(),
+    position: z.int(),
+    n: z.int(),
+    gained: z.int(),
+    lost: z.int(),
+  }),
+);
 
 const counts = z.array(
   z.object({

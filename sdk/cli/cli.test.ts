@@ -147,7 +147,9 @@ test("an eval run pushes the file, waits, and plots every score with its interva
   const result = await run([...asked, "--floor", "0.8"]);
   expect(result).toMatchObject({ exitCode: 0, stderr: "" });
   expect(result.stdout).toContain("The run cost $0.000015, and more: 100 answers have no price.");
-  expect(result.stdout).toMatch(/tiny:sorter +90\.0 % +·+━*●━*·* +82\.6 % to 94\.5 % +pass/);
+  expect(result.stdout).toMatch(
+    /tiny:sorter +90\.0 % +·+━*●━*·* +82\.6 % to 94\.5 % +pass +\+88\.0 \(\+79\.0 to \+93\.0\)/,
+  );
   expect(sent("POST", "/api/evals/runs")).toMatchObject({
     task: "sorting",
     dataset: digest,
@@ -430,6 +432,7 @@ const doneRun: EvalRun = {
       unpriced: 0,
       meanCostUsd: "0.00000015",
       totalCostUsd: "0.000015",
+      versusFirst: { n: 100, gained: 89, lost: 1, difference: 0.88, lower: 0.79, upper: 0.93 },
       latencyP50Ms: 20,
     },
   ],

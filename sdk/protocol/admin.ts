@@ -154,6 +154,19 @@ export const candidateResult = z.strictObject({
   score: z.number().optional(),
   lower: z.number().optional(),
   upper: z.number().optional(),
+  /** Against the run's first candidate, on the rows that both were judged on. */
+  versusFirst: z
+    .strictObject({
+      n: z.int(),
+      /** Rows that only this one, and that only the first one, had right. */
+      gained: z.int(),
+      lost: z.int(),
+      /** Difference of the shares, with its 95 % interval. */
+      difference: z.number(),
+      lower: z.number(),
+      upper: z.number(),
+    })
+    .optional(),
   totalCostUsd: z.string().optional(),
   meanCostUsd: z.string().optional(),
   unpriced: z.int(),

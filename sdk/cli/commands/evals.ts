@@ -183,6 +183,9 @@ function runText(run: EvalRun, { floor }: { floor?: number }, { terminal }: Cli)
       { title: "0 %     95 % interval      100 %", cell: barText },
       { title: "", cell: intervalText },
       ...verdict,
+      ...(run.candidates.some(({ versusFirst }) => versusFirst)
+        ? [{ title: "VS FIRST, ROW BY ROW", cell: versusText }]
+        : []),
       { title: "N", cell: ({ n }) => integer(n), right: true },
       { title: "ERRORED", cell: ({ errored }) => integer(errored), right: true },
       { title: "COST/REQUEST", cell: ({ meanCostUsd }) => money(meanCostUsd), right: true },
@@ -210,6 +213,14 @@ function costText({ candidates }: EvalRun): string[] {
 function barText({ score, lower, upper }: CandidateResult): string {
   if (score === undefined || lower === undefined || upper === undefined) return "";
   return intervalBar({ score, lower, upper });
+}
+
+/** In points of a hundred; an interval that holds 0 tells no difference. */
+function versusText({ versusFirst }: CandidateResult): string {
+  if (!versusFirst) return "";
+  const points = (share: number) => `${share > 0 ? "+" : ""}${(share * 100).toFixed(1)}`;
+  const { difference, lower, upper } = versusFirst;
+  return `${points(difference)} (${points(lower)} to ${points(upper)})`;
 }
 
 function intervalText({ lower, upper }: CandidateResult): string {
