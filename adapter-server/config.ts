@@ -4,6 +4,7 @@ import { basename, delimiter, resolve } from "node:path";
 import { z } from "zod";
 import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
 import { type ModelFormat, modelFormats } from "./models/import-model.ts";
+import { isHubRef, parseHubRef } from "./models/library/source-ref.ts";
 
 const count = z.coerce.number().int().positive();
 
@@ -69,11 +70,11 @@ export type Config = {
 export function readConfig(env: Record<string, string | undefined>): Config {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
   const parsed = parseOrThrow(environment, given);
-  const folder = resolve(parsed.MODEL);
+  const folder = isHubRef(parsed.MODEL) ? parsed.MODEL : resolve(parsed.MODEL);
   return {
     host: parsed.HOST,
     port: parsed.PORT,
-    model: { id: parsed.MODEL_ID ?? basename(folder), folder },
+    model: { id: parsed.MODEL_ID ?? defaultId(folder), folder },
     format: parsed.ADAPTER_SERVER_FORMAT,
     dataDir: resolve(parsed.SWITCHYARD_DATA_DIR),
     threads: parsed.ADAPTER_SERVER_THREADS ?? defaultThreads(),
@@ -86,6 +87,11 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     registryUrl: parsed.REGISTRY_URL,
     limits: readLimits(given),
   };
+}
+
+/** The folder's or file's name, or the repository's. */
+function defaultId(model: string): string {
+  return isHubRef(model) ? parseHubRef(model).repo : basename(model);
 }
 
 /** All cores: the engine's threads do not spin, so the other threads get theirs when they need it. */
@@ -111,7 +117,7 @@ function readLimits(env: Record<string, string | undefined>): ServerLimits {
 const key = z.string().min(16);
 
 const environment = z.object({
-  /** A Hugging Face model folder. */
+  /** A Hugging Face model folder, a GGUF file, or `hf:owner/name@revision` of what was pulled before. */
   MODEL: z.string().min(1),
   /** What clients call it; the folder's name when absent. */
   MODEL_ID: z.string().min(1).optional(),

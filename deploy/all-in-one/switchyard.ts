@@ -133,7 +133,10 @@ async function openEngine(
     kvCacheTokens: embedded.kvCacheTokens,
   });
   return createAdapterServer({
-    model: { id: embedded.id, folder: resolve(loaded.folder, embedded.folder) },
+    model: {
+      id: embedded.id,
+      folder: embedded.model ?? resolve(loaded.folder, embedded.folder ?? ""),
+    },
     format: embedded.format,
     dataDir,
     threads: embedded.threads,

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -65,6 +65,15 @@ test("wrong use and failure have their own exit codes, and say what to do", asyn
       hint: "Get it with 'switchyard models pull hf:owner/name'. Nothing else downloads.",
     },
   });
+});
+
+test("what a stranger's file says does not reach the terminal's controls", async () => {
+  const folder = await mkdtemp(join(dataDir, "hostile-"));
+  await cp(base, folder, { recursive: true });
+  await writeFile(join(folder, "LICENSE"), "\u001b[31mfree\u0007 as in beer\n");
+  const { stdout, exitCode } = await run("inspect", folder);
+  expect(exitCode).toBe(0);
+  expect(stdout).toMatch(/licence +\[31mfree as in beer\n/);
 });
 
 test("a client without the servers says that they are not here", async () => {

@@ -1,13 +1,18 @@
 /** The models of this machine for the command line: the adapter-server's library, its errors in the CLI's words. */
 import { resolve } from "node:path";
+import { readHubAccess } from "../../adapter-server/models/hub/hub-access.ts";
+import { pullModel } from "../../adapter-server/models/hub/pull.ts";
+import { realWaiting } from "../../adapter-server/models/hub/retries.ts";
 import { importToLibrary, parseFormat } from "../../adapter-server/models/library/import.ts";
 import { inspectModel } from "../../adapter-server/models/library/inspect.ts";
 import { LibraryError } from "../../adapter-server/models/library/library-error.ts";
 import { listModels } from "../../adapter-server/models/library/list.ts";
+import { pulledName } from "../../adapter-server/models/library/pulled.ts";
 import { planRemoval, removeModels } from "../../adapter-server/models/library/remove.ts";
+import { parseHubRef, withFile } from "../../adapter-server/models/library/source-ref.ts";
 import { verifyModels } from "../../adapter-server/models/library/verify.ts";
 import { CommandError, exitCodes } from "../../sdk/cli/failure.ts";
-import type { LocalModels } from "../../sdk/cli/local-models.ts";
+import type { LocalModels, Pulled } from "../../sdk/cli/local-models.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 
 export function openLocalModels(env: NodeJS.ProcessEnv): LocalModels {
@@ -18,6 +23,7 @@ export function openLocalModels(env: NodeJS.ProcessEnv): LocalModels {
     list: () => told(listModels(dataDir)),
     inspect: (model) => told(inspectModel(model, dataDir)),
     import: (options) => told(importModel(options, dataDir)),
+    pull: (options) => told(pull(options, dataDir, env)),
     verify: (model, onProgress) => told(verifyModels(model, dataDir, onProgress)),
     planRemoval: (model) => told(planRemoval(model, dataDir)),
     remove: (removal) => told(removeModels(removal)),
@@ -39,6 +45,25 @@ const importModel = async (
   const [facts] = imports;
   if (!facts) throw new Error(`the import ${imported.digest} is gone`);
   return { digest: imported.digest, format, sizeBytes: facts.sizeBytes, folder: facts.folder };
+};
+
+const pull = async (
+  { model, file, include, onPlan, onProgress, onRetry }: Parameters<LocalModels["pull"]>[0],
+  dataDir: string,
+  env: NodeJS.ProcessEnv,
+): Promise<Pulled> => {
+  const ref = parseHubRef(model);
+  const { source, wasHere } = await pullModel({
+    ref: file === undefined ? ref : withFile(ref, file),
+    include,
+    dataDir,
+    access: readHubAccess(env),
+    onPlan,
+    onProgress,
+    waiting: { ...realWaiting, onRetry },
+  });
+  const { commit, folder, files, sizeBytes } = source;
+  return { name: pulledName(source), commit, folder, files, sizeBytes, wasHere };
 };
 
 /** What the library refuses, as the command line tells it. */

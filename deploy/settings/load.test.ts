@@ -67,6 +67,21 @@ describe("a wrong file is refused with line and field", () => {
       "switchyard.yaml:4: embedded.prices.input: expected dollars for a million tokens",
     ],
     [
+      "a base that is nowhere",
+      "embedded:\n  id: m\n",
+      "switchyard.yaml:2: embedded.folder: expected either `folder` or `model`",
+    ],
+    [
+      "a base in two places",
+      "embedded:\n  id: m\n  folder: f\n  model: hf:a/b\n",
+      "switchyard.yaml:3: embedded.folder: expected either `folder` or `model`",
+    ],
+    [
+      "a path where a pulled model is meant",
+      "embedded:\n  id: m\n  model: ./f\n",
+      "switchyard.yaml:3: embedded.model: expected what was pulled",
+    ],
+    [
       "two models of one name",
       "upstreams: [{ name: u, type: openai, baseUrl: 'http://h' }]\nmodels:\n  - { id: m, upstream: u }\n  - { id: m, upstream: u }\n",
       'switchyard.yaml:3: models: two models are called "m"',

@@ -1,5 +1,6 @@
 /** The shape of `switchyard.yaml`: upstreams, models with prices, the embedded engine, routes, limits. */
 import { z } from "zod";
+import { modelFormats } from "../../adapter-server/models/import-model.ts";
 import { gatewayLimits } from "../../gateway/config.ts";
 import { meteringLimits } from "../../gateway/metering/config.ts";
 import { upstreamTimeouts } from "../../gateway/providers/settings.ts";
@@ -52,12 +53,17 @@ const remoteModel = z.strictObject({
   prices: prices.optional(),
 });
 
-const embedded = z.strictObject({
+const embeddedFields = z.strictObject({
   /** Name of the base model to clients. */
   id: baseName,
-  /** A Hugging Face folder, relative to the settings file. */
-  folder: z.string().min(1),
-  format: z.enum(["f32", "int8", "int4"]).default("int8"),
+  /** A Hugging Face folder or a GGUF file, relative to the settings file. */
+  folder: z.string().min(1).optional(),
+  /** Instead of a folder, what `switchyard models pull` has brought; a start downloads nothing. */
+  model: z
+    .string()
+    .regex(/^hf:/, 'expected what was pulled, such as "hf:owner/name@main"; a path is `folder`')
+    .optional(),
+  format: z.enum(modelFormats).default("int8"),
   adapterSlots: z.int().min(1).max(64).default(8),
   adapterRankMax: z.int().min(1).max(128).default(32),
   /** Tokens that all sequences together may keep in the KV cache. */
@@ -70,6 +76,11 @@ const embedded = z.strictObject({
     .max(64)
     .default([]),
 });
+
+const embedded = embeddedFields.refine(
+  ({ folder, model }) => (folder === undefined) !== (model === undefined),
+  { path: ["folder"], message: "expected either `folder` or `model`" },
+);
 
 const route = z.strictObject({
   name: baseName,

@@ -70,6 +70,28 @@ export type Verdict = {
 
 export type Removal = { what: string; folder: string; sizeBytes: number }[];
 
+export type PullPlan = {
+  name: string;
+  commit: string;
+  files: { name: string; sizeBytes: number }[];
+  totalBytes: number;
+  /** What an earlier pull has left of it. */
+  hereBytes: number;
+  licence: string | undefined;
+  /** What will not fit, and what to do about it. */
+  warning: string | undefined;
+};
+
+export type Pulled = {
+  name: string;
+  commit: string;
+  folder: string;
+  files: { name: string; sizeBytes: number; sha256: string }[];
+  sizeBytes: number;
+  /** Nothing had to be asked for. */
+  wasHere: boolean;
+};
+
 /** The library of a data folder. It is loaded when a command needs it, so that others start in a moment. */
 export type OpenLocalModels = (env: NodeJS.ProcessEnv) => Promise<LocalModels>;
 
@@ -83,6 +105,16 @@ export type LocalModels = {
     force: boolean;
     onProgress: (done: number) => void;
   }): Promise<ImportedFacts>;
+  /** Fetches from a hub: the one thing here that uses the network. */
+  pull(options: {
+    model: string;
+    file: string | undefined;
+    include: readonly string[];
+    onPlan: (plan: PullPlan) => void;
+    onProgress: (done: number, total: number) => void;
+    /** Told of what failed and is tried again. */
+    onRetry: (message: string) => void;
+  }): Promise<Pulled>;
   verify(
     model: string | undefined,
     onProgress: (done: number, total: number) => void,

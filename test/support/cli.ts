@@ -12,9 +12,11 @@ export type Cli = {
 
 const bin = fileURLToPath(new URL("../../deploy/cli/bin.js", import.meta.url));
 
-/** @param env `SWITCHYARD_*` alone; the machine's own are not passed on */
+/** @param env `SWITCHYARD_*` and `HF_*` alone; the machine's own are not passed on */
 export function openCli(env: Record<string, string>): Cli {
-  const ours = Object.entries(process.env).filter(([name]) => !/^(SWITCHYARD|OPENAI)_/.test(name));
+  const ours = Object.entries(process.env).filter(
+    ([name]) => !/^(SWITCHYARD|OPENAI|HF)_/.test(name),
+  );
   const run = (...args: string[]): Promise<CliEnd> =>
     new Promise((resolve) => {
       execFile(

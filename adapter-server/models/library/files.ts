@@ -53,7 +53,7 @@ export async function hashFile(
 }
 
 /** Git hashes a file's length before its bytes. */
-function gitBlobHash(sizeBytes: number): ReturnType<typeof createHash> {
+export function gitBlobHash(sizeBytes: number): ReturnType<typeof createHash> {
   return createHash("sha1").update(`blob ${sizeBytes}\0`);
 }
 

@@ -38,7 +38,7 @@ function sourcesFolder(dataDir: string): string {
 }
 
 /** Where the files of a commit lie, or will. A GGUF file has a folder of its own. */
-function sourceFolder(
+export function sourceFolder(
   dataDir: string,
   { repo, commit, file }: { repo: string; commit: string; file: string | undefined },
 ): string {

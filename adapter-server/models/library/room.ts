@@ -47,6 +47,13 @@ export function memoryWarning(
   };
 }
 
+/** @returns what to tell before a download of which no format would fit into this machine's memory */
+export function downloadWarning(parameters: number, { memoryBytes }: Machine): string | undefined {
+  const smallest = parameters * bytesPerParameter["int4-128"];
+  if (smallest <= memoryBytes) return undefined;
+  return `Even as int4-128 this model takes about ${gibibytes(smallest)} of memory, and this machine has ${gibibytes(memoryBytes)}.`;
+}
+
 /** @throws LibraryError `disk_full` when the bytes would not fit, with some left for others */
 export async function checkDisk(
   neededBytes: number,

@@ -22,20 +22,33 @@ export function parseHubRef(text: string): HubRef {
   return { repo: `${owner}/${name}`, revision, file };
 }
 
+/**
+ * The same for one GGUF file of the repository.
+ * @throws LibraryError `invalid_reference`
+ */
+export function withFile(ref: HubRef, file: string): HubRef {
+  checkGgufName(file);
+  return { ...ref, file };
+}
+
 export function formatHubRef({ repo, revision, file }: HubRef): string {
   return `hf:${repo}${file === undefined ? "" : `/${file}`}@${revision}`;
 }
 
-/** @throws LibraryError `invalid_reference` when it is not the path of a GGUF file */
 function checkGgufName(file: string): void {
-  if (isSafePath(file) && file.endsWith(".gguf")) return;
+  if (isSafePath(file) && file.endsWith(".gguf")) {
+    if (!/-\d{5}-of-\d{5}\.gguf$/.test(file)) return;
+    throw new LibraryError("invalid_reference", `'${file}' is one part of several.`, {
+      hint: "GGUF models in several files are not imported. Take one that is one file, or safetensors.",
+    });
+  }
   throw new LibraryError("invalid_reference", `'${file}' is not the path of a GGUF file.`, {
     hint: "Name one file of the repository that ends with .gguf.",
   });
 }
 
 /** A path that stays below the folder it is put into, on every system, and looks like what it is. */
-function isSafePath(path: string): boolean {
+export function isSafePath(path: string): boolean {
   const parts = path.split("/");
   return (
     parts.length <= 4 && parts.every((part) => /^[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}$/.test(part))

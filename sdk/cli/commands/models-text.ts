@@ -4,6 +4,8 @@ import type {
   ListedImport,
   LocalLibrary,
   ModelFacts,
+  Pulled,
+  PullPlan,
   Removal,
   TensorGroup,
   Verdict,
@@ -43,7 +45,7 @@ export function libraryText(library: LocalLibrary, colours: Colours): string {
           { title: "PULLED", cell: ({ name }) => name },
           { title: "REVISION", cell: ({ revisions }) => revisions.join(", ") || "-" },
           { title: "SIZE", cell: ({ sizeBytes }) => bytes(sizeBytes), right: true },
-          { title: "LICENCE", cell: ({ licence }) => licence ?? "-" },
+          { title: "LICENCE", cell: ({ licence }) => plain(licence) ?? "-" },
           { title: "PULLED (UTC)", cell: ({ pulledAt }) => moment(pulledAt) },
         ],
         colours,
@@ -67,7 +69,7 @@ export function libraryText(library: LocalLibrary, colours: Colours): string {
 
 export function factsText(facts: ModelFacts, colours: Colours): string {
   const lines: [string, string][] = [
-    ["architecture", facts.architecture ?? "unknown"],
+    ["architecture", plain(facts.architecture) ?? "unknown"],
     ["parameters", integer(facts.parameters)],
     ["context", `${integer(facts.contextLength)} tokens`],
     [
@@ -79,7 +81,7 @@ export function factsText(facts: ModelFacts, colours: Colours): string {
       "chat template",
       facts.hasChatTemplate === undefined ? "unknown" : facts.hasChatTemplate ? "yes" : "none",
     ],
-    ["licence", facts.licence ?? "the folder does not say"],
+    ["licence", plain(facts.licence) ?? "the folder does not say"],
     ["source", facts.source ?? "gone"],
   ];
   const width = Math.max(...lines.map(([name]) => name.length));
@@ -118,6 +120,23 @@ export function importedText(
   return `${head}\n${colours.dim(folder)}`;
 }
 
+/** What a pull will fetch, before it begins. */
+export function planText(plan: PullPlan, colours: Colours): string {
+  const { name, files, totalBytes, hereBytes, licence, warning } = plan;
+  const here = hereBytes > 0 ? `, ${bytes(hereBytes)} of it here already` : "";
+  return [
+    `${colours.bold(name)}  ${files.length} files, ${bytes(totalBytes)}${here}; licence: ${plain(licence) ?? "not told"}`,
+    ...files.map((file) => colours.dim(`  ${file.name}  ${bytes(file.sizeBytes)}`)),
+    ...(warning === undefined ? [] : [`${colours.yellow("warning:")} ${warning}`]),
+  ].join("\n");
+}
+
+export function pulledText(pulled: Pulled, colours: Colours): string {
+  const { name, folder, sizeBytes, wasHere } = pulled;
+  const head = `${colours.bold(name)}  ${bytes(sizeBytes)}, ${wasHere ? "was here already" : "every digest is right"}`;
+  return `${head}\n${colours.dim(folder)}\nNext: switchyard models import ${name}`;
+}
+
 function groupsText(groups: readonly TensorGroup[], colours: Colours): string {
   return formatTable(
     groups,
@@ -134,9 +153,14 @@ function groupsText(groups: readonly TensorGroup[], colours: Colours): string {
 
 function tokenizerText({ tokenizer, source }: ModelFacts): string {
   if (!tokenizer) return source === undefined ? "unknown" : "none that can be read from here";
-  return `${tokenizer.type}, ${integer(tokenizer.tokens)} tokens`;
+  return `${plain(tokenizer.type)}, ${integer(tokenizer.tokens)} tokens`;
 }
 
 function usedByText({ usedBy }: ListedImport): string {
   return usedBy.length > 0 ? usedBy.join(", ") : "-";
+}
+
+/** What strangers wrote, without the characters that a terminal obeys. */
+function plain(text: string | undefined): string | undefined {
+  return text?.replace(/\p{Cc}/gu, "").slice(0, 80);
 }

@@ -4,10 +4,19 @@ import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import { exitCodes, UsageError } from "../failure.ts";
 import type { LocalModels, OpenLocalModels, Removal, Verdict } from "../local-models.ts";
+import { commaList } from "../options.ts";
 import { bytes } from "../output/format.ts";
 import { openProgress } from "../output/progress.ts";
 import { formatTable } from "../output/table.ts";
-import { factsText, importedText, libraryText, removalText, verdictsText } from "./models-text.ts";
+import {
+  factsText,
+  importedText,
+  libraryText,
+  planText,
+  pulledText,
+  removalText,
+  verdictsText,
+} from "./models-text.ts";
 
 const sourceHelp = "a folder, a .gguf file, or hf:owner/name@revision of what was pulled";
 const modelHelp = "a digest or its first digits, hf:owner/name@revision, or a path";
@@ -41,6 +50,23 @@ export function addModels(program: Command, cli: Cli, open: OpenLocalModels | un
     .option("--force", "although it does not fit into this machine's memory")
     .addHelpText("after", "\nExample: switchyard models import deploy/demo-model/base")
     .action((source: string, options: ImportOptions) => runImport(source, options, library, cli));
+
+  models
+    .command("pull")
+    .description("fetch a model from the Hugging Face hub, or go on with a pull that was cut off")
+    .argument("<model>", "hf:owner/name@revision; the revision is main without it")
+    .option("--file <path>", "one GGUF file of the repository, instead of safetensors")
+    .option("--include <glob>", "further files, such as '*.md'; may be repeated", commaList)
+    .addHelpText(
+      "after",
+      `
+The revision is pinned to its commit, every file is checked against the hub's digest, and pickles
+are never fetched. HF_TOKEN opens gated and private models, HF_ENDPOINT names another hub,
+HF_HUB_OFFLINE=1 forbids the network, HTTPS_PROXY is honoured.
+
+Example: switchyard models pull hf:HuggingFaceTB/SmolLM2-135M-Instruct@main`,
+    )
+    .action((model: string, options: PullOptions) => pull(model, options, library, cli));
 
   models
     .command("inspect")
@@ -84,6 +110,7 @@ export function addModels(program: Command, cli: Cli, open: OpenLocalModels | un
 
 type Library = () => Promise<LocalModels>;
 type ImportOptions = { format: string; force?: boolean };
+type PullOptions = { file?: string; include?: string[] };
 
 async function runImport(
   source: string,
@@ -98,6 +125,34 @@ async function runImport(
     const imported = await local.import({ source, format, force, onProgress });
     progress.stop();
     cli.show(imported, (one) => importedText(one, cli.terminal.colours));
+  } finally {
+    progress.stop();
+  }
+}
+
+async function pull(
+  model: string,
+  { file, include = [] }: PullOptions,
+  library: Library,
+  cli: Cli,
+): Promise<void> {
+  const local = await library();
+  const { stderr, errorColours, colours } = cli.terminal;
+  const tell = (text: string) => {
+    if (!cli.json()) stderr.write(`${text}\n`);
+  };
+  const progress = openProgress("fetching", cli.terminal, { show: bytes });
+  try {
+    const pulled = await local.pull({
+      model,
+      file,
+      include,
+      onPlan: (plan) => tell(planText(plan, errorColours)),
+      onProgress: progress.update,
+      onRetry: (message) => tell(errorColours.dim(message)),
+    });
+    progress.stop();
+    cli.show(pulled, (one) => pulledText(one, colours));
   } finally {
     progress.stop();
   }
