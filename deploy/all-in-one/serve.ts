@@ -22,13 +22,26 @@ export type Serving = {
   close(): Promise<void>;
 };
 
+/** Somebody asked the start to end; a shell knows why by the exit code. */
+export class StartStopped extends Error {
+  override readonly name = "StartStopped";
+  readonly exitCode: number;
+
+  constructor(exitCode: number) {
+    super("stopped before it was ready");
+    this.exitCode = exitCode;
+  }
+}
+
 /**
  * Serves Switchyard as the environment and the settings say.
- * @throws StartError for what an operator can mend
+ * @param signal  ends the start after the step that is under way, all opened parts closed
+ * @throws StartError for what an operator can mend; the signal's reason
  */
 export async function serve(
   env: NodeJS.ProcessEnv,
   onProgress: (what: string) => void,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<Serving> {
   const level = env.SWITCHYARD_LOG_LEVEL || "warn";
   const logger = pino({ level, base: null }, pino.destination(2));
@@ -42,7 +55,15 @@ export async function serve(
   try {
     server = await listen((request) => behind.fetch(request), host, port);
     const keys = openFirstKeys(dataDir, env);
-    const switchyard = await openSwitchyard({ loaded, dataDir, keys, env, logger, onProgress });
+    const switchyard = await openSwitchyard({
+      loaded,
+      dataDir,
+      keys,
+      env,
+      logger,
+      onProgress,
+      signal,
+    });
     behind = switchyard;
     return {
       url: urlOf(server, host),

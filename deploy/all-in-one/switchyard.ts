@@ -28,6 +28,8 @@ export type SwitchyardParts = {
   logger: Logger;
   /** Told what is being done, for a person who waits. */
   onProgress: (what: string) => void;
+  /** Looked at between two steps of the start: none is left half done. */
+  signal: AbortSignal;
 };
 
 export type Switchyard = {
@@ -43,10 +45,11 @@ const RETRY_MS = 2000;
 /**
  * Opens all parts in the order in which they need each other. A database that is away is no reason not to
  * serve where a snapshot of the policy is on disk: registry and evals then follow when it answers.
- * @throws StartError for what an operator can mend; HubError `unsupported_model` for a checkpoint
+ * @throws StartError for what an operator can mend; HubError `unsupported_model` for a checkpoint; the
+ *   signal's reason, with everything closed
  */
 export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard> {
-  const { loaded, dataDir, env, logger, onProgress } = parts;
+  const { loaded, dataDir, env, logger, onProgress, signal } = parts;
   const operatorKey = env.SWITCHYARD_OPERATOR_KEY || randomBytes(32).toString("hex");
   const closers: (() => unknown)[] = [];
   const close = async () => {
@@ -63,11 +66,13 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
     onProgress("opening the database");
     const database = await openDatabase({ dataDir, url: env.DATABASE_URL, logger });
     closers.push(() => database.close());
+    signal.throwIfAborted();
 
     const registryDoor = lateService();
     const evalsDoor = lateService();
     const engine = await openEngine(parts, registryDoor, operatorKey);
     closers.push(() => engine?.close());
+    signal.throwIfAborted();
 
     const dashboard = createDashboard();
     const gateway = await openGateway({
@@ -86,6 +91,7 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
       logger,
     });
     closers.push(() => gateway.stop());
+    signal.throwIfAborted();
     const door: Fetcher = { fetch: async (request) => gateway.app.fetch(request) };
 
     const openControlPlane = async () => {
@@ -111,7 +117,9 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
     };
     const stopTrying = await openNowOrLater(openControlPlane, database, parts);
     closers.push(stopTrying);
+    signal.throwIfAborted();
     await gateway.start();
+    signal.throwIfAborted();
     return { fetch: door.fetch, close };
   } catch (error) {
     await close();

@@ -1,11 +1,12 @@
 /** What a start refuses, and how it says so. */
+import { existsSync } from "node:fs";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startServer } from "../support/server.ts";
+import { launch, startServer } from "../support/server.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -114,10 +115,40 @@ describe("a start is refused with one clear error", () => {
       await chmod(folder, 0o700);
     },
   );
+});
 
-  test("when another process holds the data folder", async () => {
-    const first = await startServer();
-    expect(await refusal({}, first.dataDir)).toMatch(/in use by process \d+/);
-    expect(await first.stop()).toBe(0);
-  });
+const npmStart = ["--import", "tsx", "deploy/all-in-one/main.ts"];
+const cliServe = ["deploy/cli/bin.js", "serve"];
+
+test.each([
+  ["npm start", "SIGINT", "opening the database", 130, npmStart],
+  ["npm start", "SIGTERM", "pushing support-tiny", 143, npmStart],
+  ["switchyard serve", "SIGINT", "loading support-tiny", 130, cliServe],
+] as const)(
+  "%s ends on %s while it says '%s', with everything closed and no stack",
+  async (_, signal, step, exitCode, program) => {
+    const dataDir = await mkdtemp(join(folder, "stopped-"));
+    const started = launch(program, { PORT: "0", SWITCHYARD_DATA_DIR: dataDir });
+    await started.said(new RegExp(`(${step})`));
+    expect(await started.end(signal)).toBe(exitCode);
+    expect(started.output()).toMatch(/stopped before it was ready\n$/);
+    expect(started.output()).not.toMatch(/^\s+at |Error/m);
+    expect(existsSync(join(dataDir, "lock"))).toBe(false);
+
+    // What it had begun is no obstacle to the next start.
+    const next = await startServer({ dataDir });
+    expect(await next.stop()).toBe(0);
+  },
+);
+
+test("a start is told in one line that a live process holds the data folder", async () => {
+  const first = await startServer();
+  for (const program of [npmStart, cliServe]) {
+    const second = launch(program, { PORT: "0", SWITCHYARD_DATA_DIR: first.dataDir });
+    expect(await second.ended()).toBe(1);
+    expect(second.output()).toMatch(
+      /^switchyard: the data folder \S+ is in use by process \d+\. Stop it, or set SWITCHYARD_DATA_DIR to another folder\.\n$/,
+    );
+  }
+  expect(await first.stop()).toBe(0);
 });

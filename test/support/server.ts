@@ -1,5 +1,6 @@
 /** The whole product as a user starts it: a process of its own on a free port, with a data folder of its own. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -83,14 +84,17 @@ export async function startGatewayAlone(env: Record<string, string>): Promise<Ru
   };
 }
 
-type Program = {
+export type Program = {
   output(): string;
   /** What the pattern's group caught, once it was said. @throws Error with the output when it ends before */
   said(pattern: RegExp): Promise<string>;
   end(signal: NodeJS.Signals): Promise<number | null>;
+  /** Its exit code, once it has ended by itself. */
+  ended(): Promise<number | null>;
 };
 
-function launch(argv: readonly string[], env: Record<string, string>): Program {
+/** Starts any program of the repository as a process of its own, with nothing of the machine's settings. */
+export function launch(argv: readonly string[], env: Record<string, string>): Program {
   const child = spawn(process.execPath, [...argv], {
     cwd: root,
     env: { ...cleanEnv(), ...env },
@@ -106,18 +110,24 @@ function launch(argv: readonly string[], env: Record<string, string>): Program {
     output: () => output,
     said: (pattern) =>
       new Promise((resolve, reject) => {
-        child.stdout.on("data", () => {
+        const look = () => {
           const found = pattern.exec(output)?.[1];
           if (found !== undefined) resolve(found);
-        });
+        };
+        child.stdout.on("data", look);
+        child.stderr.on("data", look);
         child.on("exit", (code) =>
           reject(new Error(`the server ended with ${code} before it was ready:\n${output}`)),
         );
         child.on("error", reject);
       }),
     async end(signal) {
-      if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
-      return ended(child, signal);
+      child.kill(signal);
+      return this.ended();
+    },
+    async ended() {
+      if (child.exitCode === null && child.signalCode === null) await once(child, "close");
+      return child.exitCode;
     },
   };
 }
@@ -126,11 +136,4 @@ function launch(argv: readonly string[], env: Record<string, string>): Program {
 function cleanEnv(): NodeJS.ProcessEnv {
   const removed = /^(SWITCHYARD_|OPENAI_|DATABASE_URL$|REDIS_URL$|HOST$|PORT$)/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !removed.test(name)));
-}
-
-function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
-  return new Promise((resolve) => {
-    child.once("exit", (code) => resolve(code));
-    child.kill(signal);
-  });
 }
