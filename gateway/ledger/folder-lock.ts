@@ -1,6 +1,7 @@
 /** One process owns a folder: a lock file that names its owner, and a way to tell a dead owner. */
+import { hash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 
@@ -29,16 +30,7 @@ export class FolderInUse extends Error {
  */
 export async function lockFolder(folder: string): Promise<FolderLock> {
   const path = join(folder, "lock");
-  const mine = JSON.stringify(self());
-  for (;;) {
-    try {
-      await writeFile(path, mine, { flag: "wx", mode: 0o600 });
-      break;
-    } catch (error) {
-      if (!isCode(error, "EEXIST")) throw error;
-      await removeStale(path, folder);
-    }
-  }
+  const { release } = await take(path, folder);
   const touch = setInterval(() => {
     const now = new Date();
     void utimes(path, now, now).catch(() => {});
@@ -47,27 +39,47 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   return {
     async release() {
       clearInterval(touch);
+      await release();
+    },
+  };
+}
+
+/**
+ * Two may find the same dead owner's file, so removing it is under a lock of its own, named after what the
+ * file says: whoever holds that one and still finds those words knows that nobody else replaces them. The
+ * lock of a remover that died is taken over in the same way.
+ */
+async function take(path: string, folder: string): Promise<FolderLock> {
+  const mine = JSON.stringify(self());
+  while (!(await create(path, mine))) {
+    const found = await readOwner(path);
+    if (found === undefined) continue;
+    const owner = parseOwner(found);
+    if (owner && (await isAlive(path, owner))) throw new FolderInUse(folder, owner);
+    const removing = await take(`${path}.${hash("sha256", found).slice(0, 16)}`, folder);
+    if ((await readOwner(path)) === found) await rm(path, { force: true });
+    await removing.release();
+  }
+  return {
+    async release() {
       if ((await readOwner(path)) === mine) await rm(path, { force: true });
     },
   };
 }
 
-/** Moves the file away before deleting it, so that a lock taken by another process meanwhile survives. */
-async function removeStale(path: string, folder: string): Promise<void> {
-  const found = await readOwner(path);
-  if (found === undefined) return;
-  const owner = parseOwner(found);
-  // A process writes its lock in one go; what is not readable was cut off by a crash.
-  if (owner && (await isAlive(path, owner))) throw new FolderInUse(folder, owner);
-  const aside = `${path}.${process.pid}.stale`;
+/** Makes the file with all its words at once, or not at all: nobody ever reads half an owner. */
+async function create(path: string, words: string): Promise<boolean> {
+  const draft = `${path}.${randomUUID()}`;
+  await writeFile(draft, words, { flag: "wx", mode: 0o600 });
   try {
-    await rename(path, aside);
+    await link(draft, path);
+    return true;
   } catch (error) {
-    if (isCode(error, "ENOENT")) return;
+    if (isCode(error, "EEXIST")) return false;
     throw error;
+  } finally {
+    await rm(draft, { force: true });
   }
-  if ((await readOwner(aside)) === found) await rm(aside, { force: true });
-  else await rename(aside, path);
 }
 
 async function isAlive(path: string, owner: Owner): Promise<boolean> {
@@ -86,11 +98,13 @@ async function isAlive(path: string, owner: Owner): Promise<boolean> {
   return owner.started === undefined || owner.started === startOf(owner.pid);
 }
 
-type Owner = { pid: number; host: string; started?: string };
+/** `nonce` tells two locks of one process apart. */
+type Owner = { pid: number; host: string; started?: string; nonce?: string };
 
 function self(): Owner {
   const started = startOf(process.pid);
-  return { pid: process.pid, host: hostname(), ...(started === undefined ? {} : { started }) };
+  const nonce = randomUUID();
+  return { pid: process.pid, host: hostname(), ...(started && { started }), nonce };
 }
 
 /** Boot and start tick of a process, on Linux; elsewhere a living pid is believed. */
