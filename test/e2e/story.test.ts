@@ -363,7 +363,7 @@ for (const stores of await storeKinds()) {
         expect(shown).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("not_found") });
         const report = await stranger.json<CostReport>("report", "costs", "--by", "model,adapter");
         expect(report).toMatchObject({ data: [], totals: { requests: 0, cost_usd: "0" } });
-        const models = await stranger.json<{ id: string }[]>("models", "list");
+        const models = await stranger.json<{ id: string }[]>("models", "served");
         expect(models.map(({ id }) => id)).not.toContain("support-tiny:triage");
         const requests = await call(server.url, other.key, "GET", "/api/requests");
         expect(requests.body).toMatchObject({ data: [] });
