@@ -420,7 +420,7 @@ describe("this machine", () => {
     await expect.poll(() => existsSync(lock)).toBe(true);
     await expect(pull("hf:demo/model")).rejects.toMatchObject({
       code: "in_use",
-      message: expect.stringContaining(`Process ${process.pid}`.toLowerCase()),
+      message: expect.stringContaining(`is worked on by process ${process.pid}`),
     });
     await hub.close();
     await first;

@@ -49,14 +49,17 @@ export async function takeLock(path: string, what: string): Promise<() => Promis
     await checkLock(path, what);
     await rm(path, { force: true });
   }
-  throw new LibraryError("in_use", `Another process has just begun to work on ${what}.`);
+  throw new LibraryError(
+    "in_use",
+    `${what} is worked on by another process, which has just begun.`,
+  );
 }
 
 /** @throws LibraryError `in_use` when a running process has the lock */
 export async function checkLock(path: string, what: string): Promise<void> {
   const owner = await livingOwner(path);
   if (!owner) return;
-  throw new LibraryError("in_use", `${nameOf(owner)} is at work on ${what}.`, {
+  throw new LibraryError("in_use", `${what} is worked on by ${nameOf(owner)}.`, {
     hint: "Wait for it to end, or end it.",
   });
 }

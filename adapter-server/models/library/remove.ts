@@ -58,7 +58,8 @@ async function unfinishedPulls(text: string, dataDir: string): Promise<Removal> 
   if (await findPulled(dataDir, ref)) return [];
   const { unfinished } = await listPulled(dataDir);
   const ofRepo = unfinished.filter(({ repo }) => repo === ref.repo);
-  for (const { folder } of ofRepo) await checkLock(join(folder, pullLockName), `a pull of ${text}`);
+  for (const { folder } of ofRepo)
+    await checkLock(join(folder, pullLockName), `The pull of ${text}`);
   return ofRepo.map(({ folder, sizeBytes }) => ({
     what: `unfinished pull of ${ref.repo}`,
     folder,
