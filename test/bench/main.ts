@@ -1,7 +1,8 @@
 /** `npm run bench -- NAME`: repeats a claim of the README as a ratio against a peer, in one run. */
-const benches: Record<string, () => Promise<{ run(): Promise<void> }>> = {
+const benches: Record<string, () => Promise<{ run(args: readonly string[]): Promise<void> }>> = {
   engine: () => import("./engine.ts"),
   gateway: () => import("./gateway.ts"),
+  llama: () => import("./llama.ts"),
   start: () => import("./start.ts"),
 };
 
@@ -14,6 +15,6 @@ if (!load) {
   process.exitCode = 2;
 } else {
   const bench = await load();
-  await bench.run();
-  process.exit(0);
+  await bench.run(process.argv.slice(3));
+  process.exit();
 }
