@@ -192,10 +192,10 @@ function applyFloor(judged: Judged, policy: TaskPolicy, input: PlanInput): Judge
     return reject(
       measured,
       "below_quality_floor",
-      `its lower bound ${evidence.lower} is below the floor ${policy.qualityFloor}`,
+      `its lower bound ${percent(evidence.lower)} is below the floor ${percent(policy.qualityFloor)}`,
     );
   }
-  const explanation = `its lower bound ${evidence.lower} clears the floor ${policy.qualityFloor}; ${
+  const explanation = `its lower bound ${percent(evidence.lower)} clears the floor ${percent(policy.qualityFloor)}; ${
     costs === undefined ? "its price is unknown" : `expected to cost $${formatUsd(costs)}`
   }`;
   return {
@@ -204,6 +204,11 @@ function applyFloor(judged: Judged, policy: TaskPolicy, input: PlanInput): Judge
     costs,
     latencyMs: evidence.latencyP50Ms,
   };
+}
+
+/** Rounded down, so that what lies below a floor never reads as if it reached it. */
+function percent(share: number): string {
+  return `${Math.floor(share * 1e4 + 1e-9) / 100} %`;
 }
 
 function reject(considered: Considered, reason: Rejection, explanation: string): Judged {
