@@ -8,11 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Engine } from "../../adapter-server/engine/engine.ts";
-import {
-  type LoraModule,
-  loraModules,
-  type PackedAdapter,
-} from "../../adapter-server/engine/types.ts";
+import type { PackedAdapter } from "../../adapter-server/engine/types.ts";
 import { toSharedMemory } from "../../adapter-server/lora/shared-weights.ts";
 import { createAdapterServer } from "../../adapter-server/server.ts";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
@@ -130,16 +126,16 @@ function randomAdapter(shape: BaseShape, seed: number): PackedAdapter {
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
       return (state / 2 ** 32 - 0.5) * 0.02;
     });
-  const pair = (module: LoraModule) => {
-    const size = shape.modules[module];
-    if (!size) throw new Error(`the base has no ${module}`);
-    return { a: values(RANK * size.in), b: values(size.out * RANK), rank: RANK };
-  };
+  const pairs = () =>
+    Object.fromEntries(
+      Object.entries(shape.modules).map(([module, size]) => [
+        module,
+        { a: values(RANK * size.in), b: values(size.out * RANK), rank: RANK },
+      ]),
+    );
   return toSharedMemory({
     digest: seed.toString(16).padStart(64, "0"),
     rank: RANK,
-    layers: Array.from({ length: shape.layers }, () =>
-      Object.fromEntries(loraModules.map((module) => [module, pair(module)])),
-    ),
+    layers: Array.from({ length: shape.layers }, pairs),
   });
 }
