@@ -14,6 +14,7 @@ import {
   openDemoRunner,
 } from "../__fixtures__/demo-model.ts";
 import { mixAdapters } from "../lora/pack.ts";
+import type { ModelFormat } from "../models/import-model.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
 
 /** Slots in this order. Ranks are 16, 8, 16, 4, and for the mixes 20 and 24. */
@@ -142,6 +143,25 @@ describe("rows of a batch", () => {
       expect(largestDifference(last!, whole!)).toBeLessThan(orderTolerance);
     }
   });
+
+  test.each<ModelFormat>(["int8", "int4", "int4-128"])(
+    "come out the same in chunks with %s weights, where a chunk samples nothing",
+    async (format) => {
+      const quantized = await openDemoRunner(format, cacheDir);
+      const { tokens } = prompts[5]!;
+      const prefill = (chunk: number[], position: number, sample: boolean) =>
+        quantized.runner.run(
+          [],
+          [{ ...row({ tokens: chunk, position, slot: 0, firstBlock: 40 }), sample }],
+        );
+      const [whole] = copied(await prefill(tokens, 0, true));
+      expect(await prefill(tokens.slice(0, 17), 0, false)).toEqual([]);
+      const [last] = await prefill(tokens.slice(17), 17, true);
+      expect(argmax(last!)).toBe(argmax(whole!));
+      expect(largestDifference(last!, whole!)).toBeLessThan(0.2);
+      await quantized.runner.close();
+    },
+  );
 
   test("of another sequence stay clean of an adapter that is not a number, and so do its blocks", async () => {
     const broken = await demoAdapter("banking-intent", demo.model.shape);

@@ -105,9 +105,9 @@ class OnnxModelRunner implements ModelRunner {
     });
     const { vocabSize } = this.dims;
     const values = logits.data as Float32Array;
-    return Array.from({ length: values.length / vocabSize }, (_, index) =>
-      values.subarray(index * vocabSize, (index + 1) * vocabSize),
-    );
+    return rows
+      .filter((row) => row.sample)
+      .map((_, index) => values.subarray(index * vocabSize, (index + 1) * vocabSize));
   }
 
   #toTensors(feeds: Feeds): Record<string, ort.Tensor> {

@@ -71,7 +71,9 @@ export class StepFeeds {
     const headRows = heads + 2 * keyValueHeads;
     const tokens = this.#int32("tokens", count);
     const positions = this.#int64("positions", count * headRows);
-    const sampled = this.#int32("sampledRows", rows.filter((row) => row.sample).length);
+    // At least one, though nobody reads it: kernels that quantize rows refuse to have none.
+    const sampledCount = Math.max(1, rows.filter((row) => row.sample).length);
+    const sampled = this.#int32("sampledRows", sampledCount).fill(0);
     let token = 0;
     let samples = 0;
     for (const row of rows) {
@@ -87,7 +89,7 @@ export class StepFeeds {
     const zeroPoints = this.#view("rowZeroPoint", count, Uint8Array).fill(128);
     feeds.tokens = { type: "int32", data: tokens, shape: [count] };
     feeds.positions = { type: "int64", data: positions.data, shape: [count, headRows] };
-    feeds.sampledRows = { type: "int32", data: sampled, shape: [samples] };
+    feeds.sampledRows = { type: "int32", data: sampled, shape: [sampledCount] };
     feeds.rowZeroPoint = { type: "uint8", data: zeroPoints, shape: [count, 1] };
   }
 
