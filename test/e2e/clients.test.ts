@@ -79,6 +79,17 @@ for (const stores of await storeKinds()) {
         expect(answer._request_id).toMatch(/^req_/);
       });
 
+      test("gets an answer to a prompt that takes several steps to read", async () => {
+        const content = "The reader lost the key of the gate. ".repeat(120);
+        const answer = await client().chat.completions.create({
+          model,
+          messages: [{ role: "user", content }],
+          max_tokens: 4,
+        });
+        expect(answer.usage?.prompt_tokens).toBeGreaterThan(1000);
+        expect(answer.choices[0]?.message.content).not.toBe("");
+      });
+
       test("streams the same text that it answers whole, with usage only when asked", async () => {
         const whole = await client().chat.completions.create({ model, messages, temperature: 0 });
         const stream = await client().chat.completions.create({
