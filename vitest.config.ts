@@ -1,7 +1,11 @@
 /** Two projects: `unit` beside the code, quick; `system` spans folders and starts real servers. */
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 const common = { testTimeout: 60_000, hookTimeout: 120_000, pool: "forks" as const };
+
+/** On two cores the default is one worker, which leaves the other idle while files load. */
+const unitWorkers = Math.max(2, availableParallelism() - 1);
 
 export default defineConfig({
   test: {
@@ -10,6 +14,7 @@ export default defineConfig({
         test: {
           ...common,
           name: "unit",
+          maxWorkers: unitWorkers,
           include: [
             "{gateway,adapter-server,registry,evals,sdk,deploy}/**/*.test.ts",
             "test/architecture.test.ts",

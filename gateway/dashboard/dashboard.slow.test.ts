@@ -21,10 +21,10 @@ import type { Settlement } from "../metering/types.ts";
 import { createReports } from "../reports/reports.ts";
 import { createDashboard } from "./dashboard.ts";
 
-const executablePath = process.env.TEST_CHROMIUM ?? "/usr/bin/chromium";
+const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const missing = existsSync(executablePath)
   ? undefined
-  : `no browser at ${executablePath} (TEST_CHROMIUM)`;
+  : `no browser at ${executablePath} (CHROMIUM)`;
 /** A folder where screenshots are left to be looked at. */
 const screenshots = process.env.TEST_SCREENSHOTS;
 

@@ -1,5 +1,5 @@
 /**
- * The victim of `kill.test.ts`: settles requests as fast as it can, and writes the id of each on a line
+ * The victim of `kill.slow.test.ts`: settles requests as fast as it can, and writes the id of each on a line
  * of its own once the settlement was acknowledged. Arguments: the data folder, the database's options.
  */
 import postgres from "postgres";
