@@ -13,20 +13,13 @@ import {
   openDemoRunner,
   readAdapter,
 } from "../__fixtures__/demo-model.ts";
+import { expectGoldens, type GoldenCase, goldenTolerance } from "../__fixtures__/goldens.ts";
 import { randomAdapter } from "../__fixtures__/merged-adapter.ts";
 import type { StepRow } from "../engine/types.ts";
 import type { ModelFormat } from "./import-model.ts";
 
 const fixtures = fileURLToPath(new URL("../../../shared/fixtures/families", import.meta.url));
 const missing = !existsSync(fixtures);
-/** Logits have a standard deviation of 4; the reference's own implementations differ by 4e-5. */
-const tolerance = 1e-3;
-
-type Case = {
-  prompt: number[];
-  logits_f32le_b64: string;
-  greedy: { tokens: number[]; gaps: number[] };
-};
 
 let cacheDir: string;
 beforeAll(async () => {
@@ -136,7 +129,7 @@ describe.skipIf(missing)("families fixtures (skipped without ../shared)", () => 
     demo.runner.loadSlot(2, await readAdapter(adapter, demo.model.shape));
     const whole = await openDemoRunner("f32", cacheDir, { folder: merged });
 
-    const { cases }: { cases: Case[] } = readJson(join(base, "goldens.json"));
+    const { cases }: { cases: GoldenCase[] } = readJson(join(base, "goldens.json"));
     const prompts = cases.map(({ prompt }) => ({ tokens: prompt, slot: 2, tokensMax: 8 }));
     const adapted = await generate(demo.runner, prompts, { ends: [] });
     const expected = await generate(
@@ -151,7 +144,9 @@ describe.skipIf(missing)("families fixtures (skipped without ../shared)", () => 
     );
     cases.forEach((_, index) => {
       const { firstLogits, tokens } = adapted[index]!;
-      expect(largestDifference(firstLogits, expected[index]!.firstLogits)).toBeLessThan(tolerance);
+      expect(largestDifference(firstLogits, expected[index]!.firstLogits)).toBeLessThan(
+        goldenTolerance,
+      );
       expect(largestDifference(firstLogits, plain[index]!.firstLogits)).toBeGreaterThan(1);
       expect(tokens).toEqual(expected[index]!.tokens);
     });
@@ -166,7 +161,7 @@ describe.skipIf(missing).each(withWindows)("the windows of %s", (name) => {
   beforeAll(async () => {
     const folder = join(fixtures, name);
     demo = await openDemoRunner("f32", cacheDir, { folder });
-    const { cases }: { cases: Case[] } = readJson(join(folder, "goldens.json"));
+    const { cases }: { cases: GoldenCase[] } = readJson(join(folder, "goldens.json"));
     prompt = cases.at(-1)!.prompt;
   });
   afterAll(() => demo.runner.close());
@@ -282,23 +277,6 @@ async function changedCopy(original: string, change: object): Promise<string> {
   const config = readJson(join(original, "config.json"));
   await writeFile(join(folder, "config.json"), JSON.stringify({ ...config, ...change }));
   return folder;
-}
-
-async function expectGoldens({ runner }: DemoRunner, cases: Case[], slot: number): Promise<void> {
-  const prompts = cases.map(({ prompt, greedy }) => ({
-    tokens: prompt,
-    slot,
-    tokensMax: greedy.tokens.length,
-  }));
-  const generated = await generate(runner, prompts, { ends: [] });
-  cases.forEach(({ logits_f32le_b64, greedy }, index) => {
-    const bytes = new Uint8Array(Buffer.from(logits_f32le_b64, "base64"));
-    const logits = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-    expect(largestDifference(generated[index]!.firstLogits, logits)).toBeLessThan(tolerance);
-    const tie = greedy.gaps.findIndex((gap) => gap < tolerance);
-    const certain = tie === -1 ? greedy.tokens.length : tie;
-    expect(generated[index]!.tokens.slice(0, certain)).toEqual(greedy.tokens.slice(0, certain));
-  });
 }
 
 function readJson(path: string) {

@@ -8,13 +8,8 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  type DemoRunner,
-  generate,
-  largestDifference,
-  openDemoRunner,
-  readAdapter,
-} from "../__fixtures__/demo-model.ts";
+import { type DemoRunner, openDemoRunner, readAdapter } from "../__fixtures__/demo-model.ts";
+import { expectGoldens, type GoldenCase } from "../__fixtures__/goldens.ts";
 import { createChatTemplate, type TemplateMessage } from "./chat-template.ts";
 import { createTokenizer } from "./tokenizer.ts";
 
@@ -24,16 +19,8 @@ const file = join(cache, "switchyard-fixtures/SmolLM2-135M-Instruct.Q4_1.gguf");
 const missing = !existsSync(fixtures) || !existsSync(file);
 
 const adapters = ["banking-intent", "restaurant-slots"] as const;
-/** Logits have a standard deviation of 3; the largest difference seen is 1.4e-4. */
-const tolerance = 1e-3;
 
-type Case = {
-  messages: TemplateMessage[];
-  text: string;
-  prompt: number[];
-  logits_f32le_b64: string;
-  greedy: { tokens: number[]; gaps: number[]; text: string };
-};
+type Case = GoldenCase & { messages: TemplateMessage[]; text: string };
 
 let cacheDir: string;
 beforeAll(async () => {
@@ -71,23 +58,6 @@ function textOf({ model }: DemoRunner) {
   const tokenizer = createTokenizer(model.tokenizer);
   const template = createChatTemplate(model.chatTemplate ?? "", tokenizer.specialTokens);
   return { ...tokenizer, template };
-}
-
-async function expectGoldens({ runner }: DemoRunner, cases: Case[], slot: number): Promise<void> {
-  const prompts = cases.map(({ prompt, greedy }) => ({
-    tokens: prompt,
-    slot,
-    tokensMax: greedy.tokens.length,
-  }));
-  const generated = await generate(runner, prompts, { ends: [] });
-  cases.forEach(({ logits_f32le_b64, greedy }, index) => {
-    const bytes = new Uint8Array(Buffer.from(logits_f32le_b64, "base64"));
-    const logits = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-    expect(largestDifference(generated[index]!.firstLogits, logits)).toBeLessThan(tolerance);
-    const tie = greedy.gaps.findIndex((gap) => gap < tolerance);
-    const certain = tie === -1 ? greedy.tokens.length : tie;
-    expect(generated[index]!.tokens.slice(0, certain)).toEqual(greedy.tokens.slice(0, certain));
-  });
 }
 
 function read(path: string): string {
