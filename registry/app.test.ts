@@ -442,6 +442,33 @@ describe("aliases", () => {
 });
 
 describe("two tenants", () => {
+  test("a route for all names an adapter only to those who may use it", async () => {
+    await registry.push(a.key, { base: "tiny", name: "private" });
+    const declared = await admin("PUT", "/api/routes/listed", {
+      defaultModel: "tiny:private",
+      fallbacks: ["tiny:private@1", "tiny"],
+      tasks: [
+        { task: "mixed", rules: [], candidates: ["tiny:private", "tiny"], qualityFloor: 0.5 },
+        { task: "theirs", rules: [], candidates: ["tiny:private"], qualityFloor: 0.5 },
+      ],
+    });
+    expect(declared.status).toBe(200);
+    const read = async (key: string) => [
+      (await registry.call(key, "GET", "/api/routes/listed")).body,
+      (await registry.call(key, "GET", "/api/routes")).body.data.find(
+        ({ name }: { name: string }) => name === "listed",
+      ),
+    ];
+    expect(await read(a.key)).toEqual([declared.body, declared.body]);
+    const seen = {
+      ...declared.body,
+      defaultModel: "tiny",
+      fallbacks: ["tiny"],
+      tasks: [{ ...declared.body.tasks[0], candidates: ["tiny"] }],
+    };
+    expect(await read(b.key)).toEqual([seen, seen]);
+  });
+
   test("neither sees, moves, pushes to or measures for the other, and all of it is 404", async () => {
     const mine = (await registry.push(a.key, { base: "tiny", name: "secret", alias: "candidate" }))
       .body;

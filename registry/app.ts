@@ -135,7 +135,10 @@ function addModelsRoutesAndPrices(app: Hono<Env>, parts: AppParts): void {
   });
   app.get("/api/routes/:name", async (context) => {
     const project = readProject(context.var.caller, context.req.query("projectId"));
-    return context.json(await getRoute(db, context.req.param("name"), project));
+    const reader = visibleProject(context.var.caller);
+    return context.json(
+      await getRoute(db, context.req.param("name"), { projectId: project, reader }),
+    );
   });
   app.put("/api/routes/:name", async (context) => {
     requireAdmin(context.var.caller);

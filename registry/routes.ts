@@ -13,7 +13,7 @@ import { findModel } from "./models.ts";
 import { getProject } from "./projects.ts";
 import { toRoute } from "./rows.ts";
 import { sameJson } from "./same-json.ts";
-import { routes } from "./schema.ts";
+import { adapters, routes } from "./schema.ts";
 
 /**
  * Declares a route whole; the same again changes nothing.
@@ -47,16 +47,21 @@ export async function declareRoute(
   return toRoute(row);
 }
 
-/** The project's own route of that name, else everybody's. @throws HubError `not_found` */
+/**
+ * The project's own route of that name, else everybody's.
+ * @param reader the project that reads it; absent for an admin, who sees all of it
+ * @throws HubError `not_found`
+ */
 export async function getRoute(
   db: Queryable,
   name: string,
-  projectId: ProjectId | undefined,
+  { projectId, reader }: { projectId: ProjectId | undefined; reader: ProjectId | undefined },
 ): Promise<Route> {
   const own = projectId && (await findRoute(db, name, projectId));
   const found = own ?? (await findRoute(db, name, undefined));
   if (!found) throw notFound("route", name);
-  return found;
+  const [seen = found] = await asSeenBy(db, reader, [found]);
+  return seen;
 }
 
 /** @param only the project whose own routes are listed with everybody's; absent lists all */
@@ -76,7 +81,36 @@ export async function listRoutes(
     )
     .orderBy(asc(routes.id))
     .limit(page.limit + 1);
-  return rows.map(toRoute);
+  return asSeenBy(db, only, rows.map(toRoute));
+}
+
+/** Everybody's routes may list adapters that are one project's: to the others those do not exist. */
+async function asSeenBy(
+  db: Queryable,
+  reader: ProjectId | undefined,
+  found: readonly Route[],
+): Promise<Route[]> {
+  if (reader === undefined) return [...found];
+  const rows = await db
+    .select({ base: adapters.base, name: adapters.name })
+    .from(adapters)
+    .where(or(eq(adapters.projectId, reader), eq(adapters.shared, true)));
+  const seen = new Set(rows.map(({ base, name }) => `${base}:${name}`));
+  const isSeen = (model: string) => !model.includes(":") || seen.has(model.replace(/@.*$/, ""));
+  return found.map((route) =>
+    route.projectId !== undefined
+      ? route
+      : {
+          ...route,
+          defaultModel: isSeen(route.defaultModel)
+            ? route.defaultModel
+            : route.defaultModel.replace(/:.*$/, ""),
+          fallbacks: route.fallbacks.filter(isSeen),
+          tasks: route.tasks
+            .map((task) => ({ ...task, candidates: task.candidates.filter(isSeen) }))
+            .filter(({ candidates }) => candidates.length > 0),
+        },
+  );
 }
 
 async function findRoute(

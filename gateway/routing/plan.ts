@@ -107,11 +107,17 @@ export function makePlan(input: PlanInput): Plan {
     ...(classified && { task: classified.task, classifiedBy: classified.by }),
     ...(policy && { qualityFloor: policy.qualityFloor }),
     snapshotVersion: scope.snapshot.version,
-    considered: ranked.map(({ considered }) => considered),
+    considered: ranked.map(({ considered }) => considered).filter(mayBeNamed(resolved)),
     attempts: targets.map(({ name }) => name),
   };
   if (targets.length === 0) throw nothingToTry(ranked, decision);
   return { targets, decision };
+}
+
+/** A route for all projects may list an adapter that is another's: to this one it does not exist. */
+function mayBeNamed(resolved: Resolved): (considered: Considered) => boolean {
+  const isOwn = resolved.type === "target" || resolved.route.projectId !== undefined;
+  return ({ model, reason }) => isOwn || reason !== "unknown" || !model.includes(":");
 }
 
 type Judged = {

@@ -400,13 +400,20 @@ describe("plans", () => {
     );
     expect(reasons(made)).toEqual({
       nothing: "unknown",
-      "tiny:secret": "unknown",
       "tiny:tone@2": "context_too_long",
       elsewhere: "upstream_not_configured",
       broken: "upstream_unhealthy",
       big: "planned",
       small: "planned",
     });
+  });
+
+  test("another project's adapter is named by a project's own route alone, whose words it is", () => {
+    const shared = triage(["tiny:secret"]);
+    const named = (routes: Route[]) =>
+      plan({ routes }).decision.considered.some(({ model }) => model === "tiny:secret");
+    expect(named([shared])).toBe(false);
+    expect(named([{ ...shared, projectId: acme.id }])).toBe(true);
   });
 
   test("a route with a task that nobody asked for uses its default", () => {
