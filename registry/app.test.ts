@@ -87,7 +87,8 @@ describe("who may ask", () => {
     expect(keyInfo.parse(revoked.body).revokedAt).toBeDefined();
     expect((await registry.call(lasting.key, "GET", "/api/whoami")).status).toBe(401);
     expect((await admin("DELETE", `/api/keys/${lasting.id}`)).body).toEqual(revoked.body);
-    expect((await admin("DELETE", `/api/keys/${id.slice(0, -1)}x`)).status).toBe(404);
+    const unknown = id.slice(0, -1) + (id.endsWith("x") ? "y" : "x");
+    expect((await admin("DELETE", `/api/keys/${unknown}`)).status).toBe(404);
   });
 });
 
