@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { serve } from "@hono/node-server";
 import OpenAI from "openai";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ChatCompletion } from "../sdk/protocol/chat.ts";
 import { SseParser } from "../sdk/protocol/sse.ts";
 import { digestOfFiles, folderSource, readAdapterFolder } from "./lora/adapter-source.ts";
@@ -181,6 +181,8 @@ test("the official client streams the same text, ends with a reason, and gets us
     messages: question("Intent of this banking message: my card is lost"),
     temperature: 0,
   };
+  // Asked before, so that both find the same of the prompt in the prefix cache.
+  await client.chat.completions.create(request);
   const whole = await client.chat.completions.create(request);
   const stream = await client.chat.completions.create({
     ...request,
@@ -285,6 +287,70 @@ test("a seed repeats an answer, other seeds give others, and n gives several", a
   expect(texts[0]).toBe(first);
   expect(new Set(texts).size).toBe(3);
   expect(several.usage.completion_tokens).toBeGreaterThan(16);
+});
+
+describe("what is cached of a prompt", () => {
+  const ask = (content: string, more: Fields = {}, headers: Record<string, string> = {}) =>
+    post(
+      "/v1/chat/completions",
+      {
+        model: "support-tiny",
+        temperature: 0,
+        max_tokens: 4,
+        messages: question(content),
+        ...more,
+      },
+      operatorKey,
+      headers,
+    ).then(async (response) => (await response.json()) as ChatCompletion);
+  const cachedIn = ({ usage }: ChatCompletion) => usage.prompt_tokens_details?.cached_tokens;
+  const tenant = (name: string) => ({ "x-switchyard-tenant": name });
+  const long = "Where is the parcel that I ordered last week? ".repeat(8);
+
+  test("is told in the usage, is in whole blocks, and changes nothing in the answer", async () => {
+    const first = await ask(`${long} First.`);
+    const again = await ask(`${long} First.`);
+    const other = await ask(`${long} Second.`);
+    expect(cachedIn(first)).toBe(0);
+    const { prompt_tokens } = again.usage;
+    expect(cachedIn(again)).toBe(16 * Math.floor((prompt_tokens - 1) / 16));
+    expect(cachedIn(other)).toBeGreaterThan(64);
+    expect(cachedIn(other)! % 16).toBe(0);
+    expect(again.choices).toEqual(first.choices);
+    expect(await metric("vllm:prefix_cache_hits_total")).toBeGreaterThan(0);
+    expect(await metric("vllm:prefix_cache_queries_total")).toBeGreaterThan(
+      await metric("vllm:prefix_cache_hits_total"),
+    );
+  });
+
+  test("is another tenant's never, nor another adapter's", async () => {
+    const text = `${long} Whose?`;
+    expect(cachedIn(await ask(text, {}, tenant("a")))).toBe(0);
+    expect(cachedIn(await ask(text, {}, tenant("b")))).toBe(0);
+    expect(cachedIn(await ask(text, { model: "banking-intent" }, tenant("a")))).toBe(0);
+    expect(cachedIn(await ask(text, {}, tenant("a")))).toBeGreaterThan(0);
+  });
+
+  test("counts once for several choices, as what none of them had to compute", async () => {
+    const text = `${long} Several.`;
+    const first = await ask(text, { n: 3 }, tenant("n"));
+    expect(cachedIn(first)).toBe(0);
+    const again = await ask(text, { n: 3 }, tenant("n"));
+    expect(cachedIn(again)).toBeGreaterThan(0);
+  });
+
+  test("was computed by the weights that have the name now", async () => {
+    const text = `${long} Reloaded.`;
+    const named = { model: "tone-formal", max_tokens: 24 };
+    await load("tone-formal");
+    const formal = await ask(text, named);
+    await unload("tone-formal");
+    await load("tone-formal", { lora_path: "support-triage" });
+    const triage = await ask(text, named);
+    expect(cachedIn(triage)).toBe(0);
+    expect(triage.choices[0]?.message.content).not.toBe(formal.choices[0]?.message.content);
+    await unload("tone-formal");
+  });
 });
 
 test("a repetition penalty is taken from the request, and 1 is none", async () => {

@@ -12,6 +12,7 @@ test("a model folder is all that has to be said", () => {
     format: "int8",
     operatorKey: undefined,
     adapterFolders: [],
+    prefixCache: true,
   });
   expect(config.limits.adapterSlots).toBe(8);
 });
@@ -25,12 +26,18 @@ test("every limit has a variable of its own name", () => {
   expect(limits).toMatchObject({ kvCacheTokens: 4096, waitingMax: 3 });
 });
 
+test("the prefix cache is turned off by its variable", () => {
+  const config = readConfig({ MODEL: "m", ADAPTER_SERVER_PREFIX_CACHE: "off" });
+  expect(config.prefixCache).toBe(false);
+});
+
 test("what is wrong is refused by its name", () => {
   const wrong = [
     [{}, "MODEL"],
     [{ MODEL: "m", PORT: "http" }, "PORT"],
     [{ MODEL: "m", ADAPTER_SERVER_OPERATOR_KEY: "short" }, "ADAPTER_SERVER_OPERATOR_KEY"],
     [{ MODEL: "m", ADAPTER_SERVER_SEQUENCES_MAX: "0" }, "ADAPTER_SERVER_SEQUENCES_MAX"],
+    [{ MODEL: "m", ADAPTER_SERVER_PREFIX_CACHE: "maybe" }, "ADAPTER_SERVER_PREFIX_CACHE"],
     [{ MODEL: "m", ADAPTER_SERVER_STEP_TOKENS_MAX: "8" }, "ADAPTER_SERVER_STEP_TOKENS_MAX"],
   ] as const;
   for (const [env, name] of wrong) {

@@ -60,6 +60,7 @@ export type Config = {
   apiKey: string | undefined;
   adapterFolders: string[];
   registryUrl: string | undefined;
+  prefixCache: boolean;
   limits: ServerLimits;
 };
 
@@ -85,6 +86,7 @@ export function readConfig(env: Record<string, string | undefined>): Config {
       .filter((path) => path !== "")
       .map((path) => resolve(path)),
     registryUrl: parsed.REGISTRY_URL,
+    prefixCache: parsed.ADAPTER_SERVER_PREFIX_CACHE,
     limits: readLimits(given),
   };
 }
@@ -129,6 +131,8 @@ const environment = z.object({
   ADAPTER_SERVER_API_KEY: key.optional(),
   ADAPTER_SERVER_FORMAT: z.enum(modelFormats).default("int8"),
   ADAPTER_SERVER_THREADS: count.optional(),
+  /** Whether prompts of one tenant share what is computed of them where they begin alike. */
+  ADAPTER_SERVER_PREFIX_CACHE: z.stringbool().default(true),
   /** Folders below which `lora_path` may lie, separated as in PATH. */
   ADAPTER_SERVER_ADAPTER_FOLDERS: z.string().optional(),
   /** Where adapters are fetched by digest. */

@@ -126,6 +126,16 @@ export class Metrics {
       return blocksTotal === 0 ? 0 : blocksUsed / blocksTotal;
     });
     this.#value(
+      "vllm:prefix_cache_queries_total",
+      "Tokens of prompts that were looked for in the prefix cache.",
+      () => engineStats().prefixTokensQueried,
+    );
+    this.#value(
+      "vllm:prefix_cache_hits_total",
+      "Of these, tokens that were there.",
+      () => engineStats().prefixTokensHit,
+    );
+    this.#value(
       "vllm:num_preemptions_total",
       "Sequences that lost their blocks to older ones.",
       () => engineStats().preemptions,

@@ -31,6 +31,8 @@ export type AdapterServerOptions = {
   /** Folders below which `lora_path` may lie. */
   adapterFolders?: readonly string[] | undefined;
   limits?: Partial<ServerLimits> | undefined;
+  /** Whether prompts of one tenant share what is computed of them where they begin alike; true when absent. */
+  prefixCache?: boolean | undefined;
   threads?: number | undefined;
   version: string;
   onFault: (message: string, cause: unknown) => void;
@@ -125,7 +127,7 @@ async function createFromModel(
 function startModelEngine(
   model: ImportedModel,
   limits: ServerLimits,
-  { threads, onFault }: AdapterServerOptions,
+  { threads, prefixCache = true, onFault }: AdapterServerOptions,
 ): Promise<Engine> {
   const { graphPath, format, blockSize, dims } = model;
   const runnerOptions: ModelRunnerOptions = {
@@ -142,6 +144,7 @@ function startModelEngine(
   return startEngine({
     runner: { module, options: runnerOptions },
     limits,
+    prefixCache,
     restartsMax: limits.engineRestartsMax,
     downMs: limits.engineDownMs,
     onFault,

@@ -73,7 +73,12 @@ test("every frame is one valid chunk, whatever text and model are called", async
     null,
     null,
     null,
-    { prompt_tokens: 3, completion_tokens: 3, total_tokens: 6 },
+    {
+      prompt_tokens: 3,
+      completion_tokens: 3,
+      total_tokens: 6,
+      prompt_tokens_details: { cached_tokens: 0 },
+    },
   ]);
 });
 
@@ -105,6 +110,19 @@ test("choices keep their own text and end", async () => {
     ["bc", "length"],
   ]);
   expect(answer.usage.completion_tokens).toBe(3);
+});
+
+test("of a prompt with several choices is cached what none of them had to compute", async () => {
+  const { usage } = await toCompletion(
+    head,
+    pieces([
+      { choice: 1, text: "b", tokens: 1, cachedTokens: 2 },
+      { choice: 0, text: "a", tokens: 1, cachedTokens: 1 },
+      { choice: 0, text: "", tokens: 1, finish: "stop" },
+    ]),
+    2,
+  );
+  expect(usage.prompt_tokens_details).toEqual({ cached_tokens: 1 });
 });
 
 test("when one of several choices fails, the others are cancelled", async () => {

@@ -22,11 +22,12 @@ export async function toCompletion(
   const texts = new Array<string>(choices).fill("");
   const finished = new Array<"stop" | "length">(choices).fill("length");
   const logprobs = texts.map((): ContentLogprob[] | undefined => undefined);
-  let tokens = 0;
-  for await (const { choice, text, finish, tokens: more, logprobs: found } of pieces) {
+  const count = new UsageCount(head.promptTokens);
+  for await (const piece of pieces) {
+    const { choice, text, finish, logprobs: found } = piece;
     texts[choice] += text;
     if (found) logprobs[choice] = [...(logprobs[choice] ?? []), ...found];
-    tokens += more;
+    count.add(piece);
     if (finish) finished[choice] = finish;
   }
   return {
@@ -40,7 +41,7 @@ export async function toCompletion(
       logprobs: toLogprobs(logprobs[index]),
       finish_reason: finished[index] ?? "length",
     })),
-    usage: usage(head.promptTokens, tokens),
+    usage: count.usage(),
     system_fingerprint: head.fingerprint,
   };
 }
@@ -68,10 +69,10 @@ export async function* toFrames(
     `${prefix}{"index":${index},"delta":${delta},"logprobs":${logprobs},"finish_reason":${finish === null ? "null" : `"${finish}"`}}${suffix}`;
 
   const begun = new Set<number>();
-  let tokens = 0;
+  const count = new UsageCount(head.promptTokens);
   try {
     for await (const piece of pieces) {
-      tokens += piece.tokens;
+      count.add(piece);
       let frames = "";
       if (!begun.has(piece.choice)) {
         begun.add(piece.choice);
@@ -86,7 +87,7 @@ export async function* toFrames(
       if (frames !== "") yield frames;
     }
     if (includeUsage) {
-      yield `data: ${JSON.stringify({ ...common, choices: [], usage: usage(head.promptTokens, tokens) })}\n\n`;
+      yield `data: ${JSON.stringify({ ...common, choices: [], usage: count.usage() })}\n\n`;
     }
     yield sseDone;
   } catch (error) {
@@ -98,10 +99,29 @@ function toLogprobs(content: ContentLogprob[] | undefined) {
   return content ? { content, refusal: null } : null;
 }
 
-function usage(promptTokens: number, completionTokens: number): ChatUsage {
-  return {
-    prompt_tokens: promptTokens,
-    completion_tokens: completionTokens,
-    total_tokens: promptTokens + completionTokens,
-  };
+/** What an answer took. The prompt counts once, however many choices continue it. */
+class UsageCount {
+  readonly #promptTokens: number;
+  #completionTokens = 0;
+  /** By the choice that found fewest: those that begin later find what the first one computed. */
+  #cachedTokens: number | undefined;
+
+  constructor(promptTokens: number) {
+    this.#promptTokens = promptTokens;
+  }
+
+  add({ tokens, cachedTokens }: Piece): void {
+    this.#completionTokens += tokens;
+    if (cachedTokens === undefined) return;
+    this.#cachedTokens = Math.min(this.#cachedTokens ?? cachedTokens, cachedTokens);
+  }
+
+  usage(): ChatUsage {
+    return {
+      prompt_tokens: this.#promptTokens,
+      completion_tokens: this.#completionTokens,
+      total_tokens: this.#promptTokens + this.#completionTokens,
+      prompt_tokens_details: { cached_tokens: this.#cachedTokens ?? 0 },
+    };
+  }
 }

@@ -17,6 +17,8 @@ export type Piece = {
   finish?: FinishReason;
   /** In a choice's first piece: digest of the adapter that sat in its slot. */
   adapter?: string;
+  /** In a choice's first piece: tokens of the prompt that were cached. */
+  cachedTokens?: number;
 };
 
 export type DecodeOptions = {
@@ -55,6 +57,7 @@ async function* decodeChoice(
   for await (const batch of engine.generate({ ...request, sampling, signal })) {
     const piece: Piece = { choice, text: "", tokens: 0 };
     if (batch.adapter !== undefined) piece.adapter = batch.adapter;
+    if (batch.cachedTokens !== undefined) piece.cachedTokens = batch.cachedTokens;
     for (const [index, token] of batch.tokens.entries()) {
       piece.tokens++;
       if (!request.stopIds.includes(token)) {

@@ -7,6 +7,7 @@ import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
 import type { SequenceRequest } from "./sequence.ts";
 import type { SimulatedOptions } from "./simulated-runner.ts";
 import { SimulatedRunner, simulatedAdapter, simulatedContinuation } from "./simulated-runner.ts";
+import type { StepRow } from "./types.ts";
 
 const limits: SchedulerLimits = {
   stepTokensMax: 12,
@@ -27,6 +28,7 @@ function setup(options: SimulatedOptions = {}) {
   const core = new EngineCore({
     runner,
     limits,
+    prefixCache: true,
     nowMs: () => clock.ms,
     emit: (batch, stats) => {
       last.stats = stats;
@@ -151,10 +153,91 @@ test("a cancelled sequence says nothing more and holds nothing after one turn", 
   expect(stats()).toMatchObject({ running: 0, blocksUsed: 0 });
 });
 
+test("a prompt that another began with costs only its own part, and its client hears of that", async () => {
+  const { runner, core, drain, outputs, tokensOf, stats } = setup();
+  const shared = Array.from({ length: 11 }, (_, index) => index + 1);
+  const first = request(1, { prompt: [...shared, 30] });
+  const second = request(2, { prompt: [...shared, 31, 32] });
+  core.receive({ type: "add", request: first });
+  await drain();
+  const before = runner.rowsRun.length;
+  core.receive({ type: "add", request: second });
+  await drain();
+  expect(runner.rowsRun[before]).toMatchObject({ position: 8, tokens: [9, 10, 11, 31, 32] });
+  const cached = (id: number) => outputs.get(id)?.map(({ cachedTokens }) => cachedTokens);
+  expect(cached(1)?.slice(0, 2)).toEqual([0, undefined]);
+  expect(cached(2)?.slice(0, 2)).toEqual([8, undefined]);
+  expect(tokensOf(2)).toEqual(simulatedContinuation({ ...second, vocabSize }));
+  expect(stats()).toMatchObject({ prefixTokensQueried: 25, prefixTokensHit: 8, blocksUsed: 0 });
+});
+
+test("an answer is found again by the question that continues it", async () => {
+  const { core, drain, outputs, tokensOf } = setup();
+  const first = request(1, { prompt: [5, 6, 7], maxTokens: 12, stopIds: [] });
+  core.receive({ type: "add", request: first });
+  await drain();
+  const prompt = [...first.prompt, ...tokensOf(1), 9];
+  core.receive({ type: "add", request: request(2, { prompt }) });
+  await drain();
+  // The last of fifteen tokens was said and never computed.
+  expect(outputs.get(2)?.[0]?.cachedTokens).toBe(12);
+});
+
+test("of a prompt that another is still computing, only what is done is found", async () => {
+  const { runner, core, turn, drain, tokensOf } = setup();
+  const prompt = Array.from({ length: 20 }, (_, index) => index + 1);
+  core.receive({ type: "add", request: request(1, { prompt }) });
+  await turn();
+  core.receive({ type: "add", request: request(2, { prompt }) });
+  await turn();
+  expect(runner.rowsRun.map(({ sequenceId, position }) => [sequenceId, position])).toEqual([
+    [1, 0],
+    [1, 5],
+    [2, 4],
+  ]);
+  await drain();
+  expect(tokensOf(2)).toEqual(simulatedContinuation({ ...request(2, { prompt }), vocabSize }));
+});
+
+test.each([
+  { who: "another tenant", rest: { tenant: "b" } },
+  { who: "another adapter", rest: { adapter: "x" } },
+])("$who finds nothing of it", async ({ rest }) => {
+  const { core, drain, outputs } = setup();
+  const prompt = Array.from({ length: 20 }, (_, index) => index + 1);
+  core.receive({ type: "adapter", adapter: simulatedAdapter("x") });
+  core.receive({ type: "add", request: request(1, { prompt }) });
+  await drain();
+  core.receive({ type: "add", request: request(2, { prompt, ...rest }) });
+  core.receive({ type: "add", request: request(3, { prompt }) });
+  await drain();
+  expect(outputs.get(2)?.[0]?.cachedTokens).toBe(0);
+  expect(outputs.get(3)?.[0]?.cachedTokens).toBe(16);
+});
+
+test("what a call computed that failed is not found again", async () => {
+  const failing = new Set([1]);
+  const { core, turn, drain, outputs } = setup({ fails: (row) => failing.has(row.sequenceId) });
+  const prompt = Array.from({ length: 20 }, (_, index) => index + 1);
+  failing.clear();
+  core.receive({ type: "add", request: request(1, { prompt }) });
+  await turn();
+  await turn();
+  failing.add(1);
+  await drain();
+  expect(outputs.get(1)).toMatchObject([{ error: { code: "internal_error" } }]);
+  core.receive({ type: "add", request: request(2, { prompt }) });
+  await drain();
+  expect(outputs.get(2)?.[0]?.cachedTokens).toBe(0);
+});
+
 type Action =
   | {
       type: "add";
       length: number;
+      /** How much of the prompt others begin with as well, and which of them. */
+      shared: number;
+      family: number;
       maxTokens: number;
       adapter: number;
       tenant: number;
@@ -169,10 +252,13 @@ const action: fc.Arbitrary<Action> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({
       type: fc.constant("add" as const),
-      length: fc.integer({ min: 1, max: 30 }),
+      length: fc.oneof(fc.integer({ min: 1, max: 30 }), fc.integer({ min: 15, max: 30 })),
+      shared: fc.constantFrom(0, 7, 30),
+      family: fc.constantFrom(1, 1, 2),
       maxTokens: fc.integer({ min: 1, max: 20 }),
-      adapter: fc.integer({ min: -1, max: 4 }),
-      tenant: fc.integer({ min: 0, max: 2 }),
+      // Some often, so that many have their beginning in common with others.
+      adapter: fc.constantFrom(-1, -1, -1, 0, 0, 1, 2, 3),
+      tenant: fc.constantFrom(0, 0, 0, 1, 2),
       fails: fc.integer({ min: 0, max: 9 }).map((roll) => roll === 0),
     }),
   },
@@ -182,7 +268,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({ type: fc.constant("forget" as const), adapter: fc.nat(4) }),
+    arbitrary: fc.record({ type: fc.constant("forget" as const), adapter: fc.nat(3) }),
   },
   { weight: 5, arbitrary: fc.constant({ type: "turn" as const }) },
 );
@@ -197,21 +283,28 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
         const failing = new Set<number>();
         const harness = setup({ slots, blocks, fails: (row) => failing.has(row.sequenceId) });
         const { core, runner, outputs, turn, drain, tokensOf } = harness;
+        const requests = new Map<number, SequenceRequest>();
         // Told at the end: what the runner throws would only fail its rows.
         let largestStep = 0;
+        const strangers: string[] = [];
+        const book = new BlockBook(runner.blockSize);
         const run = runner.run.bind(runner);
         runner.run = async (decode, prefill) => {
-          const tokens = [...decode, ...prefill].reduce((sum, row) => sum + row.tokens.length, 0);
+          const rows = [...decode, ...prefill];
+          const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
           largestStep = Math.max(largestStep, tokens);
+          for (const row of rows) strangers.push(...book.enter(row, requests.get(row.sequenceId)));
           return run(decode, prefill);
         };
-        const requests = new Map<number, SequenceRequest>();
         const cancelled = new Set<number>();
         for (const one of actions) {
           if (one.type === "add") {
             const id = requests.size + 1;
             const adapter = one.adapter < 0 ? undefined : `adapter-${one.adapter}`;
-            const prompt = Array.from({ length: one.length }, (_, i) => (id + i * 3) % vocabSize);
+            const prompt = Array.from(
+              { length: one.length },
+              (_, i) => ((i < one.shared ? one.family : id) + i * 3) % vocabSize,
+            );
             const { maxTokens, tenant } = one;
             const full = request(id, { prompt, maxTokens, adapter, tenant: `t${tenant}` });
             requests.set(id, full);
@@ -230,6 +323,7 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
         await drain();
         expect(harness.stats()?.blocksUsed ?? 0).toBe(0);
         expect(largestStep).toBeLessThanOrEqual(limits.stepTokensMax);
+        expect(strangers).toEqual([]);
         for (const one of requests.values()) {
           const said = outputs.get(one.id) ?? [];
           const expected = simulatedContinuation({ ...one, vocabSize });
@@ -248,3 +342,39 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
     { numRuns: 150 },
   );
 }, 60_000);
+
+/** What was computed into each place of the pool, for whom and by which weights. */
+class BlockBook {
+  readonly #blockSize: number;
+  readonly #places = new Map<number, string>();
+  readonly #told = new Map<number, string[]>();
+
+  constructor(blockSize: number) {
+    this.#blockSize = blockSize;
+  }
+
+  /**
+   * Enters what the row writes.
+   * @returns the places that the row attends to although something else was computed there
+   */
+  enter(row: StepRow, request: SequenceRequest | undefined): string[] {
+    const entry = (token: number | undefined) =>
+      `${token} of ${request?.tenant} with ${request?.adapter}`;
+    const placeOf = (position: number) =>
+      row.blocks[Math.floor(position / this.#blockSize)]! * this.#blockSize +
+      (position % this.#blockSize);
+    const told = this.#told.get(row.sequenceId) ?? (request?.prompt ?? []).map(entry);
+    row.tokens.forEach((token, index) => {
+      told[row.position + index] = entry(token);
+      this.#places.set(placeOf(row.position + index), entry(token));
+    });
+    this.#told.set(row.sequenceId, told);
+    return told
+      .slice(0, row.position)
+      .flatMap((expected, position) =>
+        this.#places.get(placeOf(position)) === expected
+          ? []
+          : [`${row.sequenceId} at ${position}: ${this.#places.get(placeOf(position))}`],
+      );
+  }
+}

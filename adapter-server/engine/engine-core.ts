@@ -19,6 +19,8 @@ export type EngineCoreParts = {
   /** Where the sequences of each call are written down, for whoever looks after a death. */
   callRecord?: CallRecord;
   limits: SchedulerLimits;
+  /** Whether sequences use the blocks of others that began alike. */
+  prefixCache: boolean;
   nowMs: () => number;
   emit: (outputs: SequenceOutput[], stats: SchedulerStats) => void;
 };
@@ -38,7 +40,8 @@ export class EngineCore {
   /** Sequences whose first token is still to come. */
   readonly #silent = new Set<number>();
 
-  constructor({ runner, callRecord, limits, nowMs, emit }: EngineCoreParts) {
+  constructor(parts: EngineCoreParts) {
+    const { runner, callRecord, limits, prefixCache, nowMs, emit } = parts;
     this.#runner = runner;
     this.#calls = callRecord ? recorded(runner, callRecord) : runner;
     this.#emit = emit;
@@ -46,6 +49,7 @@ export class EngineCore {
     this.#sampler = new Sampler(runner.dims.vocabSize);
     this.#scheduler = new Scheduler({
       limits,
+      prefixCache,
       nowMs,
       blocks: new BlockManager(runner),
       slots: new SlotTable(runner.slots),
@@ -149,6 +153,7 @@ export class EngineCore {
   #output(event: SequenceEvent, adapter: string | undefined): SequenceOutput {
     const output: SequenceOutput = { id: event.id };
     if (event.token !== undefined) output.token = event.token;
+    if (event.cachedTokens !== undefined) output.cachedTokens = event.cachedTokens;
     if (event.logprobs !== undefined) output.logprobs = event.logprobs;
     if (event.finish !== undefined) output.finish = event.finish;
     if (event.error !== undefined) output.error = toWireError(event.error);

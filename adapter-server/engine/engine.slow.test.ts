@@ -31,6 +31,7 @@ async function start(
       options: { vocabSize, contextLength: 4096, blocks: 2048, ...options },
     },
     limits: { ...limits, waitingMax },
+    prefixCache: true,
     restartsMax: 3,
     downMs: 20,
     onFault: (message) => faults.push(message),
@@ -166,6 +167,7 @@ test("a model that cannot be loaded fails the start with its cause", async () =>
   const broken = startEngine({
     runner: { module: new URL("./types.ts", import.meta.url).href, options: {} },
     limits,
+    prefixCache: true,
     restartsMax: 3,
     downMs: 20,
     onFault: () => {},

@@ -22,6 +22,8 @@ import type { PackedAdapter } from "./types.ts";
 export type EngineOptions = {
   runner: RunnerModule;
   limits: SchedulerLimits;
+  /** Whether sequences use what is computed already of others that began alike. */
+  prefixCache: boolean;
   /** Starts that may fail one after the other before the engine is left down for a while. */
   restartsMax: number;
   /** How long it is left down before it is tried again. */
@@ -51,6 +53,8 @@ export type TokenBatch = {
   finish?: FinishReason;
   /** In the first batch: digest of the adapter that sat in the slot. */
   adapter?: string;
+  /** In the first batch: tokens of the prompt that were cached. */
+  cachedTokens?: number;
 };
 
 export type EngineStats = SchedulerStats & { restarts: number; ready: boolean };
@@ -184,8 +188,9 @@ class WorkerEngine implements Engine {
   }
 
   #spawn(): Worker {
-    const { runner, limits } = this.#options;
-    const workerData: WorkerOptions = { runner, limits, callRecord: this.#callRecord };
+    const { runner, limits, prefixCache } = this.#options;
+    const callRecord = this.#callRecord;
+    const workerData: WorkerOptions = { runner, limits, prefixCache, callRecord };
     const worker = startWorker(new URL("./worker.ts", import.meta.url), { workerData });
     let fault: unknown;
     worker.on("message", (message: FromWorker) => this.#hear(message));
@@ -290,6 +295,7 @@ class TokenStream {
       this.#batch.logprobs.push(output.logprobs);
     }
     if (output.adapter !== undefined) this.#batch.adapter = output.adapter;
+    if (output.cachedTokens !== undefined) this.#batch.cachedTokens = output.cachedTokens;
     if (output.finish !== undefined) {
       this.#batch.finish = output.finish;
       this.isDone = true;
@@ -332,6 +338,8 @@ const noStats: SchedulerStats = {
   waitingForSlot: 0,
   blocksUsed: 0,
   blocksTotal: 0,
+  prefixTokensQueried: 0,
+  prefixTokensHit: 0,
   preemptions: 0,
   slots: [],
   runningByAdapter: {},

@@ -13,6 +13,7 @@ export type RunnerModule = { module: string; options: unknown };
 export type WorkerOptions = {
   runner: RunnerModule;
   limits: SchedulerLimits;
+  prefixCache: boolean;
   callRecord: CallRecord;
 };
 
@@ -41,6 +42,8 @@ export type FromWorker =
 export type SequenceOutput = {
   id: number;
   token?: number;
+  /** With the first token: tokens of the prompt that were cached. */
+  cachedTokens?: number;
   logprobs?: TokenLogprobs;
   finish?: FinishReason;
   error?: WireError;

@@ -38,6 +38,7 @@ test("the engine counts prompt and output, for each sequence its own, also after
       slotWaitMsMax: 1,
       waitMsMax: 60_000,
     },
+    prefixCache: true,
     nowMs: () => 0,
     emit: (outputs, stats) => {
       preemptions = stats.preemptions;

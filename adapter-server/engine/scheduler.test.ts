@@ -17,7 +17,12 @@ const limits: SchedulerLimits = {
 };
 
 function setup(
-  options: { limits?: Partial<SchedulerLimits>; blocks?: number; slots?: number } = {},
+  options: {
+    limits?: Partial<SchedulerLimits>;
+    blocks?: number;
+    slots?: number;
+    prefixCache?: boolean;
+  } = {},
 ) {
   const clock = { ms: 0 };
   const blocks = new BlockManager({ blocks: options.blocks ?? 65, blockSize: 4 });
@@ -26,6 +31,7 @@ function setup(
     limits: { ...limits, ...options.limits },
     blocks,
     slots,
+    prefixCache: options.prefixCache ?? false,
     nowMs: () => clock.ms,
   });
   return { scheduler, blocks, slots, clock };
@@ -93,8 +99,8 @@ test("a sequence ends at a stop token, or at its last allowed token, and gives e
   scheduler.add(sequence(1, { stopIds: [9] }));
   scheduler.add(sequence(2, { maxTokens: 2 }));
   expect(step(scheduler).events).toEqual([
-    { id: 1, token: 9, finish: "stop" },
-    { id: 2, token: 9 },
+    { id: 1, token: 9, finish: "stop", cachedTokens: 0 },
+    { id: 2, token: 9, cachedTokens: 0 },
   ]);
   expect(step(scheduler).events).toEqual([{ id: 2, token: 9, finish: "length" }]);
   expect(scheduler.isIdle).toBe(true);
@@ -195,6 +201,53 @@ test("when blocks run out the youngest makes way, and is computed anew with what
   expect(scheduler.stats().preemptions).toBeGreaterThan(0);
   expect(preempted?.prefill[0]?.tokens.slice(0, 5)).toEqual([1, 2, 3, 4, 9]);
   expect(finished).toEqual([1, 2]);
+});
+
+test("a prompt that is cached whole computes its last block, so that there is something to choose from", () => {
+  const { scheduler, blocks } = setup({ prefixCache: true });
+  scheduler.add(sequence(1, { length: 8, maxTokens: 1 }));
+  step(scheduler);
+  scheduler.add(sequence(2, { length: 8, maxTokens: 1 }));
+  const { plan } = step(scheduler);
+  expect(plan.prefill).toMatchObject([{ position: 4, tokens: [5, 6, 7, 8], sample: true }]);
+  expect(blocks.used).toBe(0);
+  scheduler.check();
+});
+
+test("blocks that others hold are no room that a newcomer needs", () => {
+  // Of eight blocks the first takes five. The second needs five as well, four of them the same, and two are spare.
+  const { scheduler } = setup({
+    blocks: 9,
+    prefixCache: true,
+    limits: { prefillChunkMax: 16, stepTokensMax: 32 },
+  });
+  scheduler.add(sequence(1, { length: 17, maxTokens: 3 }));
+  step(scheduler);
+  scheduler.add(sequence(2, { length: 18, maxTokens: 2 }));
+  expect(ids(step(scheduler).plan.prefill)).toEqual([2]);
+  scheduler.check();
+});
+
+test("who was preempted begins where its blocks are still there, and pays only for the rest", () => {
+  const { scheduler } = setup({
+    blocks: 9,
+    prefixCache: true,
+    limits: { prefillChunkMax: 16, stepTokensMax: 32 },
+  });
+  scheduler.add(sequence(1, { length: 8, maxTokens: 12 }));
+  step(scheduler);
+  const prompt = [51, 52, 53, 54, 55, 56, 57, 58];
+  scheduler.add(sequence(2, { prompt, maxTokens: 12 }));
+  const positions: number[] = [];
+  for (let i = 0; i < 60 && !scheduler.isIdle; i++) {
+    const { plan } = step(scheduler);
+    scheduler.check();
+    for (const row of plan.prefill) if (row.sequenceId === 2) positions.push(row.position);
+  }
+  expect(scheduler.isIdle).toBe(true);
+  expect(scheduler.stats().preemptions).toBeGreaterThan(0);
+  expect(positions[0]).toBe(0);
+  expect(positions.slice(1).some((position) => position > 0)).toBe(true);
 });
 
 test("a sequence whose adapter finds no slot does not hold up those behind it", () => {

@@ -1,6 +1,7 @@
 /** Decides what each step computes: who runs, with which blocks and slot, and who has to wait. No tensors. */
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
-import type { BlockManager } from "./block-manager.ts";
+import type { BlockManager, Prefix } from "./block-manager.ts";
+import { nameBlocks } from "./block-names.ts";
 import { FairQueue, insertByArrival } from "./fair-queue.ts";
 import type { TokenLogprobs } from "./logprobs.ts";
 import { remaining, type Sequence, type SequenceEvent, type SequenceRequest } from "./sequence.ts";
@@ -36,6 +37,9 @@ export type SchedulerStats = {
   waitingForSlot: number;
   blocksUsed: number;
   blocksTotal: number;
+  /** Tokens of prompts that were looked for in the prefix cache, and those that were there. */
+  prefixTokensQueried: number;
+  prefixTokensHit: number;
   preemptions: number;
   /** Digest by slot, slot 1 first. */
   slots: (string | undefined)[];
@@ -55,6 +59,7 @@ export class Scheduler {
   readonly #blocks: BlockManager;
   readonly #slots: SlotTable;
   readonly #nowMs: () => number;
+  readonly #prefixCache: boolean;
   readonly #sequences = new Map<number, Sequence>();
   readonly #queue = new FairQueue<Sequence>();
   readonly #room: WaitingRoom;
@@ -62,11 +67,15 @@ export class Scheduler {
   #running: Sequence[] = [];
   #arrivals = 0;
   #preemptions = 0;
+  #prefixTokensQueried = 0;
+  #prefixTokensHit = 0;
 
   constructor(parts: {
     limits: SchedulerLimits;
     blocks: BlockManager;
     slots: SlotTable;
+    /** Whether sequences use the blocks of others that began alike. */
+    prefixCache: boolean;
     nowMs: () => number;
   }) {
     const { stepTokensMax, sequencesMax } = parts.limits;
@@ -74,6 +83,7 @@ export class Scheduler {
     this.#limits = parts.limits;
     this.#blocks = parts.blocks;
     this.#slots = parts.slots;
+    this.#prefixCache = parts.prefixCache;
     this.#nowMs = parts.nowMs;
     this.#room = new WaitingRoom(parts.limits, this.#queue);
   }
@@ -131,6 +141,8 @@ export class Scheduler {
       startedAtMs: this.#nowMs(),
       tokens: [...request.prompt],
       computed: 0,
+      blockNames: [],
+      cachedTokens: undefined,
       slot: 0,
       slotMissedAtMs: undefined,
     };
@@ -187,11 +199,14 @@ export class Scheduler {
       const sequence = this.#sequences.get(outcome.row.sequenceId);
       if (!sequence) continue;
       if (outcome.type === "failed") {
+        // Whatever it was, nobody else shall begin with what this sequence computed.
+        this.#blocks.discard(sequence.id);
         this.#remove(sequence);
         events.push({ id: sequence.id, error: outcome.error });
         continue;
       }
       sequence.computed = outcome.row.position + outcome.row.tokens.length;
+      this.#publish(sequence);
       const { token, logprobs } = outcome;
       if (token === undefined) continue;
       events.push({ ...this.#advance(sequence, token), ...(logprobs && { logprobs }) });
@@ -214,6 +229,8 @@ export class Scheduler {
       waitingForSlot,
       blocksUsed: this.#blocks.used,
       blocksTotal: this.#blocks.total,
+      prefixTokensQueried: this.#prefixTokensQueried,
+      prefixTokensHit: this.#prefixTokensHit,
       preemptions: this.#preemptions,
       slots: this.#slots.residents(),
       runningByAdapter,
@@ -240,7 +257,7 @@ export class Scheduler {
   #planPrefill(plan: StepPlan): void {
     for (const sequence of this.#running) {
       if (remaining(sequence) === 1) continue;
-      const chunk = this.#chunk(plan, sequence);
+      const chunk = this.#chunk(plan, remaining(sequence));
       if (chunk === 0) return;
       plan.prefill.push(this.#row(sequence, chunk));
     }
@@ -250,23 +267,51 @@ export class Scheduler {
   #admit(plan: StepPlan): void {
     this.#slots.keepPromises((digest) => this.#isWaitedFor(digest));
     for (const sequence of this.#queue.turns()) {
-      const chunk = this.#chunk(plan, sequence);
+      const prefix = this.#prefixOf(sequence);
+      const cached = prefix.blocks.length * this.#blocks.blockSize;
+      const chunk = this.#chunk(plan, sequence.tokens.length - cached);
       // Whoever is next keeps its turn: smaller ones behind it must not eat up the room it waits for.
-      if (chunk === 0 || !this.#hasRoomFor(sequence)) return;
+      if (chunk === 0 || !this.#hasRoomFor(sequence, prefix)) return;
       if (!this.#giveSlot(plan, sequence)) continue;
-      this.#start(sequence);
+      this.#start(sequence, prefix);
       plan.prefill.push(this.#row(sequence, chunk));
     }
+  }
+
+  /**
+   * What is cached of a sequence that does not run. The last token is always computed, because the next one
+   * is chosen from its logits. Its block is computed with it rather than copied: a few more tokens in a call
+   * that is made anyway, and a shared block is never written to.
+   */
+  #prefixOf(sequence: Sequence): Prefix {
+    const count = this.#nameBlocks(sequence, sequence.tokens.length - 1);
+    return this.#blocks.find(sequence.blockNames.slice(0, count));
+  }
+
+  /** Whoever begins as this sequence does finds from now on what is computed of it. */
+  #publish(sequence: Sequence): void {
+    const count = this.#nameBlocks(sequence, sequence.computed);
+    this.#blocks.publish(sequence.id, sequence.blockNames, count);
+  }
+
+  /** Names the full blocks among the sequence's first `tokens` tokens, and counts them. */
+  #nameBlocks(sequence: Sequence, tokens: number): number {
+    if (!this.#prefixCache) return 0;
+    const { blockSize } = this.#blocks;
+    const count = Math.floor(tokens / blockSize);
+    nameBlocks(sequence.blockNames, sequence, { count, blockSize });
+    return count;
   }
 
   /**
    * A place, room for the whole prompt, and a further block for everybody: else the next decode step would
    * preempt the newcomer, and its prefill would be computed again and again.
    */
-  #hasRoomFor(sequence: Sequence): boolean {
+  #hasRoomFor(sequence: Sequence, prefix: Prefix): boolean {
     if (this.#running.length >= this.#limits.sequencesMax) return false;
     const spare = this.#running.length === 0 ? 0 : this.#running.length + 1;
-    return this.#blocks.blocksFor(sequence.tokens.length) + spare <= this.#blocks.free;
+    const shared = prefix.blocks.length - prefix.idle;
+    return this.#blocks.blocksFor(sequence.tokens.length) - shared + spare <= this.#blocks.free;
   }
 
   /** True when the sequence has what it needs: no adapter at all, or a slot that holds it. */
@@ -341,15 +386,24 @@ export class Scheduler {
       : generated >= sequence.maxTokens
         ? "length"
         : undefined;
-    if (finish === undefined) return { id: sequence.id, token };
+    const event: SequenceEvent = { id: sequence.id, token };
+    if (generated === 1) event.cachedTokens = sequence.cachedTokens ?? 0;
+    if (finish === undefined) return event;
     this.#room.observe(this.#nowMs() - sequence.startedAtMs);
     this.#remove(sequence);
-    return { id: sequence.id, token, finish };
+    return { ...event, finish };
   }
 
-  #start(sequence: Sequence): void {
+  #start(sequence: Sequence, prefix: Prefix): void {
+    this.#blocks.adopt(sequence.id, prefix);
     this.#blocks.grow(sequence.id, sequence.tokens.length);
-    this.#queue.start(sequence, sequence.tokens.length);
+    sequence.computed = prefix.blocks.length * this.#blocks.blockSize;
+    if (this.#prefixCache && sequence.cachedTokens === undefined) {
+      this.#prefixTokensQueried += sequence.prompt.length;
+      this.#prefixTokensHit += sequence.computed;
+    }
+    sequence.cachedTokens ??= sequence.computed;
+    this.#queue.start(sequence, remaining(sequence));
     sequence.slotMissedAtMs = undefined;
     insertByArrival(this.#running, sequence);
   }
@@ -367,11 +421,11 @@ export class Scheduler {
     if (!this.#queue.remove(sequence)) this.#stop(sequence);
   }
 
-  /** Tokens of the sequence that this step may compute. */
-  #chunk(plan: StepPlan, sequence: Sequence): number {
+  /** How many of the tokens that a sequence lacks this step may compute. */
+  #chunk(plan: StepPlan, missing: number): number {
     let budget = this.#limits.stepTokensMax - plan.decode.length;
     for (const row of plan.prefill) budget -= row.tokens.length;
-    return Math.max(0, Math.min(budget, this.#limits.prefillChunkMax, remaining(sequence)));
+    return Math.max(0, Math.min(budget, this.#limits.prefillChunkMax, missing));
   }
 
   #row(sequence: Sequence, length: number): StepRow {

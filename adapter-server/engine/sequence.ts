@@ -27,6 +27,8 @@ export type FinishReason = "stop" | "length";
 export type SequenceEvent = {
   id: number;
   token?: number;
+  /** With the first token: tokens of the prompt that were cached and not computed for it. */
+  cachedTokens?: number;
   logprobs?: TokenLogprobs;
   finish?: FinishReason;
   error?: unknown;
@@ -40,6 +42,10 @@ export type Sequence = SequenceRequest & {
   tokens: number[];
   /** Tokens whose keys and values are in the KV cache. */
   computed: number;
+  /** Of its full blocks, as far as somebody asked. */
+  blockNames: string[];
+  /** Tokens of the prompt that were cached when it first ran; absent before that. */
+  cachedTokens: number | undefined;
   slot: number;
   /** Since when it would run if it had a slot. */
   slotMissedAtMs: number | undefined;

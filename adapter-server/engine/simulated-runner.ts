@@ -42,6 +42,8 @@ export class SimulatedRunner implements ModelRunner {
   /** By slot: digest of the adapter that was copied in last. */
   readonly loaded: (string | undefined)[];
   readonly #pool: Int32Array;
+  /** By place in the pool: the adapter that computed what is there. */
+  readonly #weights: (string | undefined)[];
   readonly #options: SimulatedOptions;
 
   constructor(options: SimulatedOptions = {}) {
@@ -51,6 +53,7 @@ export class SimulatedRunner implements ModelRunner {
     this.slots = options.slots ?? 2;
     this.loaded = new Array<string | undefined>(this.slots + 1).fill(undefined);
     this.#pool = new Int32Array(this.blocks * this.blockSize).fill(-1);
+    this.#weights = new Array<string | undefined>(this.#pool.length).fill(undefined);
     this.dims = {
       layers: 1,
       hiddenSize: 1,
@@ -95,6 +98,7 @@ export class SimulatedRunner implements ModelRunner {
       invariant(!written.has(cell), "no two rows write to one place");
       written.add(cell);
       this.#pool[cell] = token;
+      this.#weights[cell] = this.loaded[row.slot];
     }
   }
 
@@ -105,12 +109,13 @@ export class SimulatedRunner implements ModelRunner {
   }
 
   #logits(row: StepRow): Float32Array {
-    const seen = Array.from(
-      { length: row.position + row.tokens.length },
-      (_, position) => this.#pool[this.#cell(row, position)]!,
-    );
     const adapter = row.slot === 0 ? undefined : this.loaded[row.slot];
     invariant(row.slot === 0 || adapter !== undefined, `slot ${row.slot} holds an adapter`);
+    const seen = Array.from({ length: row.position + row.tokens.length }, (_, position) => {
+      const cell = this.#cell(row, position);
+      invariant(this.#weights[cell] === adapter, "what a row attends to has its own weights");
+      return this.#pool[cell]!;
+    });
     const logits = new Float32Array(this.dims.vocabSize);
     logits[simulatedToken(seen, adapter, this.dims.vocabSize)] = 5;
     return logits;

@@ -17,6 +17,7 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
     runner,
     callRecord: options.callRecord,
     limits: options.limits,
+    prefixCache: options.prefixCache,
     nowMs: () => performance.now(),
     emit: (outputs, stats) => tell({ type: "outputs", outputs, stats }),
   });

@@ -33,14 +33,27 @@ export function toDeclared(settings: Settings, imported: ImportedModel | undefin
   return {
     models: [...remote, ...base],
     routes,
-    prices: [...models, ...(embedded ? [embedded] : [])].flatMap(({ id, prices }) =>
-      prices ? toPriceRows(id, prices) : [],
-    ),
+    prices: [
+      ...models.flatMap(({ id, upstream, prices }) =>
+        toPriceRows(id, isOurEngine(settings, upstream) ? withCacheRead(prices) : prices),
+      ),
+      ...(embedded ? toPriceRows(embedded.id, withCacheRead(embedded.prices)) : []),
+    ],
   };
 }
 
+function isOurEngine({ upstreams }: Settings, name: string): boolean {
+  return upstreams.some((upstream) => upstream.name === name && upstream.type === "adapter-server");
+}
+
+/** Our engine reports cached tokens; they cost what input costs where nobody gives a discount for them. */
+function withCacheRead(prices: ModelPrices | undefined): ModelPrices | undefined {
+  return prices && { cache_read: prices.input, ...prices };
+}
+
 /** Reasoning tokens are billed as output where no price of their own is given, as every provider does. */
-function toPriceRows(model: string, prices: ModelPrices) {
+function toPriceRows(model: string, prices: ModelPrices | undefined) {
+  if (!prices) return [];
   const { input, output, cache_read, cache_write, reasoning = output, source, validFrom } = prices;
   const byMeter: Record<Meter, string | undefined> = {
     input,

@@ -148,6 +148,7 @@ async function openEngine(
     format: embedded.format,
     dataDir,
     threads: embedded.threads,
+    prefixCache: embedded.prefixCache,
     operatorKey,
     source: registrySource({ registry, operatorKey, fileBytesMax: limits.adapterFileBytesMax }),
     limits,

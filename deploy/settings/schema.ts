@@ -15,7 +15,10 @@ const usdPerMillion = z
     'expected dollars for a million tokens with at most 6 decimal places, such as "0.15"',
   );
 
-/** What is not priced stays unknown and its use `unpriced`; `reasoning` defaults to `output`. */
+/**
+ * What is not priced stays unknown and its use `unpriced`; `reasoning` defaults to `output`, and for the
+ * embedded engine and other adapter-servers `cache_read` to `input`.
+ */
 const prices = z.strictObject({
   input: usdPerMillion,
   output: usdPerMillion,
@@ -68,6 +71,8 @@ const embeddedFields = z.strictObject({
   adapterRankMax: z.int().min(1).max(128).default(32),
   /** Tokens that all sequences together may keep in the KV cache. */
   kvCacheTokens: z.int().min(256).default(16384),
+  /** Whether prompts of one project share what is computed of them where they begin alike. */
+  prefixCache: z.boolean().default(true),
   threads: z.int().min(1).max(256).optional(),
   prices: prices.optional(),
   /** Pushed for the first project, shared with all, when the registry does not have them yet. */

@@ -130,14 +130,21 @@ function withoutBill(
     : unbilledCost(usage, answered, prices, atMs);
 }
 
-/** An estimate by nature: another model would have counted, and written, other tokens. */
+/**
+ * An estimate by nature: another model would have counted, and written, other tokens. What the answering one
+ * had cached is input where the default model has no price for cached tokens.
+ */
 function baselineOf(
   { answered, usage, defaultModel }: Settlement,
   prices: PriceSource,
   atMs: number,
 ): PicoUsd | undefined {
   if (answered === undefined || usage === undefined || defaultModel === undefined) return undefined;
-  return billUsage(usage, defaultModel, prices, atMs)?.cost;
+  const { cache_read = 0, ...rest } = usage;
+  const uncached = { ...rest, input: (rest.input ?? 0) + cache_read };
+  const bill =
+    billUsage(usage, defaultModel, prices, atMs) ?? billUsage(uncached, defaultModel, prices, atMs);
+  return bill?.cost;
 }
 
 /**

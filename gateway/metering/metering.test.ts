@@ -94,6 +94,17 @@ test("a used meter without a price makes the request unpriced, not free", () =>
     expect(await sql`select count(*)::int as n from billing.entries`).toEqual([{ n: 0 }]);
   }));
 
+test("what a default model without a price for cached tokens would have cost counts them as input", () =>
+  withMetering(async ({ accounts, flush, sql }) => {
+    const reservation = await accounts.reserve(testReserve(testPrincipal()));
+    const usage = { input: 90, cache_read: 10, output: 20 };
+    await reservation.settle(testSettlement({ usage, defaultModel: { model: "small" } }));
+    await flush();
+    expect(await sql`select baseline_cost::text as baseline from billing.requests`).toEqual([
+      { baseline: "0.000027000000" },
+    ]);
+  }));
+
 test("an answer of unknown usage is unpriced, and no answer costs nothing", () =>
   withMetering(async ({ accounts }) => {
     const principal = testPrincipal();
