@@ -1,6 +1,6 @@
 /** Writes small safetensors files for tests. */
 
-export type TestTensor = { dtype: "F32" | "F16" | "BF16"; shape: number[]; bytes: Uint8Array };
+export type TestTensor = { dtype: "F32" | "F16" | "BF16" | "I32" | "I64"; shape: number[]; bytes: Uint8Array };
 
 /** @see https://github.com/huggingface/safetensors#format */
 export function safetensorsBytes(tensors: Record<string, TestTensor>): Uint8Array {

@@ -56,7 +56,11 @@ export class Checkpoint implements WeightFiles {
 
   /** The type in which a tensor is stored: F32, F16 or BF16. */
   dtype(name: string): string {
-    return this.#find(name).dtype;
+    return this.#findFloats(name).dtype;
+  }
+
+  shape(name: string): readonly number[] {
+    return this.#find(name).shape;
   }
 
   /**
@@ -70,9 +74,24 @@ export class Checkpoint implements WeightFiles {
     }
   }
 
+  /**
+   * Checks how a tensor is stored as well, for those that are no weights by themselves.
+   * @throws HubError `unsupported_model` that names the tensor
+   */
+  expectStored(
+    name: string,
+    { dtypes, shape }: { dtypes: readonly string[]; shape: readonly number[] },
+  ): void {
+    const { dtype } = this.#find(name);
+    if (!dtypes.includes(dtype)) {
+      refuse(`Tensor '${name}' has dtype ${dtype}; expected ${dtypes.join(" or ")}.`);
+    }
+    this.expectShape(name, shape);
+  }
+
   /** Rows `[from, to)` of a tensor, or all of it, in float32. A tensor of one axis is one row. */
   async read(name: string, from = 0, to?: number): Promise<Float32Array> {
-    const tensor = this.#find(name);
+    const tensor = this.#findFloats(name);
     const bytes = await this.readStored(name, from, to);
     const rowBytes = (tensor.end - tensor.begin) / rowsOf(tensor);
     const shape = [bytes.length / rowBytes, ...tensor.shape.slice(1)];
@@ -94,7 +113,11 @@ export class Checkpoint implements WeightFiles {
 
   #find(name: string): StoredTensor {
     const tensor = this.#tensors.get(name);
-    if (!tensor) return refuse(`The checkpoint has no tensor '${name}'.`);
+    return tensor ?? refuse(`The checkpoint has no tensor '${name}'.`);
+  }
+
+  #findFloats(name: string): StoredTensor {
+    const tensor = this.#find(name);
     if (!["F32", "F16", "BF16"].includes(tensor.dtype)) {
       refuse(`Tensor '${name}' has dtype ${tensor.dtype}; F32, F16 and BF16 are supported.`);
     }

@@ -6,11 +6,16 @@ import { Checkpoint, readJson, readText, weightFiles } from "./checkpoint.ts";
 import { familyOf } from "./families/known.ts";
 import { modelDigest } from "./model-digest.ts";
 import type { ModelSource } from "./model-source.ts";
+import { QuantizedCheckpoint } from "./quantized/checkpoint.ts";
+import { quantizedLayout } from "./quantized/config.ts";
 
 /** @throws HubError `unsupported_model` that names what is missing or not computed */
 export async function openFolder(folder: string): Promise<ModelSource> {
   const config = await required(folder, "config.json");
-  const spec = familyOf(config).readSpec(config);
+  const family = familyOf(config);
+  const { quantization_config: quantization, ...plain } = configFile.parse(config);
+  const spec = family.readSpec(plain);
+  const layout = quantizedLayout(quantization);
   const decisive = ["config.json", "tokenizer.json", ...(await weightFiles(folder))];
   const tokenizerConfig = (await readJson(folder, "tokenizer_config.json")) ?? {};
   const generation = await readJson(folder, "generation_config.json");
@@ -21,7 +26,10 @@ export async function openFolder(folder: string): Promise<ModelSource> {
     tokenizer: { tokenizer: await required(folder, "tokenizer.json"), config: tokenizerConfig },
     chatTemplate: await readChatTemplate(folder, tokenizerConfig),
     generation: generationConfig.parse(generation ?? {}),
-    openWeights: () => Checkpoint.open(folder),
+    async openWeights() {
+      const files = await Checkpoint.open(folder);
+      return layout ? QuantizedCheckpoint.open(files, layout) : files;
+    },
   };
 }
 
@@ -42,6 +50,9 @@ async function readChatTemplate(
   if (typeof template === "string") return template;
   return template?.find(({ name }) => name === "default")?.template;
 }
+
+/** Whatever the family: its own fields are checked by it. */
+const configFile = z.looseObject({ quantization_config: z.unknown().optional() });
 
 /** What we read of `generation_config.json`. */
 const generationConfig = z.object({

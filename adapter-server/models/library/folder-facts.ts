@@ -5,9 +5,12 @@ import { z } from "zod";
 import {
   parseSafetensorsHeader,
   safetensorsHeaderBytes,
+  type TensorEntry,
 } from "../../../sdk/protocol/adapter/safetensors.ts";
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { readJson, weightFiles } from "../checkpoint.ts";
+import { quantizedLayout } from "../quantized/config.ts";
+import type { PackedLayout } from "../quantized/packed-matrix.ts";
 import type { SourceFacts } from "./source-facts.ts";
 import { groupOf, groupTensors, type TensorGroup } from "./tensor-groups.ts";
 
@@ -20,9 +23,8 @@ export async function readFolderFacts(folder: string): Promise<SourceFacts> {
   const facts = configFacts.parse(config);
   const names = await readdir(folder);
   const weights = await weightFiles(folder);
-  const tensors = (
-    await Promise.all(weights.map((name) => readTensors(join(folder, name))))
-  ).flat();
+  const stored = await Promise.all(weights.map((name) => readTensors(join(folder, name))));
+  const tensors = toGroups(stored.flat(), layoutOf(facts.quantization_config));
   const embedding = tensors.filter(({ group }) => group === "embedding");
   return {
     architecture: facts.architectures?.[0] ?? "unknown",
@@ -40,7 +42,7 @@ export async function readFolderFacts(folder: string): Promise<SourceFacts> {
   };
 }
 
-async function readTensors(path: string): Promise<TensorGroup[]> {
+async function readTensors(path: string): Promise<TensorEntry[]> {
   const file = await open(path, "r");
   try {
     const { size } = await file.stat();
@@ -49,16 +51,47 @@ async function readTensors(path: string): Promise<TensorGroup[]> {
     await file.read(start, 0, start.length, 0);
     const header = new Uint8Array(safetensorsHeaderBytes(start, size, limits));
     await file.read(header, 0, header.length, 8);
-    const { tensors } = parseSafetensorsHeader(header, size, limits);
-    return [...tensors.values()].map(({ name, dtype, shape, begin, end }) => ({
-      group: groupOf(name),
-      format: dtype.toLowerCase(),
-      tensors: 1,
-      parameters: shape.reduce((product, length) => product * length, 1),
-      sizeBytes: end - begin,
-    }));
+    return [...parseSafetensorsHeader(header, size, limits).tensors.values()];
   } finally {
     await file.close();
+  }
+}
+
+/** A quantized matrix counts once, with as many parameters as it has when it is not packed. */
+function toGroups(
+  tensors: readonly TensorEntry[],
+  layout: PackedLayout | undefined,
+): TensorGroup[] {
+  const packed = new Map<string, { weight: string; parameters: number }>();
+  for (const { name, shape } of tensors) {
+    if (!layout || !name.endsWith(layout.marker)) continue;
+    const size = layout.sizeOf({ shape: () => shape });
+    const module = name.slice(0, -layout.marker.length);
+    const weight = `${module}.weight`;
+    for (const { ending } of layout.partsOf(size)) {
+      packed.set(`${module}${ending}`, { weight, parameters: 0 });
+    }
+    packed.set(name, { weight, parameters: size.out * size.in });
+  }
+  return tensors.map(({ name, dtype, shape, begin, end }) => {
+    const part = packed.get(name);
+    const sizeBytes = end - begin;
+    if (part && layout) {
+      const { weight, parameters } = part;
+      const tensors = parameters > 0 ? 1 : 0;
+      return { group: groupOf(weight), format: layout.format, tensors, parameters, sizeBytes };
+    }
+    const parameters = shape.reduce((product, length) => product * length, 1);
+    return { group: groupOf(name), format: dtype.toLowerCase(), tensors: 1, parameters, sizeBytes };
+  });
+}
+
+/** What an import would refuse is told as it is stored. */
+function layoutOf(quantization: unknown): PackedLayout | undefined {
+  try {
+    return quantizedLayout(quantization);
+  } catch {
+    return undefined;
   }
 }
 
@@ -117,6 +150,7 @@ const configFacts = z.object({
   num_hidden_layers: z.number().nullish().catch(undefined),
   hidden_size: z.number().nullish().catch(undefined),
   vocab_size: z.number().nullish().catch(undefined),
+  quantization_config: z.unknown().optional(),
 });
 const tokenizerFile = z.object({
   model: z.object({
