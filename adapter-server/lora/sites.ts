@@ -1,9 +1,13 @@
 /** Where in a layer adapters add their products, and how their matrices are cut up for it. */
 import type { LoraModule, ModelDims } from "../engine/types.ts";
 
+/** The four matrices of a layer, each several of the checkpoint's in one. */
+export const siteNames = ["qkv", "o", "gateUp", "down"] as const;
+export type SiteName = (typeof siteNames)[number];
+
 /** One product `y += (x·Aᵀ)·B` of a layer; it may serve several modules that share their input. */
 export type LoraSite = {
-  name: "qkv" | "o" | "gateUp" | "down";
+  name: SiteName;
   in: number;
   /** Width of a part; parts of one site are equally wide, so that one batched product makes them all. */
   partOut: number;

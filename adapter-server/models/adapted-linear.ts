@@ -1,13 +1,16 @@
 /** Emits the products of a layer: the base's matrix and bias, and on top of it what adapters add. */
 
 import type { ModelDims } from "../engine/types.ts";
-import { type LoraSite, loraInputs, loraSites } from "../lora/sites.ts";
+import { type LoraSite, loraInputs, loraSites, type SiteName, siteNames } from "../lora/sites.ts";
 import type { DecoderWeights } from "./decoder-graph.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
 import type { WeightFormat } from "./weight-format.ts";
 
-/** How each matrix is stored: those of a layer by site, and the one that yields logits. */
-export type DecoderFormats = Record<LoraSite["name"] | "logits", WeightFormat>;
+/** How each matrix is stored: those of each layer by site, and the one that yields logits. */
+export type DecoderFormats = {
+  site(layer: number, name: SiteName): WeightFormat;
+  logits: WeightFormat;
+};
 
 export class AdaptedLinear {
   readonly #graph: OnnxGraph;
@@ -68,7 +71,7 @@ export class AdaptedLinear {
    */
   async multiply(
     layer: number,
-    siteName: LoraSite["name"],
+    siteName: SiteName,
     x: string,
     { tensors, bias = [] }: { tensors: readonly string[]; bias?: readonly string[] },
   ): Promise<string> {
@@ -76,7 +79,7 @@ export class AdaptedLinear {
     const site = this.#sites.find(({ name }) => name === siteName);
     if (!site) throw new Error(`no LoRA site ${siteName}`);
     const name = `layer${layer}.${siteName}`;
-    const format = this.#formats[siteName];
+    const format = this.#formats.site(layer, siteName);
     const matrix = this.#weights.matrix(`${name}.base`, tensors);
     const activation = format.prepare(graph, x, { width: site.in, zeroPoints: "rowZeroPoint" });
     let base = await format.multiply(graph, activation, matrix);
@@ -102,6 +105,14 @@ export class AdaptedLinear {
     await this.#graph.weight(`${name}.bias`, "float32", [values.length], values);
     return this.#graph.op("Add", [product, `${name}.bias`], `${name}.biased`);
   }
+}
+
+/** Every format of a model of so many layers. */
+export function allFormats(formats: DecoderFormats, layers: number): WeightFormat[] {
+  const sites = Array.from({ length: layers }, (_, layer) =>
+    siteNames.map((name) => formats.site(layer, name)),
+  );
+  return [...sites.flat(), formats.logits];
 }
 
 /** Some parts share a module's A and others do not; where all share one, the product repeats it by itself. */

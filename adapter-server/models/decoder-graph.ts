@@ -12,7 +12,7 @@
  * largest group, R rank.
  */
 import { isDeepStrictEqual } from "node:util";
-import { AdaptedLinear, type DecoderFormats } from "./adapted-linear.ts";
+import { AdaptedLinear, allFormats, type DecoderFormats } from "./adapted-linear.ts";
 import { attentionInputs, type LayerTensors, type ModelSpec } from "./model-spec.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
 import { rotaryTables } from "./rope.ts";
@@ -106,7 +106,7 @@ class DecoderBuilder {
     const { keyValueHeads, heads, headDim } = this.#spec.dims;
     graph.input("tokens", "int32", ["T"]);
     graph.input("positions", "int64", ["T", heads + 2 * keyValueHeads]);
-    if (Object.values(this.#formats).some((format) => format.quantizesRows)) {
+    if (allFormats(this.#formats, this.#spec.dims.layers).some((one) => one.quantizesRows)) {
       graph.input("rowZeroPoint", "uint8", ["T", 1]);
     }
     graph.input("queryRows", "int32", [1, keyValueHeads, "B", "GS"]);

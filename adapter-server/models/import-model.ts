@@ -220,11 +220,11 @@ async function exists(path: string): Promise<boolean> {
  */
 function fourBits(blockSize: 32 | 128): DecoderFormats {
   const [four, eight] = [blocks(4, blockSize), blocks(8, blockSize)];
-  return { qkv: eight, o: four, gateUp: four, down: four, logits: eight };
+  return { site: (_layer, name) => (name === "qkv" ? eight : four), logits: eight };
 }
 
 function everywhere(format: WeightFormat): DecoderFormats {
-  return { qkv: format, o: format, gateUp: format, down: format, logits: format };
+  return { site: () => format, logits: format };
 }
 
 const formatsOf: Record<ModelFormat, DecoderFormats> = {

@@ -68,8 +68,11 @@ export const int8Rows: WeightFormat = {
   },
 };
 
+/** Values that share a scale. */
+export type BlockSize = 32 | 64 | 128;
+
 /** Blocks of 4 or 8 bits along the input, one scale each. Least memory, quickest for a single row. */
-export function blocks(bits: 4 | 8, blockSize: 32 | 128): WeightFormat {
+export function blocks(bits: 4 | 8, blockSize: BlockSize): WeightFormat {
   return {
     quantizesRows: false,
     prepare: (_graph, x) => ({ value: x }),
