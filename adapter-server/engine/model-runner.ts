@@ -1,10 +1,10 @@
 /** Runs the decoder graph: feeds a step's rows, stores their keys and values, hands out their logits. */
-import { readFile } from "node:fs/promises";
 import ort from "onnxruntime-node";
 import { invariant } from "../../sdk/protocol/errors.ts";
 import type { ModelGraph } from "../models/import-model.ts";
 import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
 import { KeyValuePool } from "./key-value-pool.ts";
+import { sessionOptions } from "./session-options.ts";
 import { type Feeds, StepFeeds } from "./step-feeds.ts";
 import type { ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
 
@@ -25,25 +25,11 @@ export type ModelRunnerOptions = {
  * @throws when the graph cannot be opened
  */
 export async function createRunner(options: ModelRunnerOptions): Promise<ModelRunner> {
-  const session = await ort.InferenceSession.create(options.model.graphPath, {
-    intraOpNumThreads: options.threads,
-    interOpNumThreads: 1,
-    executionMode: "sequential",
-    // Shapes change with every step; a pattern kept for each of them would only grow.
-    enableMemPattern: false,
-    logSeverityLevel: 3,
-    extra: {
-      session: {
-        // Spinning threads take the cores from everything else on the machine, and gain nothing on shared ones.
-        intra_op: { allow_spinning: "0" },
-        // Attention weights far below the largest are denormal, and cost several times a normal product.
-        set_denormal_as_zero: "1",
-        // The other kernels take half as long again where both are exact, so they are asked for only there.
-        x64quantprecision: (await sumsIn16Bits()) ? "1" : "0",
-      },
-    },
-  });
-  return new OnnxModelRunner(session, options);
+  const { model, threads } = options;
+  const settings = await sessionOptions(threads);
+  const open = async (path: string) => new Graph(await ort.InferenceSession.create(path, settings));
+  const [adapted, base] = [await open(model.graphPath), await open(model.baseGraphPath)];
+  return new OnnxModelRunner({ adapted, base }, options);
 }
 
 class OnnxModelRunner implements ModelRunner {
@@ -52,8 +38,7 @@ class OnnxModelRunner implements ModelRunner {
   readonly blocks: number;
   readonly slots: number;
   readonly rankMax: number;
-  readonly #session: ort.InferenceSession;
-  readonly #inputNames: ReadonlySet<string>;
+  readonly #graphs: Graphs;
   readonly #pool: KeyValuePool;
   readonly #adapters: AdapterSlots;
   readonly #feeds: StepFeeds;
@@ -61,15 +46,14 @@ class OnnxModelRunner implements ModelRunner {
   readonly #loraTensors = new Map<string, Record<string, ort.Tensor>>();
   #loraLayout = -1;
 
-  constructor(session: ort.InferenceSession, options: ModelRunnerOptions) {
+  constructor(graphs: Graphs, options: ModelRunnerOptions) {
     const { dims, blockSize } = options.model;
     this.dims = dims;
     this.blockSize = blockSize;
     this.blocks = options.blocks;
     this.slots = options.slots;
     this.rankMax = options.rankMax;
-    this.#session = session;
-    this.#inputNames = new Set(session.inputNames);
+    this.#graphs = graphs;
     this.#pool = new KeyValuePool({ dims, blocks: options.blocks, blockSize });
     this.#adapters = new AdapterSlots({ dims, slots: options.slots, rankMax: options.rankMax });
     this.#feeds = new StepFeeds({ dims, blockSize, pool: this.#pool });
@@ -84,7 +68,7 @@ class OnnxModelRunner implements ModelRunner {
   }
 
   async close(): Promise<void> {
-    await this.#session.release();
+    await Promise.all([this.#graphs.adapted.close(), this.#graphs.base.close()]);
   }
 
   async #call(rows: readonly StepRow[]): Promise<Float32Array[]> {
@@ -92,9 +76,10 @@ class OnnxModelRunner implements ModelRunner {
     const slots = [...new Set(rows.map((row) => row.slot))].filter((slot) => slot !== 0);
     const run = this.#adapters.arrange(slots);
     const { feeds, sizes } = this.#feeds.build(rows, { slots: this.#adapters, run });
-    const inputs = { ...this.#toTensors(feeds), ...this.#adapterTensors(run) };
-    const { logits, newKeyValues } = await this.#session.run(inputs);
-    invariant(logits && newKeyValues, "the graph returns logits and keys with values");
+    const { logits, newKeyValues } =
+      run.count === 0
+        ? await this.#graphs.base.run(feeds, {})
+        : await this.#graphs.adapted.run(feeds, this.#adapterTensors(run));
 
     const source = newKeyValues.data as Float32Array;
     rows.forEach((row, index) => {
@@ -108,14 +93,6 @@ class OnnxModelRunner implements ModelRunner {
     return rows
       .filter((row) => row.sample)
       .map((_, index) => values.subarray(index * vocabSize, (index + 1) * vocabSize));
-  }
-
-  #toTensors(feeds: Feeds): Record<string, ort.Tensor> {
-    const tensors: Record<string, ort.Tensor> = {};
-    for (const [name, { type, data, shape }] of Object.entries(feeds)) {
-      if (this.#inputNames.has(name)) tensors[name] = new ort.Tensor(type, data, shape);
-    }
-    return tensors;
   }
 
   #adapterTensors(run: SlotRun): Record<string, ort.Tensor> {
@@ -137,11 +114,35 @@ class OnnxModelRunner implements ModelRunner {
   }
 }
 
-/** Whether int8 kernels sum pairs of products in 16 bits and may overflow: on x64 without VNNI. */
-async function sumsIn16Bits(): Promise<boolean> {
-  if (process.arch !== "x64") return false;
-  const cpu = await readFile("/proc/cpuinfo", "utf8").catch(() => "");
-  return !/\bavx(512)?_vnni\b/.test(cpu);
+/** The same model twice, over the same weights: calls in which nobody has an adapter need not pay for adapters. */
+type Graphs = { adapted: Graph; base: Graph };
+
+class Graph {
+  readonly #session: ort.InferenceSession;
+  readonly #inputNames: ReadonlySet<string>;
+
+  constructor(session: ort.InferenceSession) {
+    this.#session = session;
+    this.#inputNames = new Set(session.inputNames);
+  }
+
+  /** @param feeds those that the graph does not take are left out */
+  async run(
+    feeds: Feeds,
+    tensors: Record<string, ort.Tensor>,
+  ): Promise<{ logits: ort.Tensor; newKeyValues: ort.Tensor }> {
+    const inputs = { ...tensors };
+    for (const [name, { type, data, shape }] of Object.entries(feeds)) {
+      if (this.#inputNames.has(name)) inputs[name] = new ort.Tensor(type, data, shape);
+    }
+    const { logits, newKeyValues } = await this.#session.run(inputs);
+    invariant(logits && newKeyValues, "the graph returns logits and keys with values");
+    return { logits, newKeyValues };
+  }
+
+  close(): Promise<void> {
+    return this.#session.release();
+  }
 }
 
 /** Runs of places whose tensors are kept. */

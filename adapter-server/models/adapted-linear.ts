@@ -18,6 +18,7 @@ export class AdaptedLinear {
   readonly #sites: LoraSite[];
   readonly #weights: Pick<DecoderWeights, "matrix" | "vector">;
   readonly #formats: DecoderFormats;
+  readonly #adapters: boolean;
 
   constructor(
     graph: OnnxGraph,
@@ -25,17 +26,24 @@ export class AdaptedLinear {
     {
       weights,
       formats,
-    }: { weights: Pick<DecoderWeights, "matrix" | "vector">; formats: DecoderFormats },
+      adapters,
+    }: {
+      weights: Pick<DecoderWeights, "matrix" | "vector">;
+      formats: DecoderFormats;
+      adapters: boolean;
+    },
   ) {
     this.#graph = graph;
     this.#layers = dims.layers;
     this.#sites = loraSites(dims);
     this.#weights = weights;
     this.#formats = formats;
+    this.#adapters = adapters;
   }
 
   /** The adapters of a call, and which tokens are whose; with the constants that products need. */
   declareInputs(): void {
+    if (!this.#adapters) return;
     const graph = this.#graph;
     graph.input("groupTokens", "int32", ["n", 1, "m"]);
     for (const parts of new Set(this.#sites.map((site) => site.parts.length))) {
@@ -67,7 +75,7 @@ export class AdaptedLinear {
    * bit for bit, and a weight that is not a number stays in the rows of its adapter.
    * @param tensors matrices of the checkpoint, stacked by rows
    * @param bias    vectors of the checkpoint, one after the other; none in most families
-   * @returns `[T, out]`, or `[T, parts, partOut]` where the site has several parts
+   * @returns `[T, out]`, or with adapters `[T, parts, partOut]` where the site has several parts
    */
   async multiply(
     layer: number,
@@ -83,7 +91,8 @@ export class AdaptedLinear {
     const matrix = this.#weights.matrix(`${name}.base`, tensors);
     const activation = format.prepare(graph, x, { width: site.in, zeroPoints: "rowZeroPoint" });
     let base = await format.multiply(graph, activation, matrix);
-    if (bias.length > 0) base = await this.#addBias(name, base, bias);
+    if (bias.length > 0) base = await this.#addBias(name, base, { tensors: bias, out: matrix.out });
+    if (!this.#adapters) return base;
 
     const parts = site.parts.length;
     const { a, b } = loraInputs(layer, site);
@@ -98,11 +107,16 @@ export class AdaptedLinear {
     return graph.op("ScatterND", inputs, `${name}.y`, { reduction: "add" });
   }
 
-  async #addBias(name: string, product: string, tensors: readonly string[]): Promise<string> {
-    const vectors: Float32Array[] = [];
-    for (const tensor of tensors) vectors.push(await this.#weights.vector(tensor));
-    const values = Float32Array.from(vectors.flatMap((vector) => [...vector]));
-    await this.#graph.weight(`${name}.bias`, "float32", [values.length], values);
+  async #addBias(
+    name: string,
+    product: string,
+    { tensors, out }: { tensors: readonly string[]; out: number },
+  ): Promise<string> {
+    await this.#graph.weight(`${name}.bias`, "float32", [out], async () => {
+      const vectors: Float32Array[] = [];
+      for (const tensor of tensors) vectors.push(await this.#weights.vector(tensor));
+      return Float32Array.from(vectors.flatMap((vector) => [...vector]));
+    });
     return this.#graph.op("Add", [product, `${name}.bias`], `${name}.biased`);
   }
 }

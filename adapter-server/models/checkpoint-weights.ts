@@ -23,8 +23,13 @@ export function checkpointWeights(
   return {
     matrix(name, tensors) {
       const source = stackedRows(checkpoint, spec, { name, tensors });
-      progress(tensors.length);
-      return source;
+      return {
+        ...source,
+        read(from, to) {
+          if (from === 0) progress(tensors.length);
+          return source.read(from, to);
+        },
+      };
     },
     async vector(tensor) {
       progress(1);
@@ -35,12 +40,14 @@ export function checkpointWeights(
       const { vocabSize, hiddenSize } = spec.dims;
       const type = storedTypes[checkpoint.dtype(embedding)];
       if (!type) throw new Error(`no element type for ${checkpoint.dtype(embedding)}`);
-      const stored = await graph.weightParts("embedding", type, [vocabSize, hiddenSize]);
-      for (let from = 0; from < vocabSize; from += embeddingRowsPerPart) {
-        const to = Math.min(from + embeddingRowsPerPart, vocabSize);
-        await stored.write(await checkpoint.readStored(embedding, from, to));
-      }
-      progress(1);
+      const shape = [vocabSize, hiddenSize];
+      await graph.weightParts("embedding", type, shape, async (append) => {
+        for (let from = 0; from < vocabSize; from += embeddingRowsPerPart) {
+          const to = Math.min(from + embeddingRowsPerPart, vocabSize);
+          await append(await checkpoint.readStored(embedding, from, to));
+        }
+        progress(1);
+      });
       const rows = graph.op("Gather", ["embedding", tokens], "embedded", { axis: 0 });
       return type === "float32" ? rows : graph.op("Cast", [rows], "embedded32", { to: 1 });
     },

@@ -27,11 +27,20 @@ export type DecoderWeights = {
   embed(graph: OnnxGraph, tokens: string): Promise<string>;
 };
 
+export type DecoderOptions = {
+  weights: DecoderWeights;
+  formats: DecoderFormats;
+  /** Tokens of one block of the key/value pool. */
+  blockSize: number;
+  /** Whether tokens may have adapters; a graph without is a fifth smaller and quicker. */
+  adapters: boolean;
+};
+
 /** Emits the whole graph. */
 export async function buildDecoder(
   graph: OnnxGraph,
   spec: ModelSpec,
-  options: { weights: DecoderWeights; formats: DecoderFormats; blockSize: number },
+  options: DecoderOptions,
 ): Promise<void> {
   const builder = new DecoderBuilder(graph, spec, options);
   await builder.build();
@@ -43,21 +52,19 @@ class DecoderBuilder {
   readonly #weights: DecoderWeights;
   readonly #formats: DecoderFormats;
   readonly #blockSize: number;
+  readonly #adapters: boolean;
   readonly #linear: AdaptedLinear;
   /** For each way to attend, the names of its cosines and sines. */
   readonly #turns: { cos: string; sin: string }[] = [];
   readonly #newKeyValues: string[] = [];
 
-  constructor(
-    graph: OnnxGraph,
-    spec: ModelSpec,
-    options: { weights: DecoderWeights; formats: DecoderFormats; blockSize: number },
-  ) {
+  constructor(graph: OnnxGraph, spec: ModelSpec, options: DecoderOptions) {
     this.#graph = graph;
     this.#spec = spec;
     this.#weights = options.weights;
     this.#formats = options.formats;
     this.#blockSize = options.blockSize;
+    this.#adapters = options.adapters;
     this.#linear = new AdaptedLinear(graph, spec.dims, options);
   }
 
@@ -134,7 +141,9 @@ class DecoderBuilder {
     graph.ints("shape.headRows", [-1, headDim]);
     graph.ints("shape.attended", [-1, heads * headDim]);
     graph.ints("shape.feedForward", [-1, intermediateSize]);
-    graph.ints("sizes.gateUp", [1, 1]);
+    // With adapters both are parts of their own, `[T, 2, intermediate]`.
+    const gateOrUp = this.#adapters ? 1 : intermediateSize;
+    graph.ints("sizes.gateUp", [gateOrUp, gateOrUp]);
     graph.ints("sizes.heads", [heads, keyValueHeads, keyValueHeads]);
   }
 
@@ -146,10 +155,9 @@ class DecoderBuilder {
       const [cosName, sinName] = [`cos${first}`, `sin${first}`];
       this.#turns.push({ cos: cosName, sin: sinName });
       if (first < index) continue;
-      const { cos, sin } = rotaryTables(rope, dims);
       const shape = [dims.contextLength, dims.headDim / 2];
-      await this.#graph.weight(cosName, "float32", shape, cos);
-      await this.#graph.weight(sinName, "float32", shape, sin);
+      await this.#graph.weight(cosName, "float32", shape, () => rotaryTables(rope, dims).cos);
+      await this.#graph.weight(sinName, "float32", shape, () => rotaryTables(rope, dims).sin);
     }
   }
 
@@ -200,7 +208,7 @@ class DecoderBuilder {
     if (update === undefined) {
       return { normed: await this.#plainNorm(output, hidden, weight), sum: hidden };
     }
-    const stored = await this.#normWeight(`${output}.norm`, weight);
+    const stored = await this.#normWeight(`${output}.norm`, weight, this.#spec.dims.hiddenSize);
     this.#graph.node(
       "com.microsoft",
       "SkipSimplifiedLayerNormalization",
@@ -217,17 +225,23 @@ class DecoderBuilder {
   }
 
   /** RMSNorm over the last axis. */
-  async #plainNorm(output: string, x: string, weight: string): Promise<string> {
-    const stored = await this.#normWeight(`${output}.norm`, weight);
+  async #plainNorm(
+    output: string,
+    x: string,
+    weight: string,
+    width = this.#spec.dims.hiddenSize,
+  ): Promise<string> {
+    const stored = await this.#normWeight(`${output}.norm`, weight, width);
     const attributes = { axis: -1, epsilon: { float: this.#spec.normEpsilon }, stash_type: 1 };
     return this.#graph.op("SimplifiedLayerNormalization", [x, stored], output, attributes);
   }
 
-  async #normWeight(name: string, tensor: string): Promise<string> {
+  #normWeight(name: string, tensor: string, width: number): Promise<string> {
     const { normOffset } = this.#spec;
-    const stored = await this.#weights.vector(tensor);
-    const values = normOffset === 0 ? stored : stored.map((value) => value + normOffset);
-    return this.#graph.weight(name, "float32", [values.length], values);
+    return this.#graph.weight(name, "float32", [width], async () => {
+      const stored = await this.#weights.vector(tensor);
+      return normOffset === 0 ? stored : stored.map((value) => value + normOffset);
+    });
   }
 
   async #attention(name: string, x: string, index: number): Promise<string> {
@@ -282,8 +296,14 @@ class DecoderBuilder {
     const [query, key, value] = ["query", "key", "value"].map((part) => `${name}.${part}Heads`);
     const parts = [query!, key!, value!];
     this.#graph.node("", "Split", [heads, "sizes.heads"], parts, { axis: 1 });
-    const normedQuery = await this.#plainNorm(`${name}.queryNormed`, query!, headNorms.query);
-    const normedKey = await this.#plainNorm(`${name}.keyNormed`, key!, headNorms.key);
+    const { headDim } = this.#spec.dims;
+    const normedQuery = await this.#plainNorm(
+      `${name}.queryNormed`,
+      query!,
+      headNorms.query,
+      headDim,
+    );
+    const normedKey = await this.#plainNorm(`${name}.keyNormed`, key!, headNorms.key, headDim);
     const normed = [normedQuery, normedKey, value!];
     return this.#graph.op("Concat", normed, `${name}.normedHeads`, { axis: 1 });
   }
@@ -315,9 +335,11 @@ class DecoderBuilder {
     });
     const [gate, up] = [`${name}.gate`, `${name}.up`] as const;
     graph.node("", "Split", [gateUp, "sizes.gateUp"], [gate, up], { axis: 1 });
-    const gated = graph.op("Mul", [this.#activate(name, gate), up], `${name}.gated`);
-    const flat = graph.op("Reshape", [gated, "shape.feedForward"], `${name}.flat`);
-    return this.#linear.multiply(index, "down", flat, { tensors: [layer.down] });
+    let gated = graph.op("Mul", [this.#activate(name, gate), up], `${name}.gated`);
+    if (this.#adapters) {
+      gated = graph.op("Reshape", [gated, "shape.feedForward"], `${name}.flat`);
+    }
+    return this.#linear.multiply(index, "down", gated, { tensors: [layer.down] });
   }
 
   #activate(name: string, gate: string): string {

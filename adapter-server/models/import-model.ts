@@ -1,7 +1,7 @@
 /** Turns a base model into an ONNX graph on disk, once for each content and format. */
 import { createHash, randomUUID } from "node:crypto";
 import { access, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { ModelDims } from "../engine/types.ts";
@@ -11,7 +11,8 @@ import { buildDecoder } from "./decoder-graph.ts";
 import type { GenerationConfig } from "./hugging-face-folder.ts";
 import { type ModelSource, openModelSource, type TokenizerFiles } from "./model-source.ts";
 import type { ModelSpec } from "./model-spec.ts";
-import { modelFileName, OnnxGraph, weightsFileName } from "./onnx-graph.ts";
+import { baseFileName, modelFileName, OnnxGraph, weightsFileName } from "./onnx-graph.ts";
+import { prepackWeights } from "./prepack.ts";
 import { blocks, float32, int8Rows, type WeightFormat } from "./weight-format.ts";
 
 /** How weights are stored: `f32` exact, `int8` for throughput, `int4` for memory (block 32 or 128). */
@@ -22,6 +23,8 @@ export type ModelFormat = (typeof modelFormats)[number];
 export type ModelGraph = {
   /** The graph; its weights lie in a file beside it. */
   graphPath: string;
+  /** The graph of the base alone, over the same weights. */
+  baseGraphPath: string;
   format: ModelFormat;
   /** Tokens of one block of the key/value pool. */
   blockSize: number;
@@ -97,9 +100,12 @@ async function importInto(
     await mkdir(temporary);
     const weights = checkpointWeights(checkpoint, spec, onProgress);
     const formats = formatsOf[format];
-    await OnnxGraph.write(temporary, (graph) =>
-      buildDecoder(graph, spec, { weights, formats, blockSize: keyValueBlockSize }),
-    );
+    const options = { weights, formats, blockSize: keyValueBlockSize };
+    await OnnxGraph.write(temporary, {
+      [modelFileName]: (graph) => buildDecoder(graph, spec, { ...options, adapters: true }),
+      [baseFileName]: (graph) => buildDecoder(graph, spec, { ...options, adapters: false }),
+    });
+    await prepackWeights(temporary);
     await publish(temporary, target);
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
@@ -137,6 +143,7 @@ function describe(
 ): ImportedModel {
   return {
     graphPath,
+    baseGraphPath: join(dirname(graphPath), baseFileName),
     format,
     blockSize: keyValueBlockSize,
     dims: spec.dims,
@@ -235,7 +242,7 @@ const formatsOf: Record<ModelFormat, DecoderFormats> = {
 };
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
-const importerVersion = 5;
+const importerVersion = 6;
 
 const temporarySuffix = ".tmp";
 const abandonedAfterMs = 10 * 60_000;

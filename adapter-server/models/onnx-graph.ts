@@ -1,4 +1,4 @@
-/** Writes an ONNX graph: nodes are collected, large weights go straight to a file beside it. */
+/** Writes ONNX graphs: nodes are collected, large weights go straight to a file that all graphs of a folder share. */
 import { type FileHandle, open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
@@ -16,12 +16,14 @@ import {
 export type Attribute = number | string | readonly number[] | { float: number };
 
 export const modelFileName = "model.onnx";
+/** The same without what adapters need. */
+export const baseFileName = "base.onnx";
 export const weightsFileName = "weights.bin";
 
 /** Tensors up to this size are stored inside the graph file, where shapes can be inferred from them. */
 const inlineBytesMax = 4096;
 /** Offsets of stored tensors are multiples of a page, so that the runtime can map them. */
-const pageBytes = 4096;
+export const pageBytes = 4096;
 
 export class OnnxGraph {
   readonly #nodes: NodeProto[] = [];
@@ -29,26 +31,32 @@ export class OnnxGraph {
   readonly #inputs: ValueInfoProto[] = [];
   readonly #outputs: ValueInfoProto[] = [];
   readonly #names = new Set<string>();
-  readonly #weights: FileHandle;
-  #weightsBytes = 0;
+  readonly #weights: WeightsFile;
 
-  private constructor(weights: FileHandle) {
+  private constructor(weights: WeightsFile) {
     this.#weights = weights;
   }
 
   /**
-   * Writes `model.onnx` and `weights.bin` into a folder, and has both on disk when it returns.
-   * @param build adds the nodes and weights
+   * Writes graphs and their common `weights.bin` into a folder, and has all on disk when it returns.
+   * @param builds by the graph's file name, what adds its nodes and weights; a weight that an earlier graph
+   *   stored is not stored again
    */
-  static async write(folder: string, build: (graph: OnnxGraph) => Promise<void>): Promise<void> {
-    const weights = await open(join(folder, weightsFileName), "w");
+  static async write(
+    folder: string,
+    builds: Record<string, (graph: OnnxGraph) => Promise<void>>,
+  ): Promise<void> {
+    const file = await open(join(folder, weightsFileName), "w");
     try {
-      const graph = new OnnxGraph(weights);
-      await build(graph);
-      await weights.sync();
-      await writeFile(join(folder, modelFileName), graph.#encode(), { flush: true });
+      const weights: WeightsFile = { file, bytes: 0, stored: new Map() };
+      for (const [name, build] of Object.entries(builds)) {
+        const graph = new OnnxGraph(weights);
+        await build(graph);
+        await writeFile(join(folder, name), graph.#encode(), { flush: true });
+      }
+      await file.sync();
     } finally {
-      await weights.close();
+      await file.close();
     }
   }
 
@@ -142,29 +150,37 @@ export class OnnxGraph {
     return this.#inline(name, "uint8", shape, Uint8Array.from(values));
   }
 
-  /** Stores a weight. Its bytes are written before the call returns and not kept. */
+  /**
+   * Stores a weight. Its bytes are written before the call returns and not kept.
+   * @param read asked for the bytes, unless they are stored already
+   */
   async weight(
     name: string,
     type: ElementType,
     shape: readonly number[],
-    data: ArrayBufferView,
+    read: () => ArrayBufferView | Promise<ArrayBufferView>,
   ): Promise<string> {
-    const stored = await this.weightParts(name, type, shape);
-    await stored.write(data);
-    return name;
+    return this.weightParts(name, type, shape, async (append) => append(await read()));
   }
 
-  /** Stores a weight that comes in parts, in the order of its bytes; `write` appends one. */
+  /** Stores a weight that comes in parts, in the order of its bytes. */
   async weightParts(
     name: string,
     type: ElementType,
     shape: readonly number[],
-  ): Promise<{ write(part: ArrayBufferView): Promise<void> }> {
-    const start = Math.ceil(this.#weightsBytes / pageBytes) * pageBytes;
-    const length = shape.reduce((product, size) => product * size, bytesOf[type]);
-    this.#weightsBytes = start + length;
+    write: (append: (part: ArrayBufferView) => Promise<void>) => Promise<void>,
+  ): Promise<string> {
+    const { file, stored } = this.#weights;
+    const known = stored.get(name);
     this.#names.add(name);
-    this.#initializers.push({
+    if (known) {
+      this.#initializers.push(known);
+      return name;
+    }
+    const start = Math.ceil(this.#weights.bytes / pageBytes) * pageBytes;
+    const length = shape.reduce((product, size) => product * size, bytesOf[type]);
+    this.#weights.bytes = start + length;
+    const tensor: TensorProto = {
       name,
       dims: shape,
       dataType: elementType[type],
@@ -174,15 +190,16 @@ export class OnnxGraph {
         { key: "length", value: String(length) },
       ],
       dataLocation: 1,
-    });
-    let position = start;
-    return {
-      write: async (part) => {
-        const bytes = new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
-        await writeAll(this.#weights, bytes, position);
-        position += bytes.length;
-      },
     };
+    stored.set(name, tensor);
+    this.#initializers.push(tensor);
+    let position = start;
+    await write(async (part) => {
+      const bytes = new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
+      await writeAll(file, bytes, position);
+      position += bytes.length;
+    });
+    return name;
   }
 
   #encode(): Uint8Array {
@@ -218,6 +235,9 @@ export class OnnxGraph {
     return name;
   }
 }
+
+/** The file of weights, and what lies in it. */
+type WeightsFile = { file: FileHandle; bytes: number; stored: Map<string, TensorProto> };
 
 async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   let written = 0;

@@ -72,6 +72,30 @@ export function encodeModel(model: ModelProto): Uint8Array {
   return modelType.encode(modelType.fromObject(model)).finish();
 }
 
+/** What an `.onnx` file says of bytes that live in another file, by the name of the weight. */
+export function externalDataOf(bytes: Uint8Array): Map<string, { key: string; value: string }[]> {
+  const { graph } = decodedModel.parse(decodePlain(bytes));
+  return new Map(graph.initializer.map(({ name, externalData }) => [name, externalData]));
+}
+
+/**
+ * The same graph with more said of its weights' bytes.
+ * @param bytes   a graph that `encodeModel` made; fields that it does not write would be lost
+ * @param entries by the name of the weight
+ */
+export function withExternalData(
+  bytes: Uint8Array,
+  entries: ReadonlyMap<string, readonly { key: string; value: string }[]>,
+): Uint8Array {
+  const model = modelType.decode(bytes) as unknown as {
+    graph: { initializer: { name: string; externalData: { key: string; value: string }[] }[] };
+  };
+  for (const tensor of model.graph.initializer) {
+    tensor.externalData.push(...(entries.get(tensor.name) ?? []));
+  }
+  return modelType.encode(modelType.fromObject(model)).finish();
+}
+
 /** A weight or constant of a graph that we wrote. */
 export type StoredTensor = {
   name: string;
@@ -84,8 +108,7 @@ export type StoredTensor = {
 
 /** The weights and constants of an `.onnx` file, without their bytes. */
 export function decodeStored(bytes: Uint8Array): StoredTensor[] {
-  const decoded = modelType.toObject(modelType.decode(bytes), { longs: Number, bytes: Uint8Array });
-  const { graph } = decodedModel.parse(decoded);
+  const { graph } = decodedModel.parse(decodePlain(bytes));
   const blocksOf = new Map(
     graph.node.flatMap(({ input, attribute }) => {
       const number = (name: string) => attribute.find((one) => one.name === name)?.i;
@@ -104,6 +127,10 @@ export function decodeStored(bytes: Uint8Array): StoredTensor[] {
     sizeBytes: Number(externalData.find(({ key }) => key === "length")?.value ?? rawData?.length),
     blocks: blocksOf.get(name),
   }));
+}
+
+function decodePlain(bytes: Uint8Array): unknown {
+  return modelType.toObject(modelType.decode(bytes), { longs: Number, bytes: Uint8Array });
 }
 
 /**

@@ -32,8 +32,9 @@ export const float32: WeightFormat = {
   prepare: (_graph, x) => ({ value: x }),
   async multiply(graph, x, matrix) {
     const shape = [matrix.out, matrix.in];
-    const stored = await graph.weightParts(`${matrix.name}.weight`, "float32", shape);
-    await eachPart(matrix, async (rows) => stored.write(rows));
+    await graph.weightParts(`${matrix.name}.weight`, "float32", shape, (append) =>
+      eachPart(matrix, append),
+    );
     return graph.op("Gemm", [x.value, `${matrix.name}.weight`], matrix.name, { transB: 1 });
   },
 };
@@ -57,9 +58,11 @@ export const int8Rows: WeightFormat = {
     return { value: graph.op("QuantizeLinear", inputs, `${x}.int8`, attributes), scale };
   },
   async multiply(graph, x, matrix) {
-    const { weight, scale } = await toInt8Columns(matrix);
-    await graph.weight(`${matrix.name}.weight`, "int8", [matrix.in, matrix.out], weight);
-    await graph.weight(`${matrix.name}.scale`, "float32", [matrix.out], scale);
+    const scale = new Float32Array(matrix.out);
+    await graph.weight(`${matrix.name}.weight`, "int8", [matrix.in, matrix.out], () =>
+      toInt8Columns(matrix, scale),
+    );
+    await graph.weight(`${matrix.name}.scale`, "float32", [matrix.out], () => scale);
     graph.floats("one", [1], []);
     graph.bytes("zeroPoint", [128], []);
     const inputs = [x.value, `${matrix.name}.weight`, "one", `${matrix.name}.scale`, "zeroPoint"];
@@ -79,16 +82,22 @@ export function blocks(bits: 4 | 8, blockSize: BlockSize): WeightFormat {
     async multiply(graph, x, matrix) {
       const blocksPerRow = Math.ceil(matrix.in / blockSize);
       const shape = [matrix.out, blocksPerRow, (blockSize * bits) / 8];
-      const weight = await graph.weightParts(`${matrix.name}.weight`, "uint8", shape);
       const scales = new Float32Array(matrix.out * blocksPerRow);
-      await eachPart(matrix, async (rows, from) => {
-        const part = scales.subarray(
-          from * blocksPerRow,
-          (from + rows.length / matrix.in) * blocksPerRow,
-        );
-        await weight.write(toBlocks(rows, matrix.in, { bits, blockSize, scales: part }));
-      });
-      await graph.weight(`${matrix.name}.scale`, "float32", [matrix.out, blocksPerRow], scales);
+      await graph.weightParts(`${matrix.name}.weight`, "uint8", shape, (append) =>
+        eachPart(matrix, async (rows, from) => {
+          const part = scales.subarray(
+            from * blocksPerRow,
+            (from + rows.length / matrix.in) * blocksPerRow,
+          );
+          await append(toBlocks(rows, matrix.in, { bits, blockSize, scales: part }));
+        }),
+      );
+      await graph.weight(
+        `${matrix.name}.scale`,
+        "float32",
+        [matrix.out, blocksPerRow],
+        () => scales,
+      );
       return graph.contrib(
         "MatMulNBits",
         [x.value, `${matrix.name}.weight`, `${matrix.name}.scale`],
@@ -99,10 +108,12 @@ export function blocks(bits: 4 | 8, blockSize: BlockSize): WeightFormat {
   };
 }
 
-/** Symmetric int8 with one scale for each output, transposed to `[in, out]` as the kernel wants it. */
-async function toInt8Columns(matrix: MatrixSource) {
+/**
+ * Symmetric int8 with one scale for each output, transposed to `[in, out]` as the kernel wants it.
+ * @param scale filled with `[out]`
+ */
+async function toInt8Columns(matrix: MatrixSource, scale: Float32Array): Promise<Int8Array> {
   const weight = new Int8Array(matrix.in * matrix.out);
-  const scale = new Float32Array(matrix.out);
   await eachPart(matrix, async (rows, from) => {
     const count = rows.length / matrix.in;
     for (let row = 0; row < count; row++) {
@@ -116,7 +127,7 @@ async function toInt8Columns(matrix: MatrixSource) {
       }
     }
   });
-  return { weight, scale };
+  return weight;
 }
 
 /**

@@ -12,7 +12,7 @@ import { holdFolder } from "./holds.ts";
 import { LibraryError } from "./library-error.ts";
 import { ensureManifest, type ImportOrigin, modelsFolder } from "./manifest.ts";
 import { requirePulled } from "./pulled.ts";
-import { checkDisk, importBytes, type Machine, memoryWarning, thisMachine } from "./room.ts";
+import { checkDisk, importDiskBytes, type Machine, memoryWarning, thisMachine } from "./room.ts";
 import { readSourceFacts, type SourceFacts } from "./source-facts.ts";
 import { isHubRef } from "./source-ref.ts";
 
@@ -43,7 +43,7 @@ export async function importToLibrary(request: ImportRequest): Promise<LibraryIm
     throw new LibraryError("too_large_for_memory", tooLarge.message, { hint: tooLarge.hint });
   }
   const folder = modelsFolder(dataDir);
-  await checkDisk(importBytes(facts, format), { folder, what: "The import", machine });
+  await checkDisk(importDiskBytes(facts, format), { folder, what: "The import", machine });
   return runImport(located, facts, request);
 }
 

@@ -12,7 +12,7 @@ import { inspectModel } from "./inspect.ts";
 import { listModels } from "./list.ts";
 import { writePulled, writeRevision } from "./pulled.ts";
 import { planRemoval, removeModels } from "./remove.ts";
-import { importBytes, type Machine } from "./room.ts";
+import { importDiskBytes, type Machine } from "./room.ts";
 import { readSourceFacts } from "./source-facts.ts";
 import { verifyModels } from "./verify.ts";
 
@@ -124,7 +124,7 @@ test("the estimate of an import's size is not far from its size", async () => {
     const { digest } = await importToLibrary({ source: base, format, dataDir });
     const { imports } = await listModels(dataDir);
     const written = imports.find((one) => one.digest === digest)?.sizeBytes ?? 0;
-    const told = importBytes(await readSourceFacts(base), format);
+    const told = importDiskBytes(await readSourceFacts(base), format);
     expect(told / written, format).toBeGreaterThan(0.95);
     expect(told / written, format).toBeLessThan(1.15);
   }

@@ -24,8 +24,13 @@ export function thisMachine(): Machine {
   };
 }
 
-/** About how many bytes an import takes, on the disk and, since it is mapped, in memory. */
-export function importBytes(facts: SourceFacts, format: ModelFormat): number {
+/** About how many bytes an import takes on the disk: weights lie there as they are, and as kernels take them. */
+export function importDiskBytes(facts: SourceFacts, format: ModelFormat): number {
+  return Math.ceil(2 * facts.parameters * bytesPerParameter[format] + facts.embeddingBytes);
+}
+
+/** About how many bytes of memory its weights take while it is served. */
+export function importMemoryBytes(facts: SourceFacts, format: ModelFormat): number {
   // The embedding is kept as it is stored, beside the output matrix that is made of it.
   return Math.ceil(facts.parameters * bytesPerParameter[format] + facts.embeddingBytes);
 }
@@ -36,13 +41,13 @@ export function memoryWarning(
   format: ModelFormat,
   { memoryBytes }: Machine,
 ): { message: string; hint: string } | undefined {
-  const needed = importBytes(facts, format);
+  const needed = importMemoryBytes(facts, format);
   if (needed <= memoryBytes) return undefined;
-  const fitting = formatsBySize.find((other) => importBytes(facts, other) <= memoryBytes);
+  const fitting = formatsBySize.find((other) => importMemoryBytes(facts, other) <= memoryBytes);
   return {
     message: `As ${format} this model takes about ${gibibytes(needed)} of memory, and this machine has ${gibibytes(memoryBytes)}.`,
     hint: fitting
-      ? `As ${fitting} it takes about ${gibibytes(importBytes(facts, fitting))}: --format ${fitting}. Or import it all the same with --force, to serve it elsewhere.`
+      ? `As ${fitting} it takes about ${gibibytes(importMemoryBytes(facts, fitting))}: --format ${fitting}. Or import it all the same with --force, to serve it elsewhere.`
       : "No format of it fits. Take a smaller model, or import it with --force, to serve it elsewhere.",
   };
 }
