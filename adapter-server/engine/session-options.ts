@@ -17,8 +17,9 @@ export async function sessionOptions(threads: number): Promise<SessionOptions> {
     logSeverityLevel: 3,
     extra: {
       session: {
-        // Spinning threads take the cores from everything else on the machine, and gain nothing on shared ones.
-        intra_op: { allow_spinning: "0" },
+        // Waking a thread takes longer than most nodes of a decode step, so threads wait that long for the next one
+        // before they sleep; without end they would take the cores from everything else on the machine.
+        intra_op: { allow_spinning: "1", spin_duration_us: "20" },
         // Attention weights far below the largest are denormal, and cost several times a normal product.
         set_denormal_as_zero: "1",
         // The other kernels take half as long again where both are exact, so they are asked for only there.

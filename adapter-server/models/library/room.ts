@@ -30,7 +30,7 @@ export function importDiskBytes(facts: SourceFacts, format: ModelFormat): number
 }
 
 /** About how many bytes of memory its weights take while it is served. */
-export function importMemoryBytes(facts: SourceFacts, format: ModelFormat): number {
+function importMemoryBytes(facts: SourceFacts, format: ModelFormat): number {
   // The embedding is kept as it is stored, beside the output matrix that is made of it.
   return Math.ceil(facts.parameters * bytesPerParameter[format] + facts.embeddingBytes);
 }
