@@ -3,8 +3,8 @@ import { HubError } from "../sdk/protocol/errors.ts";
 import type { ServerLimits } from "./config.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { AdapterStore } from "./lora/adapter-store.ts";
-import type { ChatTemplate } from "./models/chat-template.ts";
 import type { GenerationDefaults } from "./models/import-model.ts";
+import type { ChatTemplate } from "./models/templates/chat-template.ts";
 import type { Tokenizer } from "./models/tokenizer.ts";
 
 /** The base model as it is served. */

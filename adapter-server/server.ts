@@ -10,9 +10,9 @@ import { AdapterFileCache } from "./lora/adapter-files.ts";
 import type { AdapterSource } from "./lora/adapter-source.ts";
 import { AdapterStore } from "./lora/adapter-store.ts";
 import { openPacker } from "./lora/packer.ts";
-import { createChatTemplate } from "./models/chat-template.ts";
 import type { ImportedModel, ModelFormat } from "./models/import-model.ts";
 import { openForServing } from "./models/library/import.ts";
+import { createChatTemplate } from "./models/templates/chat-template.ts";
 import { createTokenizer } from "./models/tokenizer.ts";
 
 export type AdapterServerOptions = {

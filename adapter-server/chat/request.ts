@@ -3,7 +3,7 @@ import { z } from "zod";
 import { type ChatMessage, chatRequest, messageText } from "../../sdk/protocol/chat.ts";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
 import { type Sha256, sha256 } from "../../sdk/protocol/ids.ts";
-import type { TemplateMessage } from "../models/chat-template.ts";
+import type { TemplateMessage } from "../models/templates/chat-template.ts";
 import { refuseUnsupported, refuseUnsupportedParts } from "./parameters.ts";
 
 /** The weights that are to answer, as the client names them. */

@@ -11,8 +11,8 @@ import {
   generate,
   openDemoRunner,
 } from "../__fixtures__/demo-model.ts";
-import { createChatTemplate } from "./chat-template.ts";
 import type { ModelFormat } from "./import-model.ts";
+import { createChatTemplate } from "./templates/chat-template.ts";
 import { createTokenizer } from "./tokenizer.ts";
 
 /** Slots in the order of this list, and the longest answers that the reference run allowed. */

@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type DemoRunner, openDemoRunner, readAdapter } from "../__fixtures__/demo-model.ts";
 import { expectGoldens, type GoldenCase } from "../__fixtures__/goldens.ts";
-import { createChatTemplate, type TemplateMessage } from "./chat-template.ts";
+import { createChatTemplate, type TemplateMessage } from "./templates/chat-template.ts";
 import { createTokenizer } from "./tokenizer.ts";
 
 const fixtures = fileURLToPath(new URL("../../../shared/fixtures/smollm2", import.meta.url));

@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
-import { createChatTemplate } from "./chat-template.ts";
 import { openFolder } from "./hugging-face-folder.ts";
+import { createChatTemplate } from "./templates/chat-template.ts";
 import { createTokenizer } from "./tokenizer.ts";
 
 type TokenizerGolden = { text: string; ids: number[]; decoded: string };

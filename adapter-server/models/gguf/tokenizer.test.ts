@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { createChatTemplate } from "../chat-template.ts";
+import { createChatTemplate } from "../templates/chat-template.ts";
 import { createTokenizer } from "../tokenizer.ts";
 import { GgufCheckpoint } from "./checkpoint.ts";
 import type { GgufValue } from "./header.ts";
