@@ -186,15 +186,40 @@ test("an answer is found again by the question that continues it", async () => {
 test("of a prompt that another is still computing, only what is done is found", async () => {
   const { runner, core, turn, drain, tokensOf } = setup();
   const prompt = Array.from({ length: 20 }, (_, index) => index + 1);
+  const other = request(2, { prompt: prompt.map((token, at) => (at < 9 ? token : token + 20)) });
   core.receive({ type: "add", request: request(1, { prompt }) });
   await turn();
-  core.receive({ type: "add", request: request(2, { prompt }) });
+  core.receive({ type: "add", request: other });
   await turn();
   expect(runner.rowsRun.map(({ sequenceId, position }) => [sequenceId, position])).toEqual([
     [1, 0],
     [1, 5],
     [2, 4],
   ]);
+  await drain();
+  expect(tokensOf(2)).toEqual(simulatedContinuation({ ...other, vocabSize }));
+});
+
+test("several choices of one prompt compute it once, though they come at the same time", async () => {
+  const { runner, core, drain, outputs, tokensOf } = setup();
+  const prompt = Array.from({ length: 18 }, (_, index) => index + 1);
+  const choices = [1, 2, 3].map((id) => request(id, { prompt }));
+  for (const choice of choices) core.receive({ type: "add", request: choice });
+  await drain();
+  const prefilled = runner.rowsRun.filter(({ position }) => position < prompt.length);
+  expect(prefilled.reduce((sum, { tokens }) => sum + tokens.length, 0)).toBe(18 + 2 + 2);
+  expect([1, 2, 3].map((id) => outputs.get(id)?.[0]?.cachedTokens)).toEqual([0, 16, 16]);
+  for (const one of choices) {
+    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+  }
+});
+
+test("who waits for what another computes does not wait when that one leaves", async () => {
+  const { core, turn, drain, tokensOf } = setup();
+  const prompt = Array.from({ length: 18 }, (_, index) => index + 1);
+  for (const id of [1, 2]) core.receive({ type: "add", request: request(id, { prompt }) });
+  await turn();
+  core.receive({ type: "cancel", id: 1 });
   await drain();
   expect(tokensOf(2)).toEqual(simulatedContinuation({ ...request(2, { prompt }), vocabSize }));
 });

@@ -268,6 +268,7 @@ export class Scheduler {
     this.#slots.keepPromises((digest) => this.#isWaitedFor(digest));
     for (const sequence of this.#queue.turns()) {
       const prefix = this.#prefixOf(sequence);
+      if (this.#awaitsPrefix(sequence, prefix)) continue;
       const cached = prefix.blocks.length * this.#blocks.blockSize;
       const chunk = this.#chunk(plan, sequence.tokens.length - cached);
       // Whoever is next keeps its turn: smaller ones behind it must not eat up the room it waits for.
@@ -286,6 +287,22 @@ export class Scheduler {
   #prefixOf(sequence: Sequence): Prefix {
     const count = this.#nameBlocks(sequence, sequence.tokens.length - 1);
     return this.#blocks.find(sequence.blockNames.slice(0, count));
+  }
+
+  /**
+   * Whether most of what the sequence lacks is being computed by one that runs, as when a request asks for
+   * several choices: it is worth the few steps until that is done.
+   */
+  #awaitsPrefix({ blockNames, tokens }: Sequence, { blocks }: Prefix): boolean {
+    const { blockSize } = this.#blocks;
+    const found = blocks.length;
+    const next = blockNames[found];
+    if (next === undefined) return false;
+    const ahead = this.#running.find((other) => other.blockNames[found] === next);
+    if (!ahead) return false;
+    let alike = found + 1;
+    while (alike < blockNames.length && blockNames[alike] === ahead.blockNames[alike]) alike++;
+    return 2 * (alike - found) * blockSize >= tokens.length - found * blockSize;
   }
 
   /** Whoever begins as this sequence does finds from now on what is computed of it. */

@@ -3,6 +3,7 @@ const benches: Record<string, () => Promise<{ run(args: readonly string[]): Prom
   engine: () => import("./engine.ts"),
   gateway: () => import("./gateway.ts"),
   llama: () => import("./llama.ts"),
+  "prefix-cache": () => import("./prefix-cache.ts"),
   start: () => import("./start.ts"),
 };
 
