@@ -1,5 +1,5 @@
 /** Reads a Hugging Face checkpoint folder: its small files, and its tensors a few rows at a time. */
-import { access, type FileHandle, open, readFile } from "node:fs/promises";
+import { access, type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import {
@@ -136,21 +136,32 @@ export async function readJson(folder: string, name: string): Promise<unknown> {
   }
 }
 
-/** A text file of the folder, or undefined when there is none. */
+/**
+ * A text file of the folder, or undefined when there is none.
+ * @throws HubError `unsupported_model` when it is larger than any model's
+ */
 export async function readText(folder: string, name: string): Promise<string | undefined> {
-  return (await exists(folder, name)) ? await readFile(join(folder, name), "utf8") : undefined;
+  const path = join(folder, name);
+  if (!(await exists(folder, name))) return undefined;
+  const { size } = await stat(path);
+  if (size > textBytesMax) refuse(`${name} has ${size} bytes; at most ${textBytesMax} are read.`);
+  return readFile(path, "utf8");
 }
 
 /** @throws HubError `unsupported_model` when a file that every import needs is missing */
 export async function weightFiles(folder: string): Promise<string[]> {
-  const index = weightIndex.safeParse(await readJson(folder, "model.safetensors.index.json"));
-  const names = index.success
-    ? [...new Set(Object.values(index.data.weight_map))].sort()
-    : ["model.safetensors"];
+  const index = await readJson(folder, indexName);
+  const names = index === undefined ? ["model.safetensors"] : shardsOf(index);
   for (const name of [...names, "config.json", "tokenizer.json"]) {
     if (!(await exists(folder, name))) refuse(`The model folder has no file '${name}'.`);
   }
   return names;
+}
+
+function shardsOf(index: unknown): string[] {
+  const parsed = weightIndex.safeParse(index);
+  if (parsed.success) return [...new Set(Object.values(parsed.data.weight_map))].sort();
+  return refuse(`${indexName}: ${z.prettifyError(parsed.error)}`);
 }
 
 async function readHeader(file: FileHandle): Promise<ReadonlyMap<string, TensorEntry>> {
@@ -188,8 +199,11 @@ function refuse(message: string): never {
   throw new HubError("unsupported_model", message);
 }
 
+const indexName = "model.safetensors.index.json";
 const weightIndex = z.object({
   weight_map: z.record(z.string(), z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/)),
 });
 /** One read call takes at most 2 GiB on Linux. */
 const readBytesMax = 1 << 30;
+/** Vocabulary and merges of 262,144 tokens take some 34 MB as JSON. */
+const textBytesMax = 256 << 20;

@@ -25,7 +25,7 @@ export async function openFolder(folder: string): Promise<ModelSource> {
     digest: await modelDigest(new Map(decisive.map((name) => [name, join(folder, name)]))),
     tokenizer: { tokenizer: await required(folder, "tokenizer.json"), config: tokenizerConfig },
     chatTemplate: await readChatTemplate(folder, tokenizerConfig),
-    generation: generationConfig.parse(generation ?? {}),
+    generation: parseGeneration(generation ?? {}),
     async openWeights() {
       const files = await Checkpoint.open(folder);
       return layout ? QuantizedCheckpoint.open(files, layout) : files;
@@ -37,6 +37,15 @@ async function required(folder: string, name: string): Promise<unknown> {
   const content = await readJson(folder, name);
   if (content !== undefined) return content;
   throw new HubError("unsupported_model", `The model folder has no file '${name}'.`);
+}
+
+function parseGeneration(content: unknown): GenerationConfig {
+  const parsed = generationConfig.safeParse(content);
+  if (parsed.success) return parsed.data;
+  throw new HubError(
+    "unsupported_model",
+    `generation_config.json: ${z.prettifyError(parsed.error)}`,
+  );
 }
 
 /** A file of its own since transformers 4.43; inside tokenizer_config.json before. */

@@ -5,6 +5,7 @@ import { HubError } from "../../sdk/protocol/errors.ts";
 import { controlTokens } from "./control-tokens.ts";
 import type { TokenizerFiles } from "./model-source.ts";
 import { tokenBytes } from "./token-bytes.ts";
+import { checkPatterns } from "./tokenizer-patterns.ts";
 
 export type Tokenizer = {
   /** Control tokens written in the text are recognised; nothing is added at the start or end. */
@@ -19,11 +20,25 @@ export type Tokenizer = {
   specialTokens: Readonly<Record<string, string>>;
 };
 
-/** @throws HubError `unsupported_model` when the tokenizer cannot be read */
+/** @throws HubError `unsupported_model` when the tokenizer cannot be read, or may stall who uses it */
 export function createTokenizer({ tokenizer, config }: TokenizerFiles): Tokenizer {
+  const steps = tokenizerSteps.safeParse(tokenizer).data ?? {};
+  checkPatterns([steps.normalizer, steps.pre_tokenizer, steps.decoder]);
+  try {
+    const made = build(tokenizer, config);
+    // Much of a file that is not what it should be shows only when it is used.
+    made.bytesOf(0);
+    made.decode(made.encode(probe));
+    return made;
+  } catch (cause) {
+    throw new HubError("unsupported_model", "The model's tokenizer cannot be read.", { cause });
+  }
+}
+
+function build(tokenizer: unknown, config: unknown): Tokenizer {
   const { bos_token, eos_token, pad_token, unk_token } = tokenizerConfig.parse(config);
   const control = controlTokens(tokenizer, config);
-  const inner = build(control.tokenizer, z.looseObject({}).parse(config));
+  const inner = new HuggingFaceTokenizer(control.tokenizer, z.looseObject({}).parse(config));
   const named = { bos_token, eos_token, pad_token, unk_token };
   return {
     encode: (text) => inner.encode(control.resolve(text), { add_special_tokens: false }).ids,
@@ -35,14 +50,6 @@ export function createTokenizer({ tokenizer, config }: TokenizerFiles): Tokenize
       Object.entries(named).flatMap(([name, token]) => (token ? [[name, content(token)]] : [])),
     ),
   };
-}
-
-function build(...files: ConstructorParameters<typeof HuggingFaceTokenizer>) {
-  try {
-    return new HuggingFaceTokenizer(...files);
-  } catch (cause) {
-    throw new HubError("unsupported_model", "The model's tokenizer cannot be read.", { cause });
-  }
 }
 
 function content(token: SpecialToken): string {
@@ -58,3 +65,10 @@ const tokenizerConfig = z.looseObject({
   pad_token: specialToken.nullish(),
   unk_token: specialToken.nullish(),
 });
+
+const tokenizerSteps = z.object({
+  normalizer: z.unknown().optional(),
+  pre_tokenizer: z.unknown().optional(),
+  decoder: z.unknown().optional(),
+});
+const probe = " A word, 12 números\n中文 🙂";

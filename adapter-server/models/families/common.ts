@@ -209,8 +209,16 @@ export const ropeParameters = z.strictObject({
 });
 type RopeParameters = z.infer<typeof ropeParameters>;
 
+/** No model comes near these; beyond them a number is a mistake or a trap, since we make room by them. */
+const size = z
+  .int()
+  .positive()
+  .max(1 << 24);
 const ropeFields = {
-  max_position_embeddings: z.int().positive(),
+  max_position_embeddings: z
+    .int()
+    .positive()
+    .max(1 << 27),
   rope_theta: z.number().positive().nullish(),
   rope_scaling: ropeParameters.nullish(),
   rope_parameters: ropeParameters.nullish(),
@@ -219,13 +227,13 @@ type RopeFields = z.infer<z.ZodObject<typeof ropeFields>>;
 
 /** What all families' config.json have in common. */
 export const commonConfig = z.object({
-  num_hidden_layers: z.int().positive(),
-  hidden_size: z.int().positive(),
-  intermediate_size: z.int().positive(),
-  num_attention_heads: z.int().positive(),
-  num_key_value_heads: z.int().positive().nullish(),
-  head_dim: z.int().positive().nullish(),
-  vocab_size: z.int().positive(),
+  num_hidden_layers: z.int().positive().max(1024),
+  hidden_size: size,
+  intermediate_size: size,
+  num_attention_heads: size,
+  num_key_value_heads: size.nullish(),
+  head_dim: size.nullish(),
+  vocab_size: size,
   rms_norm_eps: z.number().positive(),
   ...ropeFields,
   tie_word_embeddings: z.boolean().default(false),

@@ -70,7 +70,11 @@ function withNorms(layer: LayerTensors, index: number): LayerTensors {
 
 const gemma3Config = commonConfig.omit({ hidden_act: true }).extend({
   hidden_activation: z.literal("gelu_pytorch_tanh").default("gelu_pytorch_tanh"),
-  head_dim: z.int().positive().default(256),
+  head_dim: z
+    .int()
+    .positive()
+    .max(1 << 24)
+    .default(256),
   query_pre_attn_scalar: z.number().positive().default(256),
   sliding_window: z.int().positive().default(4096),
   sliding_window_pattern: z.int().positive().optional(),
