@@ -22,8 +22,9 @@ test("every limit has a variable of its own name", () => {
     MODEL: "m",
     ADAPTER_SERVER_KV_CACHE_TOKENS: "4096",
     ADAPTER_SERVER_WAITING_MAX: "3",
+    ADAPTER_SERVER_KV_CACHE_TYPE: "int8",
   });
-  expect(limits).toMatchObject({ kvCacheTokens: 4096, waitingMax: 3 });
+  expect(limits).toMatchObject({ kvCacheTokens: 4096, waitingMax: 3, kvCacheType: "int8" });
 });
 
 test("the prefix cache is turned off by its variable", () => {

@@ -129,10 +129,11 @@ function startModelEngine(
   limits: ServerLimits,
   { threads, prefixCache = true, onFault }: AdapterServerOptions,
 ): Promise<Engine> {
-  const { graphPath, baseGraphPath, format, blockSize, dims } = model;
+  const { graphPath, format, blockSize, dims } = model;
   const runnerOptions: ModelRunnerOptions = {
     // A tokenizer is large, and the engine's thread needs none.
-    model: { graphPath, baseGraphPath, format, blockSize, dims },
+    model: { graphPath, format, blockSize, dims },
+    keyValues: limits.kvCacheType,
     // The null block comes on top.
     blocks: Math.ceil(limits.kvCacheTokens / model.blockSize) + 1,
     slots: limits.adapterSlots,

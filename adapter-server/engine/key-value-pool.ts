@@ -3,32 +3,60 @@
  *
  * It is one array, `[blocks + 1, layers, key | value, keyValueHeads, blockSize, headDim]`: the graph
  * gathers from it by row, and an input less for each layer saves its share of every call. The last
- * block stays zero and stands in where a sequence has fewer blocks than the longest of its call.
+ * block stays zero and stands in where a sequence has fewer blocks than the longest of its call. A pool of
+ * int8 has a second array, with one scale for the `headDim` values of a position.
  */
+import type { KeyValueType } from "../models/graph-files.ts";
 import type { ModelDims } from "./types.ts";
 
+/** One array of the pool: what the graph takes it by, and what the graph returns for it. */
+export type PoolPart = {
+  input: string;
+  output: string;
+  type: "float32" | "int8";
+  data: Float32Array | Int8Array;
+  /** Values of one position. */
+  width: number;
+  /** As the graph gathers from it, `[rows, blockSize * width]`. */
+  shape: [rows: number, width: number];
+};
+
+/** What a call returned for the parts, by output. */
+export type NewKeyValues = Record<string, Float32Array | Int8Array>;
+
 export class KeyValuePool {
-  readonly data: Float32Array;
-  readonly #dims: ModelDims;
+  readonly parts: readonly PoolPart[];
   readonly #blockSize: number;
-  /** Values from one layer, kind and head of a block to the next. */
-  readonly #planeSize: number;
+  /** Planes of a block: its layers, kinds and heads. */
   readonly #planes: number;
   /** The block that is always zero. */
   readonly zeroBlock: number;
 
-  constructor({ dims, blocks, blockSize }: { dims: ModelDims; blocks: number; blockSize: number }) {
-    this.#dims = dims;
+  constructor({
+    dims,
+    blocks,
+    blockSize,
+    type,
+  }: { dims: ModelDims; blocks: number; blockSize: number; type: KeyValueType }) {
     this.#blockSize = blockSize;
-    this.#planeSize = blockSize * dims.headDim;
     this.#planes = 2 * dims.layers * dims.keyValueHeads;
     this.zeroBlock = blocks;
-    this.data = new Float32Array((blocks + 1) * this.#planes * this.#planeSize);
-  }
-
-  /** `[rows, blockSize * headDim]`, as the graph gathers from it. */
-  get shape(): [rows: number, width: number] {
-    return [this.data.length / this.#planeSize, this.#planeSize];
+    const rows = (blocks + 1) * this.#planes;
+    const values = { input: "keyValuePool", output: "newKeyValues", width: dims.headDim };
+    const scales = { input: "keyValueScales", output: "newKeyValueScales", width: 1 };
+    const floats = (part: typeof values): PoolPart => ({
+      ...part,
+      type: "float32",
+      data: new Float32Array(rows * blockSize * part.width),
+      shape: [rows, blockSize * part.width],
+    });
+    const bytes = (part: typeof values): PoolPart => ({
+      ...part,
+      type: "int8",
+      data: new Int8Array(rows * blockSize * part.width),
+      shape: [rows, blockSize * part.width],
+    });
+    this.parts = type === "int8" ? [bytes(values), floats(scales)] : [floats(values)];
   }
 
   /** The graph's row of a block's first key head in the first layer; further heads follow it. */
@@ -38,11 +66,11 @@ export class KeyValuePool {
 
   /**
    * Stores the new keys and values of one row of a call.
-   * @param source `[2 * layers, keyValueHeads, rows, tokensMax, headDim]`, as the graph returns them
+   * @param source for each part `[2 * layers, keyValueHeads, rows, tokensMax, width]`, as the graph returns them
    * @param at     where in `source` the row is, and where its tokens belong
    */
   write(
-    source: Float32Array,
+    source: NewKeyValues,
     at: {
       row: number;
       rows: number;
@@ -53,35 +81,36 @@ export class KeyValuePool {
     },
   ): void {
     const { row, rows, tokensMax, tokens, position, blocks } = at;
-    const { headDim } = this.#dims;
     const blockSize = this.#blockSize;
-    for (let token = 0; token < tokens; ) {
-      const offset = (position + token) % blockSize;
-      const count = Math.min(blockSize - offset, tokens - token);
-      const block = blocks[Math.floor((position + token) / blockSize)]!;
-      const end = (offset + count) * headDim;
-      for (let plane = 0; plane < this.#planes; plane++) {
-        const start = (block * this.#planes + plane) * this.#planeSize;
-        const from = ((plane * rows + row) * tokensMax + token) * headDim;
-        copyFloats(source, from, {
-          into: this.data,
-          at: start + offset * headDim,
-          count: count * headDim,
-        });
-        // A masked position weighs zero, but zero times what is not a number is not a number: a block
-        // that is begun anew must not keep what another sequence left in it.
-        if (offset === 0) this.data.fill(0, start + end, start + this.#planeSize);
+    for (const { output, data, width } of this.parts) {
+      const values = source[output]!;
+      for (let token = 0; token < tokens; ) {
+        const offset = (position + token) % blockSize;
+        const count = Math.min(blockSize - offset, tokens - token);
+        const block = blocks[Math.floor((position + token) / blockSize)]!;
+        for (let plane = 0; plane < this.#planes; plane++) {
+          const start = (block * this.#planes + plane) * blockSize * width;
+          const from = ((plane * rows + row) * tokensMax + token) * width;
+          copyValues(values, from, {
+            into: data,
+            at: start + offset * width,
+            count: count * width,
+          });
+          // A masked position weighs zero, but zero times what is not a number is not a number: a block
+          // that is begun anew must not keep what another sequence left in it.
+          if (offset === 0) data.fill(0, start + count * width, start + blockSize * width);
+        }
+        token += count;
       }
-      token += count;
     }
   }
 }
 
 /** A loop, because views and `set` cost more than the few values of one head. */
-function copyFloats(
-  source: Float32Array,
+function copyValues(
+  source: Float32Array | Int8Array,
   from: number,
-  { into, at, count }: { into: Float32Array; at: number; count: number },
+  { into, at, count }: { into: Float32Array | Int8Array; at: number; count: number },
 ): void {
   for (let i = 0; i < count; i++) into[at + i] = source[from + i]!;
 }

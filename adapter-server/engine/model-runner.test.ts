@@ -188,6 +188,32 @@ describe("rows of a batch", () => {
   });
 });
 
+test("a cache of int8 changes answers little, however a prompt is cut and whatever it kept before", async () => {
+  const small = await openDemoRunner("f32", cacheDir, { keyValues: "int8" });
+  await loadAll(small);
+  const { tokens: prompt, slot } = { tokens: demoGoldens("base").goldens[5]!.prompt_ids, slot: 1 };
+  const answer = async (one: ModelRunner, size: number) => {
+    const logits: Float32Array[] = [];
+    for (let position = 0; position < prompt.length; position += size) {
+      const tokens = prompt.slice(position, position + size);
+      logits.push(...copied(await one.run([], [row({ tokens, position, slot, firstBlock: 8 })])));
+    }
+    const decode = row({ tokens: [7], position: prompt.length, slot, firstBlock: 8 });
+    return [...logits.slice(-1), ...copied(await one.run([decode], []))];
+  };
+  const exact = await answer(runner, prompt.length);
+  for (const size of [1, 7, 16, prompt.length]) {
+    const close = await answer(small.runner, size);
+    for (const [index, logits] of close.entries()) {
+      expect(argmax(logits)).toBe(argmax(exact[index]!));
+      // Logits reach 15.
+      expect(largestDifference(logits, exact[index]!)).toBeLessThan(0.15);
+      expect(largestDifference(logits, exact[index]!)).toBeGreaterThan(0);
+    }
+  }
+  await small.runner.close();
+});
+
 test("a slot's adapter can be replaced, and slots that no call used before find a place", async () => {
   const small = await openDemoRunner("f32", cacheDir, { slots: 3, rankMax: 16 });
   const [goldens, other] = ["tone-formal", "banking-intent"].map(

@@ -1,9 +1,10 @@
 /** Runs the decoder graph: feeds a step's rows, stores their keys and values, hands out their logits. */
+import { dirname, join } from "node:path";
 import ort from "onnxruntime-node";
-import { invariant } from "../../sdk/protocol/errors.ts";
+import { graphFileName, type KeyValueType } from "../models/graph-files.ts";
 import type { ModelGraph } from "../models/import-model.ts";
 import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
-import { KeyValuePool } from "./key-value-pool.ts";
+import { KeyValuePool, type NewKeyValues } from "./key-value-pool.ts";
 import { sessionOptions } from "./session-options.ts";
 import { type Feeds, StepFeeds } from "./step-feeds.ts";
 import type { ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
@@ -15,6 +16,8 @@ export type ModelRunnerOptions = {
   /** Adapter slots beside slot 0. */
   slots: number;
   rankMax: number;
+  /** How keys and values are cached; `f32` when absent. */
+  keyValues?: KeyValueType;
   /** Threads of one native call. */
   threads: number;
 };
@@ -25,11 +28,13 @@ export type ModelRunnerOptions = {
  * @throws when the graph cannot be opened
  */
 export async function createRunner(options: ModelRunnerOptions): Promise<ModelRunner> {
-  const { model, threads } = options;
+  const { model, keyValues = "f32", threads } = options;
   const settings = await sessionOptions(threads);
-  const open = async (path: string) => new Graph(await ort.InferenceSession.create(path, settings));
-  const [adapted, base] = [await open(model.graphPath), await open(model.baseGraphPath)];
-  return new OnnxModelRunner({ adapted, base }, options);
+  const open = async (adapters: boolean) => {
+    const path = join(dirname(model.graphPath), graphFileName({ adapters, keyValues }));
+    return new Graph(await ort.InferenceSession.create(path, settings));
+  };
+  return new OnnxModelRunner({ adapted: await open(true), base: await open(false) }, options);
 }
 
 class OnnxModelRunner implements ModelRunner {
@@ -54,7 +59,8 @@ class OnnxModelRunner implements ModelRunner {
     this.slots = options.slots;
     this.rankMax = options.rankMax;
     this.#graphs = graphs;
-    this.#pool = new KeyValuePool({ dims, blocks: options.blocks, blockSize });
+    const { blocks, keyValues: type = "f32" } = options;
+    this.#pool = new KeyValuePool({ dims, blocks, blockSize, type });
     this.#adapters = new AdapterSlots({ dims, slots: options.slots, rankMax: options.rankMax });
     this.#feeds = new StepFeeds({ dims, blockSize, pool: this.#pool });
   }
@@ -76,12 +82,14 @@ class OnnxModelRunner implements ModelRunner {
     const slots = [...new Set(rows.map((row) => row.slot))].filter((slot) => slot !== 0);
     const run = this.#adapters.arrange(slots);
     const { feeds, sizes } = this.#feeds.build(rows, { slots: this.#adapters, run });
-    const { logits, newKeyValues } =
+    const results =
       run.count === 0
         ? await this.#graphs.base.run(feeds, {})
         : await this.#graphs.adapted.run(feeds, this.#adapterTensors(run));
-
-    const source = newKeyValues.data as Float32Array;
+    const source: NewKeyValues = {};
+    for (const { output } of this.#pool.parts) {
+      source[output] = results[output]!.data as Float32Array | Int8Array;
+    }
     rows.forEach((row, index) => {
       const { position, blocks } = row;
       const tokens = row.tokens.length;
@@ -89,7 +97,7 @@ class OnnxModelRunner implements ModelRunner {
       this.#pool.write(source, { ...at, position, blocks });
     });
     const { vocabSize } = this.dims;
-    const values = logits.data as Float32Array;
+    const values = results.logits!.data as Float32Array;
     return rows
       .filter((row) => row.sample)
       .map((_, index) => values.subarray(index * vocabSize, (index + 1) * vocabSize));
@@ -127,17 +135,15 @@ class Graph {
   }
 
   /** @param feeds those that the graph does not take are left out */
-  async run(
+  run(
     feeds: Feeds,
     tensors: Record<string, ort.Tensor>,
-  ): Promise<{ logits: ort.Tensor; newKeyValues: ort.Tensor }> {
+  ): Promise<ort.InferenceSession.OnnxValueMapType> {
     const inputs = { ...tensors };
     for (const [name, { type, data, shape }] of Object.entries(feeds)) {
       if (this.#inputNames.has(name)) inputs[name] = new ort.Tensor(type, data, shape);
     }
-    const { logits, newKeyValues } = await this.#session.run(inputs);
-    invariant(logits && newKeyValues, "the graph returns logits and keys with values");
-    return { logits, newKeyValues };
+    return this.#session.run(inputs);
   }
 
   close(): Promise<void> {

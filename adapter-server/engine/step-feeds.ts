@@ -9,8 +9,8 @@ import type { ModelDims, StepRow } from "./types.ts";
 
 /** A graph input: its values and its shape. */
 export type Feed = {
-  type: "float32" | "int32" | "int64" | "uint8";
-  data: Float32Array | Int32Array | BigInt64Array | Uint8Array;
+  type: "float32" | "int32" | "int64" | "uint8" | "int8";
+  data: Float32Array | Int32Array | BigInt64Array | Uint8Array | Int8Array;
   shape: readonly number[];
 };
 export type Feeds = Record<string, Feed>;
@@ -61,7 +61,8 @@ export class StepFeeds {
       this.#chunkFeeds(feeds, rows, { sizes, window, names });
       this.#cacheFeeds(feeds, rows, { sizes, window, names });
     });
-    feeds.keyValuePool = { type: "float32", data: this.#pool.data, shape: this.#pool.shape };
+    for (const { input, type, data, shape } of this.#pool.parts)
+      feeds[input] = { type, data, shape };
     this.#adapterFeeds(feeds, groups, sizes);
     return { feeds, sizes };
   }

@@ -13,6 +13,8 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { AdaptedLinear, allFormats, type DecoderFormats } from "./adapted-linear.ts";
+import { CachedKeyValues } from "./cached-key-values.ts";
+import type { GraphVariant } from "./graph-files.ts";
 import { attentionInputs, type LayerTensors, type ModelSpec } from "./model-spec.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
 import { rotaryTables } from "./rope.ts";
@@ -32,9 +34,7 @@ export type DecoderOptions = {
   formats: DecoderFormats;
   /** Tokens of one block of the key/value pool. */
   blockSize: number;
-  /** Whether tokens may have adapters; a graph without is a fifth smaller and quicker. */
-  adapters: boolean;
-};
+} & GraphVariant;
 
 /** Emits the whole graph. */
 export async function buildDecoder(
@@ -51,20 +51,23 @@ class DecoderBuilder {
   readonly #spec: ModelSpec;
   readonly #weights: DecoderWeights;
   readonly #formats: DecoderFormats;
-  readonly #blockSize: number;
   readonly #adapters: boolean;
   readonly #linear: AdaptedLinear;
   /** For each way to attend, the names of its cosines and sines. */
   readonly #turns: { cos: string; sin: string }[] = [];
-  readonly #newKeyValues: string[] = [];
+  readonly #cached: CachedKeyValues;
 
   constructor(graph: OnnxGraph, spec: ModelSpec, options: DecoderOptions) {
     this.#graph = graph;
     this.#spec = spec;
     this.#weights = options.weights;
     this.#formats = options.formats;
-    this.#blockSize = options.blockSize;
     this.#adapters = options.adapters;
+    this.#cached = new CachedKeyValues(graph, {
+      dims: spec.dims,
+      blockSize: options.blockSize,
+      type: options.keyValues,
+    });
     this.#linear = new AdaptedLinear(graph, spec.dims, options);
   }
 
@@ -72,6 +75,7 @@ class DecoderBuilder {
     const graph = this.#graph;
     const { dims, tensors } = this.#spec;
     this.#declareInputs();
+    this.#cached.declareInputs();
     this.#linear.declareInputs();
     this.#constants();
     await this.#ropes();
@@ -102,15 +106,13 @@ class DecoderBuilder {
     }
     const last = await this.#norm("final", { hidden, update, weight: tensors.finalNorm });
     await this.#logits(last.normed);
-    graph.op("Concat", this.#newKeyValues, "newKeyValues", { axis: 0 });
     graph.output("logits", "float32", ["sampled", dims.vocabSize]);
-    const { layers, keyValueHeads, headDim } = dims;
-    graph.output("newKeyValues", "float32", [2 * layers, keyValueHeads, "B", "S", headDim]);
+    this.#cached.emitOutputs();
   }
 
   #declareInputs(): void {
     const graph = this.#graph;
-    const { keyValueHeads, heads, headDim } = this.#spec.dims;
+    const { keyValueHeads, heads } = this.#spec.dims;
     graph.input("tokens", "int32", ["T"]);
     graph.input("positions", "int64", ["T", heads + 2 * keyValueHeads]);
     if (allFormats(this.#formats, this.#spec.dims.layers).some((one) => one.quantizesRows)) {
@@ -130,14 +132,12 @@ class DecoderBuilder {
       graph.input(chunkMask, "float32", [1, 1, "B", "GS", "S"]);
     });
     graph.input("sampledRows", "int32", ["sampled"]);
-    graph.input("keyValuePool", "float32", ["poolRows", this.#blockSize * headDim]);
   }
 
   #constants(): void {
     const graph = this.#graph;
     const { keyValueHeads, headDim, heads, intermediateSize } = this.#spec.dims;
     graph.ints("shape.heads", [-1, heads + 2 * keyValueHeads, headDim]);
-    graph.ints("shape.cached", [1, keyValueHeads, 0, -1, headDim]);
     graph.ints("shape.headRows", [-1, headDim]);
     graph.ints("shape.attended", [-1, heads * headDim]);
     graph.ints("shape.feedForward", [-1, intermediateSize]);
@@ -264,14 +264,18 @@ class DecoderBuilder {
     const query = graph.op("Gather", [rows, "queryRows"], `${name}.q`, { axis: 0 });
     const key = graph.op("Gather", [rows, "keyRows"], `${name}.k`, { axis: 0 });
     const value = graph.op("Gather", [rows, "valueRows"], `${name}.v`, { axis: 0 });
-    this.#newKeyValues.push(key, value);
+    this.#cached.add(key, value);
 
-    const cachedKey = this.#cached(`${name}.cachedK`, `plane${2 * index}`);
-    const cachedValue = this.#cached(`${name}.cachedV`, `plane${2 * index + 1}`);
     const { pastMask, chunkMask } = attentionInputs(attention);
     const { scale } = this.#spec.attentions[attention]!;
-    const pastScores = this.#scores(`${name}.past`, [query, cachedKey], scale, pastMask);
-    const chunkScores = this.#scores(`${name}.chunk`, [query, key], scale, chunkMask);
+    const [cachedKeys, cachedValues] = [`plane${2 * index}`, `plane${2 * index + 1}`];
+    const pastDots = this.#cached.dots(`${name}.past`, query, { rows: cachedKeys, scale });
+    const chunkDots = graph.contrib("FusedMatMul", [query, key], `${name}.chunk.dots`, {
+      transB: 1,
+      alpha: { float: scale },
+    });
+    const pastScores = graph.op("Add", [pastDots, pastMask], `${name}.past`);
+    const chunkScores = graph.op("Add", [chunkDots, chunkMask], `${name}.chunk`);
     const scores = graph.op("Concat", [pastScores, chunkScores], `${name}.scores`, { axis: -1 });
     const weights = graph.op("Softmax", [scores], `${name}.weights`, { axis: -1 });
     const parts = [`${name}.pastWeights`, `${name}.chunkWeights`] as const;
@@ -279,7 +283,7 @@ class DecoderBuilder {
     const sum = graph.op(
       "Add",
       [
-        graph.op("MatMul", [parts[0], cachedValue], `${name}.pastSum`),
+        this.#cached.sums(`${name}.pastSum`, parts[0], cachedValues),
         graph.op("MatMul", [parts[1], value], `${name}.chunkSum`),
       ],
       `${name}.sum`,
@@ -306,25 +310,6 @@ class DecoderBuilder {
     const normedKey = await this.#plainNorm(`${name}.keyNormed`, key!, headNorms.key, headDim);
     const normed = [normedQuery, normedKey, value!];
     return this.#graph.op("Concat", normed, `${name}.normedHeads`, { axis: 1 });
-  }
-
-  /** Cached keys or values of every row, `[1, KV, B, P, D]`. */
-  #cached(output: string, plane: string): string {
-    const blocks = this.#graph.op("Gather", ["keyValuePool", plane], `${output}.blocks`, {
-      axis: 0,
-    });
-    return this.#graph.op("Reshape", [blocks, "shape.cached"], output);
-  }
-
-  #scores(
-    output: string,
-    queryAndKey: readonly [string, string],
-    scale: number,
-    mask: string,
-  ): string {
-    const attributes = { transB: 1, alpha: { float: scale } };
-    const scores = this.#graph.contrib("FusedMatMul", queryAndKey, `${output}.dots`, attributes);
-    return this.#graph.op("Add", [scores, mask], output);
   }
 
   async #feedForward(name: string, x: string, index: number): Promise<string> {

@@ -1,17 +1,18 @@
 /** Turns a base model into an ONNX graph on disk, once for each content and format. */
 import { createHash, randomUUID } from "node:crypto";
 import { access, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { ModelDims } from "../engine/types.ts";
 import type { DecoderFormats } from "./adapted-linear.ts";
 import { checkpointWeights, checkShapes } from "./checkpoint-weights.ts";
 import { buildDecoder } from "./decoder-graph.ts";
+import { graphFileName, graphVariants, modelFileName } from "./graph-files.ts";
 import type { GenerationConfig } from "./hugging-face-folder.ts";
 import { type ModelSource, openModelSource, type TokenizerFiles } from "./model-source.ts";
 import type { ModelSpec } from "./model-spec.ts";
-import { baseFileName, modelFileName, OnnxGraph, weightsFileName } from "./onnx-graph.ts";
+import { OnnxGraph, weightsFileName } from "./onnx-graph.ts";
 import { prepackWeights } from "./prepack.ts";
 import { blocks, float32, int8Rows, type WeightFormat } from "./weight-format.ts";
 
@@ -21,10 +22,8 @@ export type ModelFormat = (typeof modelFormats)[number];
 
 /** What the engine computes with. */
 export type ModelGraph = {
-  /** The graph; its weights lie in a file beside it. */
+  /** The graph with adapters; the others and the weights lie beside it. */
   graphPath: string;
-  /** The graph of the base alone, over the same weights. */
-  baseGraphPath: string;
   format: ModelFormat;
   /** Tokens of one block of the key/value pool. */
   blockSize: number;
@@ -101,10 +100,13 @@ async function importInto(
     const weights = checkpointWeights(checkpoint, spec, onProgress);
     const formats = formatsOf[format];
     const options = { weights, formats, blockSize: keyValueBlockSize };
-    await OnnxGraph.write(temporary, {
-      [modelFileName]: (graph) => buildDecoder(graph, spec, { ...options, adapters: true }),
-      [baseFileName]: (graph) => buildDecoder(graph, spec, { ...options, adapters: false }),
-    });
+    await OnnxGraph.write(
+      temporary,
+      graphVariants.map((variant) => ({
+        name: graphFileName(variant),
+        build: (graph) => buildDecoder(graph, spec, { ...options, ...variant }),
+      })),
+    );
     await prepackWeights(temporary);
     await publish(temporary, target);
   } catch (error) {
@@ -143,7 +145,6 @@ function describe(
 ): ImportedModel {
   return {
     graphPath,
-    baseGraphPath: join(dirname(graphPath), baseFileName),
     format,
     blockSize: keyValueBlockSize,
     dims: spec.dims,
@@ -242,7 +243,7 @@ const formatsOf: Record<ModelFormat, DecoderFormats> = {
 };
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
-const importerVersion = 6;
+const importerVersion = 7;
 
 const temporarySuffix = ".tmp";
 const abandonedAfterMs = 10 * 60_000;

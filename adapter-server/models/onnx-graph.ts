@@ -15,9 +15,6 @@ import {
 /** An attribute: whole numbers are ints; a float is `{ float }`, because 1.0 and 1 look the same here. */
 export type Attribute = number | string | readonly number[] | { float: number };
 
-export const modelFileName = "model.onnx";
-/** The same without what adapters need. */
-export const baseFileName = "base.onnx";
 export const weightsFileName = "weights.bin";
 
 /** Tensors up to this size are stored inside the graph file, where shapes can be inferred from them. */
@@ -39,17 +36,17 @@ export class OnnxGraph {
 
   /**
    * Writes graphs and their common `weights.bin` into a folder, and has all on disk when it returns.
-   * @param builds by the graph's file name, what adds its nodes and weights; a weight that an earlier graph
-   *   stored is not stored again
+   * @param graphs by their file names, with what adds nodes and weights; a weight that an earlier graph stored
+   *   is not stored again
    */
   static async write(
     folder: string,
-    builds: Record<string, (graph: OnnxGraph) => Promise<void>>,
+    graphs: readonly { name: string; build: (graph: OnnxGraph) => Promise<void> }[],
   ): Promise<void> {
     const file = await open(join(folder, weightsFileName), "w");
     try {
       const weights: WeightsFile = { file, bytes: 0, stored: new Map() };
-      for (const [name, build] of Object.entries(builds)) {
+      for (const { name, build } of graphs) {
         const graph = new OnnxGraph(weights);
         await build(graph);
         await writeFile(join(folder, name), graph.#encode(), { flush: true });

@@ -11,23 +11,25 @@ import { type FileHandle, open, readFile, rm, writeFile } from "node:fs/promises
 import { join } from "node:path";
 import ort from "onnxruntime-node";
 import { sessionOptions } from "../engine/session-options.ts";
-import { baseFileName, modelFileName, pageBytes, weightsFileName } from "./onnx-graph.ts";
+import { graphFileName, graphVariants } from "./graph-files.ts";
+import { pageBytes, weightsFileName } from "./onnx-graph.ts";
 import { externalDataOf, withExternalData } from "./onnx-proto.ts";
 
 /**
  * Adds packed weights to an import that nobody uses yet.
- * @param folder holds `model.onnx`, `base.onnx` and `weights.bin`
+ * @param folder holds all graphs and `weights.bin`
  */
 export async function prepackWeights(folder: string): Promise<void> {
   const [graph, buffers] = [join(folder, "packed.onnx"), join(folder, packedFileName)];
-  await writePacked(join(folder, baseFileName), graph);
+  const smallest = graphFileName({ adapters: false, keyValues: "f32" });
+  await writePacked(join(folder, smallest), graph);
   const source = await open(buffers, "r");
   const target = await open(join(folder, weightsFileName), "r+");
   try {
     const entries = await moveBuffers(externalDataOf(await readFile(graph)), { source, target });
     await target.sync();
-    for (const name of [modelFileName, baseFileName]) {
-      const path = join(folder, name);
+    for (const variant of graphVariants) {
+      const path = join(folder, graphFileName(variant));
       await writeFile(path, withExternalData(await readFile(path), entries), { flush: true });
     }
   } finally {

@@ -139,6 +139,7 @@ async function openEngine(
     adapterSlots: embedded.adapterSlots,
     adapterRankMax: embedded.adapterRankMax,
     kvCacheTokens: embedded.kvCacheTokens,
+    kvCacheType: embedded.kvCacheType,
   });
   return createAdapterServer({
     model: {

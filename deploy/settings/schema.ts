@@ -71,6 +71,8 @@ const embeddedFields = z.strictObject({
   adapterRankMax: z.int().min(1).max(128).default(32),
   /** Tokens that all sequences together may keep in the KV cache. */
   kvCacheTokens: z.int().min(256).default(16384),
+  /** `int8` keeps four times as many tokens in the same memory, at a small loss. */
+  kvCacheType: z.enum(["f32", "int8"]).default("f32"),
   /** Whether prompts of one project share what is computed of them where they begin alike. */
   prefixCache: z.boolean().default(true),
   threads: z.int().min(1).max(256).optional(),

@@ -1,7 +1,7 @@
 /** How an imported graph stores its weights, read from the graph itself. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { modelFileName } from "../onnx-graph.ts";
+import { modelFileName } from "../graph-files.ts";
 import { decodeStored, type StoredTensor } from "../onnx-proto.ts";
 import { groupTensors, type TensorGroup } from "./tensor-groups.ts";
 

@@ -2,8 +2,8 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { z } from "zod";
+import { modelFileName } from "../graph-files.ts";
 import { type ImportedModel, modelFormats } from "../import-model.ts";
-import { modelFileName } from "../onnx-graph.ts";
 import {
   type FileFacts,
   fileFacts,
