@@ -42,7 +42,7 @@ const models = [
   // Its layers attend to 24 positions, which is no whole number of blocks.
   { name: "a model with a window", folder: mistral, missing: !existsSync(mistral) },
 ];
-const formats: ModelFormat[] = ["int8", "int4", "int4-128"];
+const formats: ModelFormat[] = ["int8", "int8-blocks", "int4", "int4-128"];
 
 let cacheDir: string;
 beforeAll(async () => {

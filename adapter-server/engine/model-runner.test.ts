@@ -144,7 +144,7 @@ describe("rows of a batch", () => {
     }
   });
 
-  test.each<ModelFormat>(["int8", "int4", "int4-128"])(
+  test.each<ModelFormat>(["int8", "int8-blocks", "int4", "int4-128"])(
     "come out the same in chunks with %s weights, where a chunk samples nothing",
     async (format) => {
       const quantized = await openDemoRunner(format, cacheDir);

@@ -8,6 +8,8 @@ import type { WeightFormat } from "./weight-format.ts";
 
 /** How each matrix is stored: those of each layer by site, and the one that yields logits. */
 export type DecoderFormats = {
+  /** As the checkpoint has it, or in blocks of 8 bits. */
+  embedding: "stored" | "blocks";
   site(layer: number, name: SiteName): WeightFormat;
   logits: WeightFormat;
 };
@@ -89,7 +91,10 @@ export class AdaptedLinear {
     const name = `layer${layer}.${siteName}`;
     const format = this.#formats.site(layer, siteName);
     const matrix = this.#weights.matrix(`${name}.base`, tensors);
-    const activation = format.prepare(graph, x, { width: site.in, zeroPoints: "rowZeroPoint" });
+    const activation = await format.prepare(graph, x, {
+      width: site.in,
+      zeroPoints: "rowZeroPoint",
+    });
     let base = await format.multiply(graph, activation, matrix);
     if (bias.length > 0) base = await this.#addBias(name, base, { tensors: bias, out: matrix.out });
     if (!this.#adapters) return base;

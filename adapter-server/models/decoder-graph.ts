@@ -13,6 +13,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { AdaptedLinear, allFormats, type DecoderFormats } from "./adapted-linear.ts";
+import { embedBlocks, embeddingName, tiedToEmbedding } from "./block-embedding.ts";
 import { CachedKeyValues } from "./cached-key-values.ts";
 import type { GraphVariant } from "./graph-files.ts";
 import { attentionInputs, type LayerTensors, type ModelSpec } from "./model-spec.ts";
@@ -46,6 +47,22 @@ export async function buildDecoder(
   await builder.build();
 }
 
+/**
+ * Emits one layer: from the input `hidden` to the output `after`, both `[T, hidden]`, the residual.
+ * @param spec of a single layer, as `layerSpec` makes it
+ */
+export async function buildLayer(
+  graph: OnnxGraph,
+  spec: ModelSpec,
+  options: DecoderOptions,
+): Promise<void> {
+  const builder = new DecoderBuilder(graph, spec, options);
+  await builder.buildLayer();
+}
+
+/** What goes from layer to layer; the last addition is left to the norm that follows. */
+type Residual = { hidden: string; update: string | undefined };
+
 class DecoderBuilder {
   readonly #graph: OnnxGraph;
   readonly #spec: ModelSpec;
@@ -74,40 +91,57 @@ class DecoderBuilder {
   async build(): Promise<void> {
     const graph = this.#graph;
     const { dims, tensors } = this.#spec;
+    await this.#shared();
+    let residual: Residual = { hidden: await this.#embed(), update: undefined };
+    for (let index = 0; index < dims.layers; index++) {
+      residual = await this.#layer(index, residual);
+    }
+    const last = await this.#norm("final", { ...residual, weight: tensors.finalNorm });
+    await this.#logits(last.normed);
+    graph.output("logits", "float32", ["sampled", dims.vocabSize]);
+    this.#cached.emitOutputs();
+  }
+
+  async buildLayer(): Promise<void> {
+    const graph = this.#graph;
+    const shape = ["T", this.#spec.dims.hiddenSize];
+    graph.input("hidden", "float32", shape);
+    await this.#shared();
+    const { hidden, update } = await this.#layer(0, { hidden: "hidden", update: undefined });
+    graph.op("Add", [hidden, update], "after");
+    graph.output("after", "float32", shape);
+  }
+
+  /** What all layers use. */
+  async #shared(): Promise<void> {
     this.#declareInputs();
     this.#cached.declareInputs();
     this.#linear.declareInputs();
     this.#constants();
     await this.#ropes();
     for (const attention of this.#spec.attentions.keys()) this.#planes(attention);
+  }
 
-    let hidden = await this.#embed();
-    let update: string | undefined;
-    for (let index = 0; index < dims.layers; index++) {
-      const name = `layer${index}`;
-      const layer = tensors.layer(index);
-      const first = await this.#norm(`${name}.x`, { hidden, update, weight: layer.inputNorm });
-      const attended = await this.#outputNorm(
-        `${name}.attention`,
-        await this.#attention(name, first.normed, index),
-        layer.outputNorms?.attention,
-      );
-      const second = await this.#norm(`${name}.x2`, {
-        hidden: first.sum,
-        update: attended,
-        weight: layer.feedForwardNorm,
-      });
-      hidden = second.sum;
-      update = await this.#outputNorm(
-        `${name}.feedForward`,
-        await this.#feedForward(name, second.normed, index),
-        layer.outputNorms?.feedForward,
-      );
-    }
-    const last = await this.#norm("final", { hidden, update, weight: tensors.finalNorm });
-    await this.#logits(last.normed);
-    graph.output("logits", "float32", ["sampled", dims.vocabSize]);
-    this.#cached.emitOutputs();
+  async #layer(index: number, before: Residual): Promise<{ hidden: string; update: string }> {
+    const name = `layer${index}`;
+    const layer = this.#spec.tensors.layer(index);
+    const first = await this.#norm(`${name}.x`, { ...before, weight: layer.inputNorm });
+    const attended = await this.#outputNorm(
+      `${name}.attention`,
+      await this.#attention(name, first.normed, index),
+      layer.outputNorms?.attention,
+    );
+    const second = await this.#norm(`${name}.x2`, {
+      hidden: first.sum,
+      update: attended,
+      weight: layer.feedForwardNorm,
+    });
+    const update = await this.#outputNorm(
+      `${name}.feedForward`,
+      await this.#feedForward(name, second.normed, index),
+      layer.outputNorms?.feedForward,
+    );
+    return { hidden: second.sum, update };
   }
 
   #declareInputs(): void {
@@ -193,8 +227,15 @@ class DecoderBuilder {
 
   /** Embedded tokens, `[T, hidden]`. */
   async #embed(): Promise<string> {
-    const embedded = await this.#weights.embed(this.#graph, "tokens");
-    const { embeddingScale } = this.#spec;
+    const { embeddingScale, tensors } = this.#spec;
+    const embedded =
+      this.#formats.embedding === "blocks"
+        ? await embedBlocks(
+            this.#graph,
+            "tokens",
+            this.#weights.matrix(embeddingName, [tensors.embedding]),
+          )
+        : await this.#weights.embed(this.#graph, "tokens");
     if (embeddingScale === 1) return embedded;
     const factor = this.#graph.floats("embeddingScale", [embeddingScale], []);
     return this.#graph.op("Mul", [embedded, factor], "embedded.scaled");
@@ -203,7 +244,7 @@ class DecoderBuilder {
   /** RMSNorm of `hidden + update`; the sum goes on as the residual. */
   async #norm(
     output: string,
-    { hidden, update, weight }: { hidden: string; update: string | undefined; weight: string },
+    { hidden, update, weight }: Residual & { weight: string },
   ): Promise<{ normed: string; sum: string }> {
     if (update === undefined) {
       return { normed: await this.#plainNorm(output, hidden, weight), sum: hidden };
@@ -348,13 +389,14 @@ class DecoderBuilder {
     if (format.quantizesRows) {
       graph.op("Gather", ["rowZeroPoint", "sampledRows"], "sampledZeroPoint", { axis: 0 });
     }
-    const activation = format.prepare(graph, rows, {
+    const activation = await format.prepare(graph, rows, {
       width: dims.hiddenSize,
       zeroPoints: "sampledZeroPoint",
     });
-    const source = tiedEmbedding ? tensors.embedding : tensors.output;
     const name = logitCap === undefined ? "logits" : "logits.uncapped";
-    await format.multiply(graph, activation, this.#weights.matrix(name, [source]));
+    const matrix = this.#weights.matrix(name, [tiedEmbedding ? tensors.embedding : tensors.output]);
+    const isStored = tiedEmbedding && this.#formats.embedding === "blocks";
+    await format.multiply(graph, activation, isStored ? tiedToEmbedding(matrix) : matrix);
     if (logitCap === undefined) return;
     const cap = graph.floats("logitCap", [logitCap], []);
     const shares = graph.op("Div", [name, cap], "logits.shares");

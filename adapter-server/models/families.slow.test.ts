@@ -241,6 +241,7 @@ describe.skipIf(missing).each(models)("%s with quantized weights", (name) => {
     const exact = await everyPosition("f32", folder, prompt);
     for (const [format, among, share] of [
       ["int8", 1, 0.8],
+      ["int8-blocks", 1, 0.8],
       ["int4", 10, 0.85],
       ["int4-128", 10, 0.85],
     ] as const) {

@@ -16,8 +16,11 @@ import { OnnxGraph, weightsFileName } from "./onnx-graph.ts";
 import { prepackWeights } from "./prepack.ts";
 import { blocks, float32, int8Rows, type WeightFormat } from "./weight-format.ts";
 
-/** How weights are stored: `f32` exact, `int8` for throughput, `int4` for memory (block 32 or 128). */
-export const modelFormats = ["f32", "int8", "int4", "int4-128"] as const;
+/**
+ * How weights are stored: `f32` exact, `int8` rows for throughput, `int8-blocks` nearer to exact, `int4` for memory
+ * (block 32 or 128).
+ */
+export const modelFormats = ["f32", "int8", "int8-blocks", "int4", "int4-128"] as const;
 export type ModelFormat = (typeof modelFormats)[number];
 
 /** What the engine computes with. */
@@ -228,22 +231,27 @@ async function exists(path: string): Promise<boolean> {
  */
 function fourBits(blockSize: 32 | 128): DecoderFormats {
   const [four, eight] = [blocks(4, blockSize), blocks(8, blockSize)];
-  return { site: (_layer, name) => (name === "qkv" ? eight : four), logits: eight };
+  return {
+    embedding: "blocks",
+    site: (_layer, name) => (name === "qkv" ? eight : four),
+    logits: eight,
+  };
 }
 
 function everywhere(format: WeightFormat): DecoderFormats {
-  return { site: () => format, logits: format };
+  return { embedding: "blocks", site: () => format, logits: format };
 }
 
 const formatsOf: Record<ModelFormat, DecoderFormats> = {
-  f32: everywhere(float32),
-  int8: everywhere(int8Rows),
+  f32: { ...everywhere(float32), embedding: "stored" },
+  int8: everywhere(int8Rows()),
+  "int8-blocks": everywhere(blocks(8, 64)),
   int4: fourBits(32),
   "int4-128": fourBits(128),
 };
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
-const importerVersion = 7;
+const importerVersion = 8;
 
 const temporarySuffix = ".tmp";
 const abandonedAfterMs = 10 * 60_000;

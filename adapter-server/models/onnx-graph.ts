@@ -28,10 +28,23 @@ export class OnnxGraph {
   readonly #inputs: ValueInfoProto[] = [];
   readonly #outputs: ValueInfoProto[] = [];
   readonly #names = new Set<string>();
-  readonly #weights: WeightsFile;
+  readonly #weights: WeightsFile | FedWeights;
 
-  private constructor(weights: WeightsFile) {
+  private constructor(weights: WeightsFile | FedWeights) {
     this.#weights = weights;
+  }
+
+  /**
+   * Builds a graph in memory whose weights are inputs, so that one opened graph serves many layers.
+   * @returns the graph, and what to feed for its weights
+   */
+  static async withFedWeights(
+    build: (graph: OnnxGraph) => Promise<void>,
+  ): Promise<{ model: Uint8Array; weights: FedWeights }> {
+    const weights: FedWeights = new Map();
+    const graph = new OnnxGraph(weights);
+    await build(graph);
+    return { model: graph.#encode(), weights };
   }
 
   /**
@@ -167,15 +180,20 @@ export class OnnxGraph {
     shape: readonly number[],
     write: (append: (part: ArrayBufferView) => Promise<void>) => Promise<void>,
   ): Promise<string> {
+    this.#names.add(name);
+    if (this.#weights instanceof Map) {
+      this.input(name, type, shape);
+      this.#weights.set(name, { shape, bytes: await collect(write, byteLength(type, shape)) });
+      return name;
+    }
     const { file, stored } = this.#weights;
     const known = stored.get(name);
-    this.#names.add(name);
     if (known) {
       this.#initializers.push(known);
       return name;
     }
     const start = Math.ceil(this.#weights.bytes / pageBytes) * pageBytes;
-    const length = shape.reduce((product, size) => product * size, bytesOf[type]);
+    const length = byteLength(type, shape);
     this.#weights.bytes = start + length;
     const tensor: TensorProto = {
       name,
@@ -196,6 +214,14 @@ export class OnnxGraph {
       await writeAll(file, bytes, position);
       position += bytes.length;
     });
+    return name;
+  }
+
+  /** The bytes of a stored weight once more, by another name and shape. */
+  alias(name: string, stored: string, shape: readonly number[]): string {
+    const tensor = this.#initializers.find((one) => one.name === stored);
+    if (!tensor) throw new Error(`no weight ${stored} is stored`);
+    this.#initializers.push({ ...tensor, name, dims: shape });
     return name;
   }
 
@@ -232,6 +258,27 @@ export class OnnxGraph {
     return name;
   }
 }
+
+/** What a weight's parts are, one behind the other. */
+async function collect(
+  write: (append: (part: ArrayBufferView) => Promise<void>) => Promise<void>,
+  length: number,
+): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  let position = 0;
+  await write(async (part) => {
+    bytes.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), position);
+    position += part.byteLength;
+  });
+  return bytes;
+}
+
+function byteLength(type: ElementType, shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, bytesOf[type]);
+}
+
+/** Weights that are fed with every call, by name. */
+type FedWeights = Map<string, { shape: readonly number[]; bytes: Uint8Array }>;
 
 /** The file of weights, and what lies in it. */
 type WeightsFile = { file: FileHandle; bytes: number; stored: Map<string, TensorProto> };

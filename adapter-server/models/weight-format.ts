@@ -6,6 +6,8 @@ export type MatrixSource = {
   name: string;
   out: number;
   in: number;
+  /** Where the same values are stored already in blocks along the input; absent for all but a tied embedding. */
+  stored?: { name: string; bits: number; blockSize: number };
   /** Rows `[from, to)` of W, in float32. */
   read(from: number, to: number): Promise<Float32Array>;
 };
@@ -21,7 +23,7 @@ export type WeightFormat = {
     graph: OnnxGraph,
     x: string,
     { width, zeroPoints }: { width: number; zeroPoints: string },
-  ): Activation;
+  ): Promise<Activation>;
   /** Stores the matrix and emits the product `[tokens, out]`; returns its name. */
   multiply(graph: OnnxGraph, x: Activation, matrix: MatrixSource): Promise<string>;
 };
@@ -29,7 +31,7 @@ export type WeightFormat = {
 /** Weights exactly as in the checkpoint; the reference for the other two. */
 export const float32: WeightFormat = {
   quantizesRows: false,
-  prepare: (_graph, x) => ({ value: x }),
+  prepare: async (_graph, x) => ({ value: x }),
   async multiply(graph, x, matrix) {
     const shape = [matrix.out, matrix.in];
     await graph.weightParts(`${matrix.name}.weight`, "float32", shape, (append) =>
@@ -43,33 +45,39 @@ export const float32: WeightFormat = {
  * Int8 rows: every row of activations has a scale of its own, so that no row changes another's numbers,
  * and every output has one scale. Activations are unsigned with zero point 128, because the kernel for
  * signed ones is ten times slower (ONNX Runtime 1.30, x64). This format makes rows of a batch cheap.
+ * @param divisors `[in]`: activations are divided by them and weights multiplied, so that no single channel takes
+ *   the whole scale of a row (SmoothQuant, arXiv:2211.10438); the product stays what it is
  */
-export const int8Rows: WeightFormat = {
-  quantizesRows: true,
-  prepare(graph, x, { width, zeroPoints }) {
-    graph.ints("axis.last", [-1]);
-    graph.floats("one127th", [1 / 127], []);
-    const magnitudes = graph.op("Abs", [x], `${x}.abs`);
-    const largest = graph.op("ReduceMax", [magnitudes, "axis.last"], `${x}.largest`);
-    const scale = graph.op("Mul", [largest, "one127th"], `${x}.scale`);
-    // A row is one block: so its scale keeps the shape [tokens, 1], and this kernel is the quicker one.
-    const attributes = { axis: 1, block_size: width };
-    const inputs = [x, scale, zeroPoints];
-    return { value: graph.op("QuantizeLinear", inputs, `${x}.int8`, attributes), scale };
-  },
-  async multiply(graph, x, matrix) {
-    const scale = new Float32Array(matrix.out);
-    await graph.weight(`${matrix.name}.weight`, "int8", [matrix.in, matrix.out], () =>
-      toInt8Columns(matrix, scale),
-    );
-    await graph.weight(`${matrix.name}.scale`, "float32", [matrix.out], () => scale);
-    graph.floats("one", [1], []);
-    graph.bytes("zeroPoint", [128], []);
-    const inputs = [x.value, `${matrix.name}.weight`, "one", `${matrix.name}.scale`, "zeroPoint"];
-    const product = graph.contrib("MatMulIntegerToFloat", inputs, `${matrix.name}.int8`);
-    return graph.op("Mul", [product, x.scale ?? ""], matrix.name);
-  },
-};
+export function int8Rows(divisors?: Float32Array): WeightFormat {
+  return {
+    quantizesRows: true,
+    async prepare(graph, x, { width, zeroPoints }) {
+      graph.ints("axis.last", [-1]);
+      graph.floats("one127th", [1 / 127], []);
+      const even = divisors ? await divide(graph, x, divisors) : x;
+      const magnitudes = graph.op("Abs", [even], `${x}.abs`);
+      const largest = graph.op("ReduceMax", [magnitudes, "axis.last"], `${x}.largest`);
+      const scale = graph.op("Mul", [largest, "one127th"], `${x}.scale`);
+      // A row is one block: so its scale keeps the shape [tokens, 1], and this kernel is the quicker one.
+      const attributes = { axis: 1, block_size: width };
+      const inputs = [even, scale, zeroPoints];
+      return { value: graph.op("QuantizeLinear", inputs, `${x}.int8`, attributes), scale };
+    },
+    async multiply(graph, x, matrix) {
+      const scale = new Float32Array(matrix.out);
+      const source = divisors ? scaled(matrix, divisors) : matrix;
+      await graph.weight(`${matrix.name}.weight`, "int8", [matrix.in, matrix.out], () =>
+        toInt8Columns(source, scale),
+      );
+      await graph.weight(`${matrix.name}.scale`, "float32", [matrix.out], () => scale);
+      graph.floats("one", [1], []);
+      graph.bytes("zeroPoint", [128], []);
+      const inputs = [x.value, `${matrix.name}.weight`, "one", `${matrix.name}.scale`, "zeroPoint"];
+      const product = graph.contrib("MatMulIntegerToFloat", inputs, `${matrix.name}.int8`);
+      return graph.op("Mul", [product, x.scale ?? ""], matrix.name);
+    },
+  };
+}
 
 /** Values that share a scale. */
 export type BlockSize = 32 | 64 | 128;
@@ -78,32 +86,58 @@ export type BlockSize = 32 | 64 | 128;
 export function blocks(bits: 4 | 8, blockSize: BlockSize): WeightFormat {
   return {
     quantizesRows: false,
-    prepare: (_graph, x) => ({ value: x }),
+    prepare: async (_graph, x) => ({ value: x }),
     async multiply(graph, x, matrix) {
-      const blocksPerRow = Math.ceil(matrix.in / blockSize);
-      const shape = [matrix.out, blocksPerRow, (blockSize * bits) / 8];
-      const scales = new Float32Array(matrix.out * blocksPerRow);
-      await graph.weightParts(`${matrix.name}.weight`, "uint8", shape, (append) =>
-        eachPart(matrix, async (rows, from) => {
-          const part = scales.subarray(
-            from * blocksPerRow,
-            (from + rows.length / matrix.in) * blocksPerRow,
-          );
-          await append(toBlocks(rows, matrix.in, { bits, blockSize, scales: part }));
-        }),
-      );
-      await graph.weight(
-        `${matrix.name}.scale`,
-        "float32",
-        [matrix.out, blocksPerRow],
-        () => scales,
-      );
-      return graph.contrib(
-        "MatMulNBits",
-        [x.value, `${matrix.name}.weight`, `${matrix.name}.scale`],
-        matrix.name,
-        { K: matrix.in, N: matrix.out, bits, block_size: blockSize, accuracy_level: 4 },
-      );
+      const { name, in: width, out } = matrix;
+      const weights = await storeBlocks(graph, matrix, { bits, blockSize });
+      const attributes = { K: width, N: out, bits, block_size: blockSize, accuracy_level: 4 };
+      return graph.contrib("MatMulNBits", [x.value, ...weights], name, attributes);
+    },
+  };
+}
+
+/** @returns the names of `[out, blocks, bytes of a block]` and of the scales `[out, blocks]` */
+async function storeBlocks(
+  graph: OnnxGraph,
+  matrix: MatrixSource,
+  { bits, blockSize }: { bits: 4 | 8; blockSize: BlockSize },
+): Promise<[weight: string, scale: string]> {
+  const { name, in: width, out, stored } = matrix;
+  const blocksPerRow = Math.ceil(width / blockSize);
+  const shape = [out, blocksPerRow, (blockSize * bits) / 8];
+  if (stored?.bits === bits && stored.blockSize === blockSize) {
+    return [graph.alias(`${name}.weight`, `${stored.name}.weight`, shape), `${stored.name}.scale`];
+  }
+  const scales = new Float32Array(out * blocksPerRow);
+  const weight = await graph.weightParts(`${name}.weight`, "uint8", shape, (append) =>
+    eachPart(matrix, async (rows, from) => {
+      const count = rows.length / width;
+      const part = scales.subarray(from * blocksPerRow, (from + count) * blocksPerRow);
+      await append(toBlocks(rows, width, { bits, blockSize, scales: part }));
+    }),
+  );
+  const scale = await graph.weight(`${name}.scale`, "float32", [out, blocksPerRow], () => scales);
+  return [weight, scale];
+}
+
+async function divide(graph: OnnxGraph, x: string, divisors: Float32Array): Promise<string> {
+  const read = () => divisors.map((divisor) => 1 / divisor);
+  const factors = await graph.weight(`${x}.factors`, "float32", [divisors.length], read);
+  return graph.op("Mul", [x, factors], `${x}.even`);
+}
+
+/** The matrix with each column multiplied by its factor. */
+function scaled(matrix: MatrixSource, factors: Float32Array): MatrixSource {
+  return {
+    ...matrix,
+    async read(from, to) {
+      const rows = await matrix.read(from, to);
+      for (let start = 0; start < rows.length; start += matrix.in) {
+        for (let column = 0; column < matrix.in; column++) {
+          rows[start + column]! *= factors[column]!;
+        }
+      }
+      return rows;
     },
   };
 }
@@ -135,7 +169,7 @@ async function toInt8Columns(matrix: MatrixSource, scale: Float32Array): Promise
  * @param rows   `[count, columns]`
  * @param scales filled with `[count, blocksPerRow]`
  */
-function toBlocks(
+export function toBlocks(
   rows: Float32Array,
   columns: number,
   { bits, blockSize, scales }: { bits: 4 | 8; blockSize: number; scales: Float32Array },
@@ -206,7 +240,7 @@ function largestMagnitude(values: Float32Array): number {
   return largest;
 }
 
-async function eachPart(
+export async function eachPart(
   matrix: MatrixSource,
   use: (rows: Float32Array, from: number) => Promise<void>,
 ): Promise<void> {

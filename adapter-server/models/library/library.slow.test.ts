@@ -120,7 +120,7 @@ test("what is larger than memory or disk is told before it is tried", async () =
 
 test("the estimate of an import's size is not far from its size", async () => {
   const dataDir = await newDataDir();
-  for (const format of ["f32", "int8", "int4", "int4-128"] as const) {
+  for (const format of ["f32", "int8", "int8-blocks", "int4", "int4-128"] as const) {
     const { digest } = await importToLibrary({ source: base, format, dataDir });
     const { imports } = await listModels(dataDir);
     const written = imports.find((one) => one.digest === digest)?.sizeBytes ?? 0;

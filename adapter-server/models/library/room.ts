@@ -26,13 +26,21 @@ export function thisMachine(): Machine {
 
 /** About how many bytes an import takes on the disk: weights lie there as they are, and as kernels take them. */
 export function importDiskBytes(facts: SourceFacts, format: ModelFormat): number {
-  return Math.ceil(2 * facts.parameters * bytesPerParameter[format] + facts.embeddingBytes);
+  return Math.ceil(
+    2 * facts.parameters * bytesPerParameter[format] + embeddingBytes(facts, format),
+  );
 }
 
 /** About how many bytes of memory its weights take while it is served. */
 function importMemoryBytes(facts: SourceFacts, format: ModelFormat): number {
-  // The embedding is kept as it is stored, beside the output matrix that is made of it.
-  return Math.ceil(facts.parameters * bytesPerParameter[format] + facts.embeddingBytes);
+  return Math.ceil(facts.parameters * bytesPerParameter[format] + embeddingBytes(facts, format));
+}
+
+/** The embedding, beside the output matrix that may be made of it. */
+function embeddingBytes(facts: SourceFacts, format: ModelFormat): number {
+  const { vocabSize = 0, hiddenSize = 0 } = facts;
+  if (format === "f32" || vocabSize * hiddenSize === 0) return facts.embeddingBytes;
+  return vocabSize * hiddenSize * bytesPerParameter["int8-blocks"];
 }
 
 /** @returns what to tell when the model does not fit into memory, in any sense of fitting */
@@ -84,6 +92,7 @@ function gibibytes(bytes: number): string {
 const bytesPerParameter: Record<ModelFormat, number> = {
   f32: 4,
   int8: 1.05,
+  "int8-blocks": 1.07,
   int4: 0.85,
   "int4-128": 0.8,
 };

@@ -46,7 +46,11 @@ export function addModels(program: Command, cli: Cli, open: OpenLocalModels | un
     .command("import")
     .description("turn a checkpoint into what the engine runs, once for each format")
     .argument("<source>", sourceHelp)
-    .option("--format <format>", "int8 (fast), int4 or int4-128 (small), f32 (exact)", "int8")
+    .option(
+      "--format <format>",
+      "int8 (fast), int8-blocks (nearer to exact), int4 or int4-128 (small), f32 (exact)",
+      "int8",
+    )
     .option("--force", "although it does not fit into this machine's memory")
     .addHelpText("after", "\nExample: switchyard models import deploy/demo-model/base")
     .action((source: string, options: ImportOptions) => runImport(source, options, library, cli));
