@@ -68,6 +68,8 @@ function stackedRows(
     in: columns,
     out: parts.reduce((rows, { shape }) => rows + (shape[0] ?? 0), 0),
     async read(from, to) {
+      const [only] = parts;
+      if (parts.length === 1 && only) return checkpoint.read(only.tensor, from, to);
       const result = new Float32Array((to - from) * columns);
       let start = 0;
       for (const { tensor, shape } of parts) {

@@ -255,4 +255,4 @@ export async function eachPart(
 const extremeLevels4 = [-8, -7.5, -7, -8.5, -9, 7];
 const extremeLevels8 = [-128];
 /** Weights converted at one time, so that a large model does not pass through one large buffer. */
-const partValues = 1 << 22;
+const partValues = 1 << 18;
