@@ -1,18 +1,18 @@
 /** Turns a base model into an ONNX graph on disk, once for each content and format. */
 import { createHash, randomUUID } from "node:crypto";
 import { access, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
-import { HubError } from "../../sdk/protocol/errors.ts";
 import type { ModelDims } from "../engine/types.ts";
 import type { DecoderFormats } from "./adapted-linear.ts";
 import { checkpointWeights, checkShapes } from "./checkpoint-weights.ts";
 import { buildDecoder } from "./decoder-graph.ts";
+import { asStorageError } from "./disk-full.ts";
 import { graphFileName, graphVariants, modelFileName } from "./graph-files.ts";
 import type { GenerationConfig } from "./hugging-face-folder.ts";
 import { type ModelSource, openModelSource, type TokenizerFiles } from "./model-source.ts";
 import type { ModelSpec } from "./model-spec.ts";
-import { OnnxGraph, weightsFileName } from "./onnx-graph.ts";
+import { OnnxGraph } from "./onnx-graph.ts";
 import { prepackWeights } from "./prepack.ts";
 import { blocks, float32, int8Rows, type WeightFormat } from "./weight-format.ts";
 
@@ -113,8 +113,9 @@ async function importInto(
     await prepackWeights(temporary);
     await publish(temporary, target);
   } catch (error) {
+    const reason = await asStorageError(error, dirname(target));
     await rm(temporary, { recursive: true, force: true });
-    throw asStorageError(error);
+    throw reason;
   } finally {
     await checkpoint.close();
   }
@@ -125,10 +126,25 @@ async function removeAbandoned(cacheDir: string, nowMs: number): Promise<void> {
   for (const name of await readdir(cacheDir)) {
     if (!name.endsWith(temporarySuffix)) continue;
     const path = join(cacheDir, name);
-    const weights = await stat(join(path, weightsFileName)).catch(() => stat(path));
-    if (nowMs - weights.mtimeMs > abandonedAfterMs)
+    const writtenMs = await lastWritten(path);
+    if (writtenMs !== undefined && nowMs - writtenMs > abandonedAfterMs) {
       await rm(path, { recursive: true, force: true });
+    }
   }
+}
+
+/** When something in a folder was last written; undefined when the import has just ended. */
+async function lastWritten(folder: string): Promise<number | undefined> {
+  const names = await readdir(folder).catch(() => undefined);
+  const times = await Promise.all(
+    [".", ...(names ?? [])].map((name) =>
+      stat(join(folder, name)).then(
+        ({ mtimeMs }) => mtimeMs,
+        () => 0,
+      ),
+    ),
+  );
+  return names && Math.max(...times);
 }
 
 /** Another process may have finished the same import first; then its result stays. */
@@ -207,14 +223,6 @@ function toGenerationDefaults(generation: GenerationConfig): GenerationDefaults 
     ...(topK != null && { topK }),
     ...penalty,
   };
-}
-
-function asStorageError(error: unknown): unknown {
-  const full = error instanceof Error && "code" in error && error.code === "ENOSPC";
-  if (!full) return error;
-  return new HubError("storage_full", "The disk is full; the model could not be imported.", {
-    cause: error,
-  });
 }
 
 async function exists(path: string): Promise<boolean> {

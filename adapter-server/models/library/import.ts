@@ -2,6 +2,7 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { HubError } from "../../../sdk/protocol/errors.ts";
+import { asStorageError } from "../disk-full.ts";
 import {
   type ImportedModel,
   importModel,
@@ -123,9 +124,10 @@ async function runImport(
     cacheDir: modelsFolder(dataDir),
     ...(onProgress && { onProgress }),
   });
-  await ensureManifest(model, { origin, facts }).catch((error: NodeJS.ErrnoException) => {
+  await ensureManifest(model, { origin, facts }).catch(async (error: NodeJS.ErrnoException) => {
     // An import on a read-only disk serves as well without one.
-    if (!["EROFS", "EACCES"].includes(error.code ?? "")) throw error;
+    if (["EROFS", "EACCES"].includes(error.code ?? "")) return;
+    throw await asStorageError(error, dirname(model.graphPath));
   });
   return { model, digest: basename(dirname(model.graphPath)), origin };
 }
