@@ -71,7 +71,11 @@ export class StepFeeds {
     const { heads, keyValueHeads } = this.#dims;
     const headRows = heads + 2 * keyValueHeads;
     const tokens = this.#int32("tokens", count);
-    const positions = this.#int64("positions", count * headRows);
+    // The first turn is none. The kernel wants as many turns as there are heads, and vector instructions whole
+    // vectors, so that no token's numbers depend on how many there are.
+    const turns = Math.ceil(Math.max(count + 1, headRows) / 16) * 16;
+    const positions = this.#float32("positions", turns).fill(0);
+    const headTurns = this.#int64("headTurns", count * headRows);
     // At least one, though nobody reads it: kernels that quantize rows refuse to have none.
     const sampledCount = Math.max(1, rows.filter((row) => row.sample).length);
     const sampled = this.#int32("sampledRows", sampledCount).fill(0);
@@ -80,16 +84,18 @@ export class StepFeeds {
     for (const row of rows) {
       for (let i = 0; i < row.tokens.length; i++, token++) {
         tokens[token] = row.tokens[i]!;
-        // Value heads stay at position 0, where turning changes nothing.
+        positions[token + 1] = row.position + i;
+        // Value heads do not turn.
         for (let head = 0; head < heads + keyValueHeads; head++) {
-          positions.low[2 * (token * headRows + head)] = row.position + i;
+          headTurns.low[2 * (token * headRows + head)] = token + 1;
         }
       }
       if (row.sample) sampled[samples++] = token - 1;
     }
     const zeroPoints = this.#view("rowZeroPoint", count, Uint8Array).fill(128);
     feeds.tokens = { type: "int32", data: tokens, shape: [count] };
-    feeds.positions = { type: "int64", data: positions.data, shape: [count, headRows] };
+    feeds.positions = { type: "float32", data: positions, shape: [turns, 1] };
+    feeds.headTurns = { type: "int64", data: headTurns.data, shape: [count, headRows] };
     feeds.sampledRows = { type: "int32", data: sampled, shape: [sampledCount] };
     feeds.rowZeroPoint = { type: "uint8", data: zeroPoints, shape: [count, 1] };
   }

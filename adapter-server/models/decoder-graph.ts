@@ -18,7 +18,7 @@ import { CachedKeyValues } from "./cached-key-values.ts";
 import type { GraphVariant } from "./graph-files.ts";
 import { attentionInputs, type LayerTensors, type ModelSpec } from "./model-spec.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
-import { rotaryTables } from "./rope.ts";
+import { rotaryFrequencies } from "./rope.ts";
 import type { MatrixSource } from "./weight-format.ts";
 
 /** What the graph takes from a checkpoint. */
@@ -91,7 +91,7 @@ class DecoderBuilder {
   async build(): Promise<void> {
     const graph = this.#graph;
     const { dims, tensors } = this.#spec;
-    await this.#shared();
+    this.#shared();
     let residual: Residual = { hidden: await this.#embed(), update: undefined };
     for (let index = 0; index < dims.layers; index++) {
       residual = await this.#layer(index, residual);
@@ -106,19 +106,19 @@ class DecoderBuilder {
     const graph = this.#graph;
     const shape = ["T", this.#spec.dims.hiddenSize];
     graph.input("hidden", "float32", shape);
-    await this.#shared();
+    this.#shared();
     const { hidden, update } = await this.#layer(0, { hidden: "hidden", update: undefined });
     graph.op("Add", [hidden, update], "after");
     graph.output("after", "float32", shape);
   }
 
   /** What all layers use. */
-  async #shared(): Promise<void> {
+  #shared(): void {
     this.#declareInputs();
     this.#cached.declareInputs();
     this.#linear.declareInputs();
     this.#constants();
-    await this.#ropes();
+    this.#ropes();
     for (const attention of this.#spec.attentions.keys()) this.#planes(attention);
   }
 
@@ -148,7 +148,8 @@ class DecoderBuilder {
     const graph = this.#graph;
     const { keyValueHeads, heads } = this.#spec.dims;
     graph.input("tokens", "int32", ["T"]);
-    graph.input("positions", "int64", ["T", heads + 2 * keyValueHeads]);
+    graph.input("positions", "float32", ["turns", 1]);
+    graph.input("headTurns", "int64", ["T", heads + 2 * keyValueHeads]);
     if (allFormats(this.#formats, this.#spec.dims.layers).some((one) => one.quantizesRows)) {
       graph.input("rowZeroPoint", "uint8", ["T", 1]);
     }
@@ -181,17 +182,23 @@ class DecoderBuilder {
     graph.ints("sizes.heads", [heads, keyValueHeads, keyValueHeads]);
   }
 
-  /** One pair of tables for each different rope. */
-  async #ropes(): Promise<void> {
+  /**
+   * Cosines and sines of the positions of this call, `[turns, D / 2]`, for each different rope. Tables of all
+   * positions that a model knows would be larger than some models.
+   */
+  #ropes(): void {
+    const graph = this.#graph;
     const { attentions, dims } = this.#spec;
     for (const [index, { rope }] of attentions.entries()) {
       const first = attentions.findIndex((other) => isDeepStrictEqual(other.rope, rope));
-      const [cosName, sinName] = [`cos${first}`, `sin${first}`];
-      this.#turns.push({ cos: cosName, sin: sinName });
+      const [cos, sin, name] = [`cos${first}`, `sin${first}`, `angles${first}`];
+      this.#turns.push({ cos, sin });
       if (first < index) continue;
-      const shape = [dims.contextLength, dims.headDim / 2];
-      await this.#graph.weight(cosName, "float32", shape, () => rotaryTables(rope, dims).cos);
-      await this.#graph.weight(sinName, "float32", shape, () => rotaryTables(rope, dims).sin);
+      const frequencies = rotaryFrequencies(rope, dims.headDim);
+      graph.floats(`${name}.frequencies`, [...frequencies], [1, frequencies.length]);
+      graph.op("Mul", ["positions", `${name}.frequencies`], name);
+      graph.op("Cos", [name], cos);
+      graph.op("Sin", [name], sin);
     }
   }
 
@@ -293,13 +300,13 @@ class DecoderBuilder {
       bias: layer.qkvBias.map(({ tensor }) => tensor),
     });
 
-    // All heads of a token turn in one node, as if they were a sequence; value heads are given position
-    // 0, which turns nothing.
+    // All heads of a token turn in one node, as if they were a sequence; value heads are given the first
+    // turn, which is none.
     const split = graph.op("Reshape", [qkv, "shape.heads"], `${name}.heads`);
     const heads = await this.#headNorms(name, split, layer);
     const attention = this.#spec.layerAttention[index]!;
     const { cos, sin } = this.#turns[attention]!;
-    const inputs = [heads, "positions", cos, sin];
+    const inputs = [heads, "headTurns", cos, sin];
     const turned = graph.contrib("RotaryEmbedding", inputs, `${name}.turned`, { num_heads: 1 });
     const rows = graph.op("Reshape", [turned, "shape.headRows"], `${name}.headRows`);
     const query = graph.op("Gather", [rows, "queryRows"], `${name}.q`, { axis: 0 });

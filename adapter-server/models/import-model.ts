@@ -259,7 +259,7 @@ const formatsOf: Record<ModelFormat, DecoderFormats> = {
 };
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
-const importerVersion = 8;
+const importerVersion = 9;
 
 const temporarySuffix = ".tmp";
 const abandonedAfterMs = 10 * 60_000;

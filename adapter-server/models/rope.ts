@@ -1,33 +1,20 @@
-/** Cosines and sines of rotary position embedding. */
-import type { ModelDims } from "../engine/types.ts";
+/** Frequencies of rotary position embedding. */
 import type { Rope, RopeScaling } from "./model-spec.ts";
 
 /**
- * @returns cos and sin, each `[contextLength, headDim / 2]`
+ * How far each pair of a head turns from one position to the next, `[headDim / 2]`, in radians.
  * @see RoFormer, arXiv:2104.09864 §3.4; the scalings as in transformers' `modeling_rope_utils`
  */
-export function rotaryTables(
-  { theta, scaling }: Rope,
-  { contextLength, headDim }: Pick<ModelDims, "contextLength" | "headDim">,
-): { cos: Float32Array; sin: Float32Array } {
+export function rotaryFrequencies({ theta, scaling }: Rope, headDim: number): Float32Array {
   const half = headDim / 2;
-  const cos = new Float32Array(contextLength * half);
-  const sin = new Float32Array(contextLength * half);
-  for (let pair = 0; pair < half; pair++) {
-    const plain = Math.fround(theta ** (-pair / half));
-    // The reference computes frequencies and angles in float32; so do we, or far positions drift apart.
-    const frequency = Math.fround(scaled(plain, scaling, { pair, half, theta }));
-    for (let position = 0; position < contextLength; position++) {
-      const angle = Math.fround(position * frequency);
-      cos[position * half + pair] = Math.cos(angle);
-      sin[position * half + pair] = Math.sin(angle);
-    }
-  }
-  return { cos, sin };
+  // The reference computes frequencies and angles in float32; so do we, or far positions drift apart.
+  return Float32Array.from({ length: half }, (_, pair) =>
+    scaled(Math.fround(theta ** (-pair / half)), scaling, { pair, half, theta }),
+  );
 }
 
 /**
- * What turned queries and keys are multiplied with. The tables leave it out, so that a head at position
+ * What turned queries and keys are multiplied with. The angles leave it out, so that a head at position
  * 0 stays as it is; whoever scales the products of queries and keys multiplies by its square.
  */
 export function attentionFactor({ scaling }: Rope): number {
