@@ -1,5 +1,7 @@
 /** How a benchmark tells its results: a table for people, then one line of JSON for programs. */
-import { cpus, loadavg, totalmem } from "node:os";
+import { cpus, totalmem } from "node:os";
+import { describeProcessor } from "./processor.ts";
+import { watchMachine } from "./quiet.ts";
 
 export type Measured = {
   bench: string;
@@ -27,22 +29,25 @@ export function printResults(results: readonly Measured[]): void {
     );
   }
   console.log(`\n${machine}`);
-  console.log(JSON.stringify(results.map((result) => ({ ...result, machine }))));
+  printJson(results, machine);
+}
+
+/** The last line of every benchmark, for programs. */
+export function printJson(results: readonly Measured[], machine: string): void {
+  const rows = results.map(({ bench, case: name, unit, ours, peer, ratio, target }) => {
+    return { bench, case: name, unit, ours, peer, ratio, target, machine };
+  });
+  console.log(JSON.stringify(rows));
 }
 
 /** Cores, memory, Node, and whether something else was running: a busy machine is said to be one. */
-function describeMachine(): string {
-  const model = cpus()[0]?.model.trim() ?? "unknown processor";
+export function describeMachine(): string {
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`;
-  return `${cpus().length} × ${model}, ${memory}, Node ${process.version}${noise}`;
+  return `${cpus().length} × ${describeProcessor()}, ${memory}, Node ${process.version}, ${quietness().text}`;
 }
 
-/** Taken before the benchmark itself loads the machine. */
-const loadBefore = loadavg()[0] ?? 0;
-const noise =
-  loadBefore > 0.5
-    ? `, NOT QUIET (load ${loadBefore.toFixed(1)} before the start)`
-    : ", quiet at the start";
+/** Watched from before the benchmark itself loads the machine. */
+const quietness = watchMachine();
 
 /** The value below which the given share of the sorted values lies. */
 export function quantile(sorted: ArrayLike<number>, share: number): number {
@@ -57,6 +62,7 @@ export function median(values: readonly number[]): number {
   );
 }
 
-function round(value: number): string {
+/** Three digits, or whole numbers. */
+export function round(value: number): string {
   return Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }

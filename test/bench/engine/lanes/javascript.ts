@@ -1,0 +1,111 @@
+/**
+ * What JavaScript takes of a step: all of it that is not the call into ONNX Runtime. Scheduling, feeds,
+ * storing keys and values, sampling and messages all run in the engine's thread, one after the other.
+ */
+
+import { serverLimits } from "../../../../adapter-server/config.ts";
+import { startEngine } from "../../../../adapter-server/engine/engine.ts";
+import { importToLibrary } from "../../../../adapter-server/models/library/import.ts";
+import { median } from "../../report.ts";
+import { promptOf } from "../contestant.ts";
+import { type TimedRunnerOptions, timingFields } from "../programs/timed-runner.ts";
+import { boundedResult } from "../result.ts";
+import { type BenchModel, promptTokens, type Setting } from "../setting.ts";
+import type { Lane } from "./table.ts";
+
+const sequences = 8;
+const shareMax = 0.05;
+
+export const javascript: Lane = async function* (setting) {
+  for (const model of setting.models) {
+    setting.tell(`${model.name}, JavaScript's share`);
+    const shares = await measure(setting, model);
+    const middle = (of: (share: Share) => number) => median(shares.map(of));
+    yield boundedResult({
+      name: `${model.name}: JavaScript in a step of ${sequences} sequences`,
+      unit: "% of a step",
+      ours: 100 * middle(({ outsideSession }) => outsideSession),
+      bound: 100 * shareMax,
+      notes: [
+        `a step takes ${middle(({ stepMs }) => stepMs).toFixed(1)} ms; all that is not in 'session.run' counts. With ONNX Runtime's own JavaScript around its ` +
+          `native call it is ${(100 * middle(({ outsideNative }) => outsideNative)).toFixed(1)} %`,
+      ],
+    });
+  }
+};
+
+/** Shares of the steps' time, and what one step took. */
+type Share = { outsideSession: number; outsideNative: number; stepMs: number };
+
+async function measure(setting: Setting, benchModel: BenchModel): Promise<Share[]> {
+  const { path, format, dataDir, threads } = setting.ourOptions(benchModel);
+  const { model } = await importToLibrary({ source: path, format, dataDir });
+  const limits = serverLimits.parse({});
+  const timings = new Float64Array(new SharedArrayBuffer(8 * timingFields.length));
+  const options: TimedRunnerOptions = {
+    model: {
+      graphPath: model.graphPath,
+      format,
+      blockSize: model.blockSize,
+      dims: model.dims,
+    },
+    keyValues: limits.kvCacheType,
+    blocks: Math.ceil(limits.kvCacheTokens / model.blockSize) + 1,
+    slots: limits.adapterSlots,
+    rankMax: limits.adapterRankMax,
+    threads,
+    timings,
+  };
+  const module = new URL("../programs/timed-runner.ts", import.meta.url).href;
+  const engine = await startEngine({
+    runner: { module, options },
+    limits,
+    prefixCache: true,
+    restartsMax: 0,
+    downMs: limits.engineDownMs,
+    onFault: (message, cause) => console.error(message, cause),
+  });
+  const read = () => {
+    const [calls = 0, sessionMs = 0, nativeMs = 0] = timings;
+    return { atMs: performance.now(), calls, sessionMs, nativeMs };
+  };
+  const shares: Share[] = [];
+  const newTokens = 2 * benchModel.newTokens;
+  for (let round = -1; round < setting.rounds(benchModel); round++) {
+    /** Reads the clocks in the middle of decoding, when all sequences share every step. */
+    let begun: ReturnType<typeof read> | undefined;
+    let ended: ReturnType<typeof read> | undefined;
+    await Promise.all(
+      Array.from({ length: sequences }, async (_, stream) => {
+        let tokens = 0;
+        for await (const batch of engine.generate({
+          prompt: promptOf(promptTokens, (round + 2) * 1000 + stream),
+          maxTokens: newTokens,
+          sampling: {
+            temperature: 0,
+            topP: 1,
+            topK: 0,
+            repetitionPenalty: 1,
+            seed: 0,
+            stream,
+          },
+          stopIds: [],
+          tenant: "bench",
+        })) {
+          tokens += batch.tokens.length;
+          if (tokens >= newTokens / 4) begun ??= read();
+          if (tokens >= newTokens - 2) ended ??= read();
+        }
+      }),
+    );
+    if (round < 0 || !begun || !ended) continue;
+    const elapsed = ended.atMs - begun.atMs;
+    shares.push({
+      outsideSession: 1 - (ended.sessionMs - begun.sessionMs) / elapsed,
+      outsideNative: 1 - (ended.nativeMs - begun.nativeMs) / elapsed,
+      stepMs: elapsed / (ended.calls - begun.calls),
+    });
+  }
+  await engine.close();
+  return shares;
+}
