@@ -5,7 +5,7 @@ import { externalDataOf } from "../../../adapter-server/models/onnx-proto.ts";
 export type WeightBytes = {
   /** All weights, once. */
   all: number;
-  /** Those that every step reads whole: not the embedding, and not the table of rotations. */
+  /** Those that every step reads whole: all but the embedding. */
   everyStep: number;
 };
 
@@ -15,7 +15,7 @@ export async function readWeightBytes(graphPath: string): Promise<WeightBytes> {
     // Constants inside of the graph have no length, and next to no size.
     const length = Number(entries.find(({ key }) => key === "length")?.value ?? 0);
     bytes.all += length;
-    if (!/^(embedding\.|cos\d|sin\d)/.test(name)) bytes.everyStep += length;
+    if (!name.startsWith("embedding.")) bytes.everyStep += length;
   }
   return bytes;
 }

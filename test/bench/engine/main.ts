@@ -2,6 +2,7 @@
  * `npm run bench -- engine`: what the engine promises, each figure beside llama.cpp's or a bound, and beside
  * what the machine allows. Sides take turns; medians and spread are printed, missed targets as missed.
  */
+import { rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,6 +23,11 @@ export async function run(args: readonly string[]): Promise<void> {
   }
   const startedAt = performance.now();
   const folder = await mkdtemp(join(tmpdir(), "switchyard-bench-"));
+  // It holds gigabytes, which a run that is broken off must not leave behind.
+  process.once("SIGINT", () => {
+    rmSync(folder, { recursive: true, force: true });
+    process.exit(130);
+  });
   try {
     const setting = await prepare(options, folder);
     const models = setting.models.map(({ name, path }) => `${name} (${path})`).join(", ");
