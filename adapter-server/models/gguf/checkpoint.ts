@@ -1,40 +1,46 @@
-/** A GGUF file as a checkpoint: tensors by the names and in the row order of Hugging Face's folders. */
-import { type FileHandle, open } from "node:fs/promises";
+/** A GGUF file, or several of one model, as a checkpoint: tensors by the names and in the row order of Hugging Face's folders. */
+import type { FileHandle } from "node:fs/promises";
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import type { WeightFiles } from "../model-source.ts";
-import { type GgufHeader, type GgufTensor, type GgufValue, parseGgufHeader } from "./header.ts";
+import type { GgufTensor, GgufValue } from "./header.ts";
 import { toHuggingFaceName } from "./names.ts";
+import { closeShards, type GgufShard, openShards, readAll } from "./shards.ts";
 
-/** An open GGUF file. Tensors are read by name, whole or by rows, in float32. */
+type StoredTensor = GgufTensor & { file: FileHandle };
+
+/** An open model. Tensors are read by name, whole or by rows, in float32. */
 export class GgufCheckpoint implements WeightFiles {
   readonly metadata: ReadonlyMap<string, GgufValue>;
-  readonly #file: FileHandle;
-  readonly #tensors: ReadonlyMap<string, GgufTensor>;
+  readonly #shards: readonly GgufShard[];
+  readonly #tensors: ReadonlyMap<string, StoredTensor>;
   readonly #turnedHeads: (name: string) => number | undefined;
 
-  private constructor(
-    file: FileHandle,
-    header: GgufHeader,
-    turnedHeads: (name: string) => number | undefined,
-  ) {
-    this.#file = file;
-    this.metadata = header.metadata;
+  private constructor(shards: readonly GgufShard[]) {
+    this.#shards = shards;
+    this.metadata = shards[0]?.header.metadata ?? new Map();
+    const architecture = this.metadata.get("general.architecture");
     this.#tensors = new Map(
-      [...header.tensors].map(([name, tensor]) => [toHuggingFaceName(name), tensor]),
+      shards.flatMap(({ header, file }) =>
+        [...header.tensors].map(([name, tensor]): [string, StoredTensor] => [
+          toHuggingFaceName(name, architecture),
+          { ...tensor, file },
+        ]),
+      ),
     );
-    this.#turnedHeads = turnedHeads;
+    this.#turnedHeads = turnedHeadsOf(this.metadata);
   }
 
-  /** @throws HubError `unsupported_model` when the file is not what it should be */
+  /**
+   * @param path the file, or the first of several
+   * @throws HubError `unsupported_model` when the file is not what it should be
+   */
   static async open(path: string): Promise<GgufCheckpoint> {
-    const file = await open(path, "r");
-    try {
-      const header = await readGgufHeader(file);
-      return new GgufCheckpoint(file, header, turnedHeadsOf(header.metadata));
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
+    return new GgufCheckpoint(await openShards(path));
+  }
+
+  /** The model's files, in their order. */
+  get paths(): string[] {
+    return this.#shards.map(({ path }) => path);
   }
 
   names(): string[] {
@@ -88,7 +94,7 @@ export class GgufCheckpoint implements WeightFiles {
   }
 
   async close(): Promise<void> {
-    await this.#file.close();
+    await closeShards(this.#shards);
   }
 
   /**
@@ -96,7 +102,7 @@ export class GgufCheckpoint implements WeightFiles {
    * checkpoints that adapters are trained on have `half·(width / 2) + pair`.
    */
   async #readTurned(
-    tensor: GgufTensor,
+    tensor: StoredTensor,
     { from, to, heads }: { from: number; to: number; heads: number },
   ): Promise<Float32Array> {
     const columns = tensor.shape[1] ?? 1;
@@ -113,35 +119,21 @@ export class GgufCheckpoint implements WeightFiles {
     return result;
   }
 
-  async #decode(tensor: GgufTensor, from: number, to: number): Promise<Float32Array> {
+  async #decode(tensor: StoredTensor, from: number, to: number): Promise<Float32Array> {
     const result = new Float32Array((to - from) * (tensor.shape.at(-1) ?? 1));
     tensor.type.decode(await this.#bytes(tensor, from, to), result);
     return result;
   }
 
-  async #bytes(tensor: GgufTensor, from: number, to: number): Promise<Uint8Array> {
+  async #bytes(tensor: StoredTensor, from: number, to: number): Promise<Uint8Array> {
     const rowBytes = (tensor.end - tensor.begin) / rowsOf(tensor);
     const bytes = new Uint8Array((to - from) * rowBytes);
-    await readAll(this.#file, bytes, tensor.begin + from * rowBytes);
+    await readAll(tensor.file, bytes, tensor.begin + from * rowBytes);
     return bytes;
   }
 
-  #find(name: string): GgufTensor {
+  #find(name: string): StoredTensor {
     return this.#tensors.get(name) ?? refuse(`The GGUF file has no tensor '${name}'.`);
-  }
-}
-
-/** The header's length is nowhere: a first part is read, and twice as much while that is too little. */
-export async function readGgufHeader(file: FileHandle): Promise<GgufHeader> {
-  const { size } = await file.stat();
-  for (let length = 1 << 20; ; length *= 2) {
-    const start = new Uint8Array(Math.min(length, size));
-    await readAll(file, start, 0);
-    const header = parseGgufHeader(start, size);
-    if (header) return header;
-    if (length >= headerBytesMax) {
-      refuse(`The GGUF file's header is longer than ${headerBytesMax} bytes.`);
-    }
   }
 }
 
@@ -158,16 +150,6 @@ function turnedHeadsOf(
   };
 }
 
-async function readAll(file: FileHandle, into: Uint8Array, position: number): Promise<void> {
-  let done = 0;
-  while (done < into.length) {
-    const wanted = Math.min(into.length - done, readBytesMax);
-    const { bytesRead } = await file.read(into, done, wanted, position + done);
-    if (bytesRead === 0) refuse("The GGUF file became shorter while it was read.");
-    done += bytesRead;
-  }
-}
-
 function rowsOf({ shape }: GgufTensor): number {
   return shape.slice(0, -1).reduce((rows, size) => rows * size, 1);
 }
@@ -177,7 +159,3 @@ function refuse(message: string): never {
 }
 
 const ropeDivisorsName = "rope_freqs.weight";
-/** One read call takes at most 2 GiB on Linux. */
-const readBytesMax = 1 << 30;
-/** Vocabulary and merges of 262,144 tokens take some 12 MB. */
-const headerBytesMax = 64 << 20;

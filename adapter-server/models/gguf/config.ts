@@ -35,11 +35,21 @@ export function toConfig(
     vocab_size: vocabSize,
     max_position_embeddings: model.context_length,
     rms_norm_eps: roundToFloat32(model["attention.layer_norm_rms_epsilon"]),
-    rope_theta: model["rope.freq_base"],
+    rope_theta: model["rope.freq_base"] ?? 10_000,
     rope_scaling: toRopeScaling(model),
     tie_word_embeddings: tiedEmbedding,
     eos_token_id: endTokenIds(metadata),
+    partial_rotary_factor: turningPart(model),
+    ...architecture.own(model),
   };
+}
+
+/** Which part of a head turns, where it is not all of it. */
+function turningPart(model: ModelKeys): number | undefined {
+  const headDim =
+    model["attention.key_length"] ?? model.embedding_length / model["attention.head_count"];
+  const turning = model["rope.dimension_count"] ?? headDim;
+  return turning === headDim ? undefined : turning / headDim;
 }
 
 /** Reads the keys of one prefix; those that nobody asks for are left alone. */
@@ -59,7 +69,7 @@ function read<T>(
   );
 }
 
-function toRopeScaling(model: z.infer<typeof architectureKeys>): object | undefined {
+function toRopeScaling(model: ModelKeys): object | undefined {
   const type = model["rope.scaling.type"];
   const factor = model["rope.scaling.factor"];
   if (type === undefined || type === "none" || factor === undefined) return undefined;
@@ -87,10 +97,52 @@ function roundToFloat32(value: number): number {
   return Number(value.toPrecision(7));
 }
 
+/** What an architecture has beside the common settings, in its family's own fields. */
+type OwnSettings = (model: ModelKeys) => Record<string, unknown>;
+
+/** Options that change the numbers and that we do not compute are refused, never ignored. */
+const nothing: OwnSettings = (model) => {
+  const key = (["attention.sliding_window", "final_logit_softcapping"] as const).find(
+    (option) => model[option],
+  );
+  if (key === undefined) return {};
+  throw new HubError(
+    "unsupported_model",
+    `The GGUF file's metadata has '${key}', which its architecture is not computed with.`,
+  );
+};
+
+/** A window of 0 is none. */
+const phi3: OwnSettings = (model) => ({
+  sliding_window: model["attention.sliding_window"] || null,
+});
+
+/** The file leaves out what llama.cpp knows of Gemma 3 by itself. */
+const gemma3: OwnSettings = (model) => {
+  const headDim = model["attention.key_length"] ?? 256;
+  const pattern = model["attention.sliding_window_pattern"] ?? 6;
+  const isLargest = model.block_count === 62;
+  return {
+    head_dim: headDim,
+    query_pre_attn_scalar: isLargest
+      ? model.embedding_length / model["attention.head_count"]
+      : headDim,
+    sliding_window: model["attention.sliding_window"],
+    ...(typeof pattern === "number"
+      ? { sliding_window_pattern: pattern }
+      : { layer_types: pattern.map((local) => (local ? "sliding_attention" : "full_attention")) }),
+    rope_theta: model["rope.freq_base"] ?? 1_000_000,
+    rope_local_base_freq: model["rope.freq_base_swa"] ?? 10_000,
+    final_logit_softcapping: model.final_logit_softcapping,
+  };
+};
+
 const architectures = [
-  { name: "llama", huggingFace: "LlamaForCausalLM" },
-  { name: "qwen2", huggingFace: "Qwen2ForCausalLM" },
-  { name: "qwen3", huggingFace: "Qwen3ForCausalLM" },
+  { name: "llama", huggingFace: "LlamaForCausalLM", own: nothing },
+  { name: "qwen2", huggingFace: "Qwen2ForCausalLM", own: nothing },
+  { name: "qwen3", huggingFace: "Qwen3ForCausalLM", own: nothing },
+  { name: "phi3", huggingFace: "Phi3ForCausalLM", own: phi3 },
+  { name: "gemma3", huggingFace: "Gemma3ForCausalLM", own: gemma3 },
 ] as const;
 
 const generalKeys = z.object({ name: z.string().max(200).optional() });
@@ -110,12 +162,18 @@ const architectureKeys = z.object({
   "attention.head_count_kv": z.int().positive().optional(),
   "attention.key_length": z.int().positive().optional(),
   "attention.layer_norm_rms_epsilon": z.number().positive(),
-  "rope.freq_base": z.number().positive().default(10_000),
+  "rope.freq_base": z.number().positive().optional(),
+  "rope.freq_base_swa": z.number().positive().optional(),
+  "rope.dimension_count": z.int().positive().optional(),
   "rope.scaling.type": z.enum(["none", "linear", "yarn"]).optional(),
   "rope.scaling.factor": z.number().positive().optional(),
   "rope.scaling.original_context_length": z.int().positive().optional(),
   "rope.scaling.attn_factor": z.number().positive().optional(),
-  // Options that change the numbers and that we do not compute are refused, never ignored.
   expert_count: z.literal(0).optional(),
-  "attention.sliding_window": z.literal(0).optional(),
+  "attention.sliding_window": z.int().nonnegative().optional(),
+  "attention.sliding_window_pattern": z
+    .union([z.int().positive(), z.array(z.boolean()).max(1024)])
+    .optional(),
+  final_logit_softcapping: z.number().positive().optional(),
 });
+type ModelKeys = z.infer<typeof architectureKeys>;

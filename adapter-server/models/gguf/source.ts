@@ -1,4 +1,4 @@
-/** A model in one GGUF file: weights, settings, tokenizer and chat template. */
+/** A model in a GGUF file, or several: weights, settings, tokenizer and chat template. */
 import { basename } from "node:path";
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { familyOf } from "../families/known.ts";
@@ -14,9 +14,9 @@ export async function openGguf(path: string): Promise<ModelSource> {
   const checkpoint = await GgufCheckpoint.open(path);
   try {
     return {
-      name: basename(path).replace(/\.gguf$/i, ""),
+      name: basename(path).replace(/(-\d{5}-of-\d{5})?\.gguf$/i, ""),
       spec: await readSpec(checkpoint),
-      digest: await modelDigest(new Map([["model.gguf", path]])),
+      digest: await modelDigest(digestNames(checkpoint.paths)),
       ...toTokenizer(checkpoint.metadata),
       generation: {},
       openWeights: () => GgufCheckpoint.open(path),
@@ -26,12 +26,22 @@ export async function openGguf(path: string): Promise<ModelSource> {
   }
 }
 
+/** Whatever the files are called, the same content has the same digest. */
+function digestNames(paths: readonly string[]): Map<string, string> {
+  return new Map(
+    paths.map((path, index) => [index === 0 ? "model.gguf" : `model-${index}.gguf`, path]),
+  );
+}
+
 async function readSpec(checkpoint: GgufCheckpoint): Promise<ModelSpec> {
   const config = toConfig(checkpoint.metadata, {
     vocabSize: checkpoint.shape("model.embed_tokens.weight")[0] ?? 0,
     tiedEmbedding: !checkpoint.has("lm_head.weight"),
   });
-  const spec = familyOf(config).readSpec(config);
+  const family = familyOf(config);
+  const read = family.readSpec(config);
+  // llama.cpp's converter adds what the family's norms leave out.
+  const spec = { ...read, normOffset: 0 };
   const divisors = await checkpoint.ropeDivisors();
   return divisors ? withRopeDivisors(spec, divisors) : spec;
 }

@@ -1,19 +1,19 @@
 /** What a GGUF file says of itself, read from its header. */
-import { open } from "node:fs/promises";
-import { readGgufHeader } from "../gguf/checkpoint.ts";
 import type { GgufTensor, GgufValue } from "../gguf/header.ts";
 import { toHuggingFaceName } from "../gguf/names.ts";
+import { closeShards, openShards } from "../gguf/shards.ts";
 import type { SourceFacts } from "./source-facts.ts";
 import { groupOf, groupTensors } from "./tensor-groups.ts";
 
 /** @throws HubError `unsupported_model` when the header is not what it should be */
 export async function readGgufFacts(path: string): Promise<SourceFacts> {
-  const file = await open(path, "r");
+  const shards = await openShards(path);
   try {
-    const { metadata, tensors } = await readGgufHeader(file);
+    const metadata = shards[0]?.header.metadata ?? new Map<string, GgufValue>();
+    const tensors = new Map(shards.flatMap(({ header }) => [...header.tensors]));
     const architecture = textOf(metadata, "general.architecture") ?? "unknown";
     const stored = [...tensors.values()].map((tensor) => ({
-      group: groupOf(toHuggingFaceName(tensor.name)),
+      group: groupOf(toHuggingFaceName(tensor.name, architecture)),
       format: tensor.type.name.toLowerCase(),
       tensors: 1,
       parameters: valuesOf(tensor),
@@ -38,7 +38,7 @@ export async function readGgufFacts(path: string): Promise<SourceFacts> {
       licence: textOf(metadata, "general.license"),
     };
   } finally {
-    await file.close();
+    await closeShards(shards);
   }
 }
 
