@@ -12,6 +12,7 @@ import { planRemoval, removeModels } from "../library/remove.ts";
 import type { Machine } from "../library/room.ts";
 import { parseHubRef, withFile } from "../library/source-ref.ts";
 import { verifyModels } from "../library/verify.ts";
+import { openModelSource } from "../model-source.ts";
 import { readHubAccess } from "./hub-access.ts";
 import { type PullPlan, pullModel } from "./pull.ts";
 
@@ -179,6 +180,30 @@ describe("a pull", () => {
     expect(await readFile(four.source.importPath, "utf8")).toBe("four");
     expect(await readFile(eight.source.importPath, "utf8")).toBe("eight");
     expect((await listModels(dataDir)).sources.length).toBe(2);
+  });
+
+  test("of a GGUF model in several files brings them all, and the first is imported", async () => {
+    const parts = [1, 2, 3].map((no) => `phi3-split-0000${no}-of-00003.gguf`);
+    const bytes = await Promise.all(
+      parts.map((name) => readFile(new URL(`../gguf/__fixtures__/${name}`, import.meta.url))),
+    );
+    const files = Object.fromEntries(parts.map((name, index) => [name, bytes[index] ?? ""]));
+    hub.push("demo/split", { ...files, "other.gguf": "" });
+    const [first = "", second = ""] = parts;
+    const { source } = await pull("hf:demo/split", { file: first });
+    expect(source.files.map(({ name }) => name).sort()).toEqual(parts);
+    const { spec } = await openModelSource(source.importPath);
+    expect(spec.family).toBe("phi3");
+
+    await expect(pull("hf:demo/split", { file: second })).rejects.toMatchObject({
+      code: "invalid_reference",
+      hint: `Name the first, ${first}: it brings the others.`,
+    });
+    hub.push("demo/half", { [first]: bytes[0] ?? "" });
+    await expect(pull("hf:demo/half", { file: first })).rejects.toMatchObject({
+      code: "model_not_found",
+      message: `demo/half has no file '${second}'.`,
+    });
   });
 
   test("of a real model is imported by its reference", async () => {

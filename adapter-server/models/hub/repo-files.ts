@@ -1,7 +1,7 @@
 /** Which commit a revision is, and which of its files an import needs. */
 import { z } from "zod";
 import { LibraryError } from "../library/library-error.ts";
-import { formatHubRef, type HubRef, isSafePath } from "../library/source-ref.ts";
+import { formatHubRef, ggufParts, type HubRef, isSafePath } from "../library/source-ref.ts";
 import type { HubConnection } from "./hub-connection.ts";
 
 /** A file of the repository and what its bytes must hash to. */
@@ -63,9 +63,10 @@ export function selectFiles(
   { ref, include = [] }: { ref: HubRef; include?: readonly string[] | undefined },
 ): RepoFile[] {
   const patterns = include.map(globPattern);
+  const parts = new Set(ref.file === undefined ? [] : ggufParts(ref.file));
   const wanted = files.filter(
     ({ name }) =>
-      (ref.file === undefined ? isNeeded(name, files) : name === ref.file || isLicence(name)) ||
+      (ref.file === undefined ? isNeeded(name, files) : parts.has(name) || isLicence(name)) ||
       patterns.some((pattern) => pattern.test(name)),
   );
   const selected = wanted.filter(({ name }) => isHarmless(name));
@@ -112,8 +113,9 @@ function checkComplete(
   }
   const ggufs = files.filter(({ name }) => name.endsWith(".gguf")).map(({ name }) => name);
   if (ref.file !== undefined) {
-    if (selected.some(({ name }) => name === ref.file)) return;
-    throw new LibraryError("model_not_found", `${ref.repo} has no file '${ref.file}'.`, {
+    const missing = ggufParts(ref.file).find((part) => !selected.some(({ name }) => name === part));
+    if (missing === undefined) return;
+    throw new LibraryError("model_not_found", `${ref.repo} has no file '${missing}'.`, {
       hint: ggufs.length > 0 ? `It has ${shown(ggufs)}.` : "It has no GGUF files.",
     });
   }

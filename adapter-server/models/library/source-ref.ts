@@ -36,16 +36,33 @@ export function formatHubRef({ repo, revision, file }: HubRef): string {
 }
 
 function checkGgufName(file: string): void {
-  if (isSafePath(file) && file.endsWith(".gguf")) {
-    if (!/-\d{5}-of-\d{5}\.gguf$/.test(file)) return;
-    throw new LibraryError("invalid_reference", `'${file}' is one part of several.`, {
-      hint: "GGUF models in several files are not imported. Take one that is one file, or safetensors.",
+  if (!isSafePath(file) || !file.endsWith(".gguf")) {
+    throw new LibraryError("invalid_reference", `'${file}' is not the path of a GGUF file.`, {
+      hint: "Name one file of the repository that ends with .gguf.",
     });
   }
-  throw new LibraryError("invalid_reference", `'${file}' is not the path of a GGUF file.`, {
-    hint: "Name one file of the repository that ends with .gguf.",
+  const [, stem, no, of] = partName.exec(file) ?? [];
+  if (no === undefined || (Number(no) === 1 && Number(of) <= partsMax)) return;
+  throw new LibraryError("invalid_reference", `'${file}' is one part of ${Number(of)}.`, {
+    hint:
+      Number(of) > partsMax
+        ? `A model has at most ${partsMax} parts.`
+        : `Name the first, ${stem}-00001-of-${of}.gguf: it brings the others.`,
   });
 }
+
+/** All files of a GGUF model by its first: itself, and the others where llama.cpp has cut it into several. */
+export function ggufParts(first: string): string[] {
+  const [, stem, , of] = partName.exec(first) ?? [];
+  if (of === undefined) return [first];
+  return Array.from(
+    { length: Number(of) },
+    (_, index) => `${stem}-${String(index + 1).padStart(5, "0")}-of-${of}.gguf`,
+  );
+}
+
+const partName = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/;
+const partsMax = 999;
 
 /** A path that stays below the folder it is put into, on every system, and looks like what it is. */
 export function isSafePath(path: string): boolean {
