@@ -49,6 +49,7 @@ beforeEach(async () => {
       "demo/gated": { files: { ...small, "model.safetensors": "gated" }, gated: true },
       "demo/private": { files: { ...small, "model.safetensors": "private" }, private: true },
       "demo/gguf": { files: { "a-q8_0.gguf": "eight", "a-q4_0.gguf": "four", "README.md": "" } },
+      "demo/split": { files: {} },
       "demo/pickles": { files: { ...small, "pytorch_model.bin": "a pickle" } },
     },
   });
@@ -199,10 +200,10 @@ describe("a pull", () => {
       code: "invalid_reference",
       hint: `Name the first, ${first}: it brings the others.`,
     });
-    hub.push("demo/half", { [first]: bytes[0] ?? "" });
-    await expect(pull("hf:demo/half", { file: first })).rejects.toMatchObject({
+    hub.push("demo/split", { [first]: bytes[0] ?? "" });
+    await expect(pull("hf:demo/split", { file: first })).rejects.toMatchObject({
       code: "model_not_found",
-      message: `demo/half has no file '${second}'.`,
+      message: `demo/split has no file '${second}'.`,
     });
   });
 
