@@ -26,6 +26,8 @@ const limitValues = z.object({
   waitMsMax: count.default(60_000),
   stepTokensMax: count.default(512),
   prefillChunkMax: count.default(256),
+  /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 guesses none. */
+  speculationTokensMax: z.coerce.number().int().min(0).default(16),
   slotWaitMsMax: count.default(1000),
   /** Answers to one request (`n`). */
   choicesMax: count.max(128).default(8),

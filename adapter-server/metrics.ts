@@ -136,6 +136,21 @@ export class Metrics {
       () => engineStats().prefixTokensHit,
     );
     this.#value(
+      "vllm:spec_decode_num_drafts_total",
+      "Rows of steps in which tokens were guessed ahead.",
+      () => engineStats().speculation.rows,
+    );
+    this.#value(
+      "vllm:spec_decode_num_draft_tokens_total",
+      "Tokens that were guessed.",
+      () => engineStats().speculation.guessed,
+    );
+    this.#value(
+      "vllm:spec_decode_num_accepted_tokens_total",
+      "Of these, tokens that the model said as well.",
+      () => engineStats().speculation.held,
+    );
+    this.#value(
       "vllm:num_preemptions_total",
       "Sequences that lost their blocks to older ones.",
       () => engineStats().preemptions,

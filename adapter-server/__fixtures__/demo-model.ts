@@ -99,7 +99,7 @@ export async function generate(
       position: decoding ? prompt.tokens.length + done.length - 1 : 0,
       blocks,
       slot: prompt.slot,
-      sample: true,
+      samples: 1,
     };
   };
   while (waiting.length + running.length > 0) {

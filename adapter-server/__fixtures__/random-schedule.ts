@@ -12,7 +12,8 @@ export type Schedule = {
     /** Steps after which its client leaves, if it does. */
     leaves: number | undefined;
   })[];
-  limits: Pick<SchedulerLimits, "stepTokensMax" | "prefillChunkMax" | "sequencesMax">;
+  limits: Pick<SchedulerLimits, 
+    "stepTokensMax" | "prefillChunkMax" | "sequencesMax" | "speculationTokensMax">;
   /** Blocks of the pool, the null block included. */
   blocks: number;
   prefixCache: boolean;
@@ -59,6 +60,7 @@ export function randomSchedule(
       sequencesMax,
       stepTokensMax: oneOf([sequencesMax, 17, 64, 512]),
       prefillChunkMax: oneOf([1, 5, 16, 17, 40, 256]),
+      speculationTokensMax: oneOf([0, 8, 30]),
     },
     // From room for hardly more than the largest alone, so that sequences lose their blocks, to enough for all.
     blocks: Math.ceil(largest / blockSize) + oneOf([1, 2, 4, 100]),
@@ -75,9 +77,13 @@ export async function decodeTogether(
   const answered = new Map(
     requests.map(({ id }): [number, Answered] => [id, { tokens: [], logits: [], cachedTokens: 0 }]),
   );
+  // Of the step under way: a guess that did not hold has logits too, behind those of the tokens that were said.
+  const logits = new Map<number, Float32Array[]>();
   let stats: SchedulerStats | undefined;
   const core = new EngineCore({
-    runner: listened(runner, blocks, (id, logits) => answered.get(id)?.logits.push(logits)),
+    runner: listened(runner, blocks, (id, values) => {
+      logits.set(id, [...(logits.get(id) ?? []), values]);
+    }),
     limits: { ...limits, waitingMax: 1000, waitMsMax: 1e9, slotWaitMsMax: 0 },
     prefixCache,
     nowMs: () => 0,
@@ -86,9 +92,13 @@ export async function decodeTogether(
       for (const { id, token, error, cachedTokens } of outputs) {
         if (error) throw new Error(`sequence ${id} failed: ${error.message}`);
         const answer = answered.get(id)!;
-        if (token !== undefined) answer.tokens.push(token);
+        if (token !== undefined) {
+          answer.tokens.push(token);
+          answer.logits.push(logits.get(id)!.shift()!);
+        }
         answer.cachedTokens += cachedTokens ?? 0;
       }
+      logits.clear();
     },
   });
   for (const adapter of adapters) core.receive({ type: "adapter", adapter });
@@ -118,7 +128,7 @@ export async function decodeAlone(
       runner,
       {
         requests: [{ ...request, arrival: 0, leaves: undefined }],
-        limits: { sequencesMax: 1, stepTokensMax: 512, prefillChunkMax: 512 },
+        limits: { sequencesMax: 1, stepTokensMax: 512, prefillChunkMax: 512, speculationTokensMax: 0 },
         blocks: runner.blocks,
         prefixCache: false,
       },
@@ -133,15 +143,18 @@ export async function decodeAlone(
 function listened(
   runner: ModelRunner,
   blocks: number,
-  hear: (id: number, logits: Float32Array) => void,
+  hear: (id: number, values: Float32Array) => void,
 ): ModelRunner {
   const { dims, blockSize, slots, rankMax } = runner;
   return {
     ...{ dims, blockSize, blocks, slots, rankMax },
     async run(decode, prefill) {
       const logits = await runner.run(decode, prefill);
-      const sampled = [...decode, ...prefill].filter((row) => row.sample);
-      for (const [index, row] of sampled.entries()) hear(row.sequenceId, logits[index]!.slice());
+      const rows = [...decode, ...prefill];
+      const ids = rows.flatMap((row) => new Array<number>(row.samples).fill(row.sequenceId));
+      ids.forEach((id, index) => {
+        hear(id, logits[index]!.slice());
+      });
       return logits;
     },
     loadSlot: (slot, adapter) => runner.loadSlot(slot, adapter),

@@ -12,6 +12,7 @@ import type { StepRow } from "./types.ts";
 const limits: SchedulerLimits = {
   stepTokensMax: 12,
   prefillChunkMax: 5,
+  speculationTokensMax: 0,
   sequencesMax: 6,
   waitingMax: 100,
   waitMsMax: 1_000_000,
@@ -20,14 +21,14 @@ const limits: SchedulerLimits = {
 const vocabSize = 50;
 const stopIds = [0];
 
-function setup(options: SimulatedOptions = {}) {
+function setup(options: SimulatedOptions = {}, ownLimits: Partial<SchedulerLimits> = {}) {
   const runner = new SimulatedRunner({ vocabSize, ...options });
   const outputs = new Map<number, SequenceOutput[]>();
   const clock = { ms: 0 };
   const last: { stats?: SchedulerStats } = {};
   const core = new EngineCore({
     runner,
-    limits,
+    limits: { ...limits, ...ownLimits },
     prefixCache: true,
     nowMs: () => clock.ms,
     emit: (batch, stats) => {
@@ -224,6 +225,34 @@ test("who waits for what another computes does not wait when that one leaves", a
   expect(tokensOf(2)).toEqual(simulatedContinuation({ ...request(2, { prompt }), vocabSize }));
 });
 
+test("guesses that hold save steps, and the answer is the same with them and without", async () => {
+  const said: Record<number, { tokens: number[]; steps: number }> = {};
+  for (const speculationTokensMax of [0, 12]) {
+    const { runner, core, drain, tokensOf, stats } = setup(
+      { vocabSize: 2 },
+      { speculationTokensMax },
+    );
+    core.receive({ type: "add", request: request(1, { maxTokens: 40, stopIds: [], prompt: [1] }) });
+    await drain();
+    said[speculationTokensMax] = { tokens: tokensOf(1), steps: runner.rowsRun.length };
+    const { rows = 0, guessed = 0, held = 0 } = stats()?.speculation ?? {};
+    expect([rows > 0, guessed > 0, held > 0]).toEqual(Array(3).fill(speculationTokensMax > 0));
+    expect(runner.rowsRun.length + held).toBe(40);
+  }
+  expect(said[12]?.tokens).toEqual(said[0]?.tokens);
+  expect(said[12]?.steps).toBeLessThan(40);
+});
+
+test("nothing is guessed while a step is full of sequences", async () => {
+  const { runner, core, turn, stats } = setup({ vocabSize: 2 }, { speculationTokensMax: 6 });
+  for (let id = 1; id <= 6; id++) {
+    core.receive({ type: "add", request: request(id, { maxTokens: 30, stopIds: [] }) });
+  }
+  for (let i = 0; i < 12; i++) await turn();
+  expect(stats()?.running).toBe(6);
+  expect(runner.rowsRun.every((row) => row.samples <= 1)).toBe(true);
+});
+
 test.each([
   { who: "another tenant", rest: { tenant: "b" } },
   { who: "another adapter", rest: { adapter: "x" } },
@@ -267,6 +296,7 @@ type Action =
       adapter: number;
       tenant: number;
       fails: boolean;
+      stops: boolean;
     }
   | { type: "cancel"; which: number }
   | { type: "forget"; adapter: number }
@@ -285,6 +315,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       adapter: fc.constantFrom(-1, -1, -1, 0, 0, 1, 2, 3),
       tenant: fc.constantFrom(0, 0, 0, 1, 2),
       fails: fc.integer({ min: 0, max: 9 }).map((roll) => roll === 0),
+      stops: fc.boolean(),
     }),
   },
   {
@@ -304,9 +335,18 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
       fc.array(action, { maxLength: 60 }),
       fc.integer({ min: 1, max: 3 }),
       fc.integer({ min: 14, max: 40 }),
-      async (actions, slots, blocks) => {
+      // So few tokens that the same comes again, and guesses at it hold now and then.
+      fc.constantFrom(
+        { words: 3, guessed: 12 },
+        { words: 3, guessed: 7 },
+        { words: 50, guessed: 0 },
+      ),
+      async (actions, slots, blocks, { words, guessed }) => {
         const failing = new Set<number>();
-        const harness = setup({ slots, blocks, fails: (row) => failing.has(row.sequenceId) });
+        const harness = setup(
+          { slots, blocks, vocabSize: words, fails: (row) => failing.has(row.sequenceId) },
+          { speculationTokensMax: guessed },
+        );
         const { core, runner, outputs, turn, drain, tokensOf } = harness;
         const requests = new Map<number, SequenceRequest>();
         // Told at the end: what the runner throws would only fail its rows.
@@ -328,10 +368,12 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
             const adapter = one.adapter < 0 ? undefined : `adapter-${one.adapter}`;
             const prompt = Array.from(
               { length: one.length },
-              (_, i) => ((i < one.shared ? one.family : id) + i * 3) % vocabSize,
+              (_, i) => ((i < one.shared ? one.family : id) + i * 4) % words,
             );
-            const { maxTokens, tenant } = one;
-            const full = request(id, { prompt, maxTokens, adapter, tenant: `t${tenant}` });
+            const { maxTokens } = one;
+            const tenant = `t${one.tenant}`;
+            const ends = one.stops ? stopIds : [];
+            const full = request(id, { prompt, maxTokens, adapter, tenant, stopIds: ends });
             requests.set(id, full);
             if (one.fails) failing.add(id);
             if (adapter) core.receive({ type: "adapter", adapter: simulatedAdapter(adapter) });
@@ -351,7 +393,7 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
         expect(strangers).toEqual([]);
         for (const one of requests.values()) {
           const said = outputs.get(one.id) ?? [];
-          const expected = simulatedContinuation({ ...one, vocabSize });
+          const expected = simulatedContinuation({ ...one, vocabSize: words });
           const tooLong = one.prompt.length + one.maxTokens > (blocks - 1) * runner.blockSize;
           if (cancelled.has(one.id)) {
             expect(expected.slice(0, tokensOf(one.id).length)).toEqual(tokensOf(one.id));

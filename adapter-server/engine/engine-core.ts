@@ -140,10 +140,11 @@ export class EngineCore {
     }
   }
 
-  readonly #sample = (row: StepRow, logits: Float32Array) => {
+  readonly #sample = (row: StepRow, logits: Float32Array, said: readonly number[]) => {
     const sequence = this.#scheduler.sequence(row.sequenceId);
     invariant(sequence, "a planned row belongs to a sequence");
-    const { sampling, tokens } = sequence;
+    const { sampling } = sequence;
+    const tokens = said.length === 0 ? sequence.tokens : [...sequence.tokens, ...said];
     const penalized = this.#penalty.apply(logits, tokens, sampling.repetitionPenalty);
     const token = this.#sampler.sample(penalized, sampling, tokens.length);
     if (sequence.logprobs === undefined) return { token };

@@ -12,6 +12,7 @@ const neverChosen = 777;
 const limits = {
   stepTokensMax: 64,
   prefillChunkMax: 32,
+  speculationTokensMax: 16,
   sequencesMax: 8,
   waitingMax: 4,
   waitMsMax: 1_000_000,

@@ -340,6 +340,7 @@ const noStats: SchedulerStats = {
   blocksTotal: 0,
   prefixTokensQueried: 0,
   prefixTokensHit: 0,
+  speculation: { rows: 0, guessed: 0, held: 0 },
   preemptions: 0,
   slots: [],
   runningByAdapter: {},

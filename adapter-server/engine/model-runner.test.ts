@@ -120,7 +120,7 @@ describe("rows of a batch", () => {
     const [reference] = copied(await runner.run([], [prefillRow(second, 4)]));
     await runner.run([], [prefillRow(first, 3)]);
     const decode = [row({ tokens: [5], position: first.tokens.length, slot: 3, firstBlock: 24 })];
-    const unsampled = { ...prefillRow(prompts[5]!, 5), sample: false };
+    const unsampled = { ...prefillRow(prompts[5]!, 5), samples: 0 };
     const results = await runner.run(decode, [unsampled, prefillRow(second, 4)]);
     expect(results.length).toBe(2);
     expect(largestDifference(results[1]!, reference!)).toBeLessThan(orderTolerance);
@@ -134,10 +134,10 @@ describe("rows of a batch", () => {
       let last: Float32Array | undefined;
       for (let position = 0; position < tokens.length; position += size) {
         const chunk = tokens.slice(position, position + size);
-        const sample = position + size >= tokens.length;
+        const samples = position + size >= tokens.length ? 1 : 0;
         [last] = await runner.run(
           [],
-          [{ ...row({ tokens: chunk, position, slot, firstBlock: 40 }), sample }],
+          [{ ...row({ tokens: chunk, position, slot, firstBlock: 40 }), samples }],
         );
       }
       expect(largestDifference(last!, whole!)).toBeLessThan(orderTolerance);
@@ -149,14 +149,14 @@ describe("rows of a batch", () => {
     async (format) => {
       const quantized = await openDemoRunner(format, cacheDir);
       const { tokens } = prompts[5]!;
-      const prefill = (chunk: number[], position: number, sample: boolean) =>
+      const prefill = (chunk: number[], position: number, samples: number) =>
         quantized.runner.run(
           [],
-          [{ ...row({ tokens: chunk, position, slot: 0, firstBlock: 40 }), sample }],
+          [{ ...row({ tokens: chunk, position, slot: 0, firstBlock: 40 }), samples }],
         );
-      const [whole] = copied(await prefill(tokens, 0, true));
-      expect(await prefill(tokens.slice(0, 17), 0, false)).toEqual([]);
-      const [last] = await prefill(tokens.slice(17), 17, true);
+      const [whole] = copied(await prefill(tokens, 0, 1));
+      expect(await prefill(tokens.slice(0, 17), 0, 0)).toEqual([]);
+      const [last] = await prefill(tokens.slice(17), 17, 1);
       expect(argmax(last!)).toBe(argmax(whole!));
       expect(largestDifference(last!, whole!)).toBeLessThan(0.2);
       await quantized.runner.close();
@@ -276,7 +276,7 @@ function row(of: {
   firstBlock: number;
 }): StepRow {
   const blocks = Array.from({ length: 8 }, (_, index) => of.firstBlock + index);
-  return { sequenceId: of.firstBlock, ...of, blocks, sample: true };
+  return { sequenceId: of.firstBlock, ...of, blocks, samples: 1 };
 }
 
 /** Greedy tokens up to the first place where the two best are too close for another implementation. */

@@ -6,7 +6,7 @@ import type { ModelGraph } from "../models/import-model.ts";
 import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
 import { KeyValuePool, type NewKeyValues } from "./key-value-pool.ts";
 import { sessionOptions } from "./session-options.ts";
-import { type Feeds, StepFeeds } from "./step-feeds.ts";
+import { countSamples, type Feeds, StepFeeds } from "./step-feeds.ts";
 import type { ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
 
 export type ModelRunnerOptions = {
@@ -98,9 +98,9 @@ class OnnxModelRunner implements ModelRunner {
     });
     const { vocabSize } = this.dims;
     const values = results.logits!.data as Float32Array;
-    return rows
-      .filter((row) => row.sample)
-      .map((_, index) => values.subarray(index * vocabSize, (index + 1) * vocabSize));
+    return Array.from({ length: countSamples(rows) }, (_, index) =>
+      values.subarray(index * vocabSize, (index + 1) * vocabSize),
+    );
   }
 
   #adapterTensors(run: SlotRun): Record<string, ort.Tensor> {

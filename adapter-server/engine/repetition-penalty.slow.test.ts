@@ -33,6 +33,7 @@ test("the engine counts prompt and output, for each sequence its own, also after
     limits: {
       stepTokensMax: 256,
       prefillChunkMax: 32,
+      speculationTokensMax: 8,
       sequencesMax: 8,
       waitingMax: 8,
       slotWaitMsMax: 1,
@@ -72,7 +73,7 @@ async function penalizedByHand(
   const tokens = [...prompt];
   const blocks = Array.from({ length: 12 }, (_, block) => block);
   while (tokens.length < prompt.length + length) {
-    const row = { sequenceId: 0, tokens, position: 0, blocks, slot: 0, sample: true };
+    const row = { sequenceId: 0, tokens, position: 0, blocks, slot: 0, samples: 1 };
     const [logits] = await runner.run([], [row]);
     const scores = logits!.map((score, token) => {
       if (!tokens.includes(token)) return score;

@@ -10,6 +10,7 @@ import { SlotTable } from "./slot-table.ts";
 const limits: SchedulerLimits = {
   stepTokensMax: 16,
   prefillChunkMax: 8,
+  speculationTokensMax: 0,
   sequencesMax: 4,
   waitingMax: 8,
   waitMsMax: 1_000_000,
@@ -57,7 +58,7 @@ function sequence(
 function commit(scheduler: Scheduler, plan: StepPlan, token = 9) {
   const rows = [...plan.decode, ...plan.prefill];
   return scheduler.commit(
-    rows.map((row) => (row.sample ? { type: "computed", row, token } : { type: "computed", row })),
+    rows.map((row) => ({ type: "computed", row, chosen: row.samples > 0 ? [{ token }] : [] })),
   );
 }
 
@@ -72,12 +73,12 @@ test("a prompt longer than a chunk is computed in chunks, and only the last asks
   const { scheduler } = setup();
   scheduler.add(sequence(1, { length: 18 }));
   const chunks = [1, 2, 3].map(() => step(scheduler).plan.prefill[0]);
-  expect(chunks.map((row) => [row?.position, row?.tokens.length, row?.sample])).toEqual([
-    [0, 8, false],
-    [8, 8, false],
-    [16, 2, true],
+  expect(chunks.map((row) => [row?.position, row?.tokens.length, row?.samples])).toEqual([
+    [0, 8, 0],
+    [8, 8, 0],
+    [16, 2, 1],
   ]);
-  expect(scheduler.plan().decode).toMatchObject([{ position: 18, tokens: [9], sample: true }]);
+  expect(scheduler.plan().decode).toMatchObject([{ position: 18, tokens: [9], samples: 1 }]);
 });
 
 test("a step decodes those who run before it takes in new prompts, within its budget", () => {
@@ -209,7 +210,7 @@ test("a prompt that is cached whole computes its last block, so that there is so
   step(scheduler);
   scheduler.add(sequence(2, { length: 8, maxTokens: 1 }));
   const { plan } = step(scheduler);
-  expect(plan.prefill).toMatchObject([{ position: 4, tokens: [5, 6, 7, 8], sample: true }]);
+  expect(plan.prefill).toMatchObject([{ position: 4, tokens: [5, 6, 7, 8], samples: 1 }]);
   expect(blocks.used).toBe(0);
   scheduler.check();
 });

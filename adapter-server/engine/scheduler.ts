@@ -3,9 +3,16 @@ import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { BlockManager, Prefix } from "./block-manager.ts";
 import { nameBlocks } from "./block-names.ts";
 import { FairQueue, insertByArrival } from "./fair-queue.ts";
-import type { TokenLogprobs } from "./logprobs.ts";
-import { remaining, type Sequence, type SequenceEvent, type SequenceRequest } from "./sequence.ts";
+import { PromptLookup } from "./prompt-lookup.ts";
+import {
+  type Chosen,
+  remaining,
+  type Sequence,
+  type SequenceEvent,
+  type SequenceRequest,
+} from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
+import { Speculation, type SpeculationStats } from "./speculation.ts";
 import type { StepRow } from "./types.ts";
 import { type WaitingLimits, WaitingRoom } from "./waiting-room.ts";
 
@@ -14,6 +21,8 @@ export type SchedulerLimits = WaitingLimits & {
   stepTokensMax: number;
   /** Tokens of one prompt computed in one step, so that others keep decoding meanwhile. */
   prefillChunkMax: number;
+  /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 for never. */
+  speculationTokensMax: number;
   /** How long a sequence waits for an adapter slot before one is kept free for it. */
   slotWaitMsMax: number;
 };
@@ -25,9 +34,12 @@ export type StepPlan = {
   prefill: StepRow[];
 };
 
-/** What became of a row: computed, with a token when it asked for one, or failed. */
+/**
+ * What became of a row: computed, or failed. One that is sampled has chosen a token for each of its guesses that
+ * held, and one more.
+ */
 export type RowOutcome =
-  | { type: "computed"; row: StepRow; token?: number; logprobs?: TokenLogprobs }
+  | { type: "computed"; row: StepRow; chosen: readonly Chosen[] }
   | { type: "failed"; row: StepRow; error: unknown };
 
 export type SchedulerStats = {
@@ -40,6 +52,7 @@ export type SchedulerStats = {
   /** Tokens of prompts that were looked for in the prefix cache, and those that were there. */
   prefixTokensQueried: number;
   prefixTokensHit: number;
+  speculation: SpeculationStats;
   preemptions: number;
   /** Digest by slot, slot 1 first. */
   slots: (string | undefined)[];
@@ -63,6 +76,7 @@ export class Scheduler {
   readonly #sequences = new Map<number, Sequence>();
   readonly #queue = new FairQueue<Sequence>();
   readonly #room: WaitingRoom;
+  readonly #speculation: Speculation;
   /** Oldest first. */
   #running: Sequence[] = [];
   #arrivals = 0;
@@ -78,7 +92,7 @@ export class Scheduler {
     prefixCache: boolean;
     nowMs: () => number;
   }) {
-    const { stepTokensMax, sequencesMax } = parts.limits;
+    const { stepTokensMax, sequencesMax, speculationTokensMax } = parts.limits;
     invariant(stepTokensMax >= sequencesMax, "every running sequence may decode in every step");
     this.#limits = parts.limits;
     this.#blocks = parts.blocks;
@@ -86,6 +100,7 @@ export class Scheduler {
     this.#prefixCache = parts.prefixCache;
     this.#nowMs = parts.nowMs;
     this.#room = new WaitingRoom(parts.limits, this.#queue);
+    this.#speculation = new Speculation(Math.min(speculationTokensMax, stepTokensMax));
   }
 
   get isIdle(): boolean {
@@ -144,6 +159,7 @@ export class Scheduler {
       blockNames: [],
       cachedTokens: undefined,
       slot: 0,
+      lookup: new PromptLookup(),
       slotMissedAtMs: undefined,
     };
     this.#sequences.set(sequence.id, sequence);
@@ -205,11 +221,7 @@ export class Scheduler {
         events.push({ id: sequence.id, error: outcome.error });
         continue;
       }
-      sequence.computed = outcome.row.position + outcome.row.tokens.length;
-      this.#publish(sequence);
-      const { token, logprobs } = outcome;
-      if (token === undefined) continue;
-      events.push({ ...this.#advance(sequence, token), ...(logprobs && { logprobs }) });
+      events.push(...this.#take(sequence, outcome));
     }
     return events;
   }
@@ -231,6 +243,7 @@ export class Scheduler {
       blocksTotal: this.#blocks.total,
       prefixTokensQueried: this.#prefixTokensQueried,
       prefixTokensHit: this.#prefixTokensHit,
+      speculation: { ...this.#speculation.stats },
       preemptions: this.#preemptions,
       slots: this.#slots.residents(),
       runningByAdapter,
@@ -247,9 +260,16 @@ export class Scheduler {
   /** One row for each running sequence that lacks a single token. True when somebody lost its blocks. */
   #planDecode(plan: StepPlan): boolean {
     const preemptionsBefore = this.#preemptions;
+    const decoding: Sequence[] = [];
     for (const sequence of [...this.#running]) {
       if (remaining(sequence) !== 1 || !this.#running.includes(sequence)) continue;
-      if (this.#makeRoom(sequence)) plan.decode.push(this.#row(sequence, 1));
+      if (this.#makeRoom(sequence)) decoding.push(sequence);
+    }
+    let room = this.#speculation.room(decoding.length);
+    for (const [index, sequence] of decoding.entries()) {
+      const guesses = this.#guess(sequence, Math.floor(room / (decoding.length - index)));
+      room -= guesses.length;
+      plan.decode.push(this.#row(sequence, 1, guesses));
     }
     return this.#preemptions > preemptionsBefore;
   }
@@ -386,6 +406,17 @@ export class Scheduler {
     return true;
   }
 
+  /** Guesses at what the sequence says next; where blocks are short, only as many as those it holds have room for. */
+  #guess(sequence: Sequence, max: number): number[] {
+    const { blockSize, free } = this.#blocks;
+    const { id, tokens } = sequence;
+    const held = this.#blocks.blocksOf(id).length * blockSize - tokens.length;
+    const fit = free > this.#running.length ? held + blockSize : held;
+    const guesses = this.#speculation.guess(sequence, Math.min(max, fit));
+    this.#blocks.grow(id, tokens.length + guesses.length);
+    return guesses;
+  }
+
   /** Back into the queue without its blocks; what it has generated is prompt when it runs again. */
   #preempt(sequence: Sequence): void {
     this.#preemptions++;
@@ -394,7 +425,26 @@ export class Scheduler {
     this.#queue.push(sequence);
   }
 
-  #advance(sequence: Sequence, token: number): SequenceEvent {
+  /** Takes over what a row computed and the tokens that were chosen in it, up to the one that ends the sequence. */
+  #take(
+    sequence: Sequence,
+    { row, chosen }: Extract<RowOutcome, { type: "computed" }>,
+  ): SequenceEvent[] {
+    const events: SequenceEvent[] = [];
+    for (const { token, logprobs } of chosen) {
+      const event = this.#say(sequence, token);
+      events.push({ ...event, ...(logprobs && { logprobs }) });
+      if (event.finish !== undefined) break;
+    }
+    // What was computed of guesses that did not hold lies behind that, and is written over.
+    sequence.computed = row.position + row.tokens.length - row.samples + events.length;
+    this.#publish(sequence);
+    this.#speculation.observe(sequence, row.samples - 1, chosen.length - 1);
+    if (events.at(-1)?.finish !== undefined) this.#end(sequence);
+    return events;
+  }
+
+  #say(sequence: Sequence, token: number): SequenceEvent {
     sequence.tokens.push(token);
     this.#queue.charge(sequence, 1);
     const generated = sequence.tokens.length - sequence.prompt.length;
@@ -405,10 +455,13 @@ export class Scheduler {
         : undefined;
     const event: SequenceEvent = { id: sequence.id, token };
     if (generated === 1) event.cachedTokens = sequence.cachedTokens ?? 0;
-    if (finish === undefined) return event;
+    if (finish !== undefined) event.finish = finish;
+    return event;
+  }
+
+  #end(sequence: Sequence): void {
     this.#room.observe(this.#nowMs() - sequence.startedAtMs);
     this.#remove(sequence);
-    return { ...event, finish };
   }
 
   #start(sequence: Sequence, prefix: Prefix): void {
@@ -440,20 +493,21 @@ export class Scheduler {
 
   /** How many of the tokens that a sequence lacks this step may compute. */
   #chunk(plan: StepPlan, missing: number): number {
-    let budget = this.#limits.stepTokensMax - plan.decode.length;
+    let budget = this.#limits.stepTokensMax;
+    for (const row of plan.decode) budget -= row.tokens.length;
     for (const row of plan.prefill) budget -= row.tokens.length;
     return Math.max(0, Math.min(budget, this.#limits.prefillChunkMax, missing));
   }
 
-  #row(sequence: Sequence, length: number): StepRow {
+  #row(sequence: Sequence, length: number, guesses: readonly number[] = []): StepRow {
     const end = sequence.computed + length;
     return {
       sequenceId: sequence.id,
-      tokens: sequence.tokens.slice(sequence.computed, end),
+      tokens: [...sequence.tokens.slice(sequence.computed, end), ...guesses],
       position: sequence.computed,
       blocks: this.#blocks.blocksOf(sequence.id),
       slot: sequence.slot,
-      sample: end === sequence.tokens.length,
+      samples: end === sequence.tokens.length ? 1 + guesses.length : 0,
     };
   }
 }

@@ -1,5 +1,6 @@
 /** One sequence that is decoded: what is asked for, how far it is, and what its client hears. */
 import type { TokenLogprobs } from "./logprobs.ts";
+import type { PromptLookup } from "./prompt-lookup.ts";
 import type { Sampling } from "./sampler.ts";
 
 /** What is to be decoded. */
@@ -22,6 +23,9 @@ export type SequenceRequest = {
 };
 
 export type FinishReason = "stop" | "length";
+
+/** A token that was chosen, and how likely it was where that is asked for. */
+export type Chosen = { token: number; logprobs?: TokenLogprobs };
 
 /** What a sequence's client has to hear. */
 export type SequenceEvent = {
@@ -47,6 +51,8 @@ export type Sequence = SequenceRequest & {
   /** Tokens of the prompt that were cached when it first ran; absent before that. */
   cachedTokens: number | undefined;
   slot: number;
+  /** What it may say next. */
+  lookup: PromptLookup;
   /** Since when it would run if it had a slot. */
   slotMissedAtMs: number | undefined;
 };

@@ -71,7 +71,9 @@ export class SimulatedRunner implements ModelRunner {
   async run(decode: readonly StepRow[], prefill: readonly StepRow[]): Promise<Float32Array[]> {
     const { stepMs } = this.#options;
     if (stepMs !== undefined) await new Promise((resolve) => setTimeout(resolve, stepMs));
-    for (const row of decode) invariant(row.tokens.length === 1, "a decode row has one token");
+    for (const row of decode) {
+      invariant(row.tokens.length === row.samples, "a decode row is sampled at each of its tokens");
+    }
     const rows = [...decode, ...prefill];
     const written = new Set<number>();
     for (const row of rows) this.#write(row, written);
@@ -82,7 +84,11 @@ export class SimulatedRunner implements ModelRunner {
         throw new Error(`sequence ${row.sequenceId} breaks the run`);
     }
     this.rowsRun.push(...rows);
-    return rows.filter((row) => row.sample).map((row) => this.#logits(row));
+    return rows.flatMap((row) =>
+      Array.from({ length: row.samples }, (_, index) =>
+        this.#logits(row, row.tokens.length - row.samples + index + 1),
+      ),
+    );
   }
 
   loadSlot(slot: number, adapter: PackedAdapter): void {
@@ -108,10 +114,11 @@ export class SimulatedRunner implements ModelRunner {
     return block * this.blockSize + (position % this.blockSize);
   }
 
-  #logits(row: StepRow): Float32Array {
+  /** @param computed tokens of the row up to the one whose successor is asked for */
+  #logits(row: StepRow, computed: number): Float32Array {
     const adapter = row.slot === 0 ? undefined : this.loaded[row.slot];
     invariant(row.slot === 0 || adapter !== undefined, `slot ${row.slot} holds an adapter`);
-    const seen = Array.from({ length: row.position + row.tokens.length }, (_, position) => {
+    const seen = Array.from({ length: row.position + computed }, (_, position) => {
       const cell = this.#cell(row, position);
       invariant(this.#weights[cell] === adapter, "what a row attends to has its own weights");
       return this.#pool[cell]!;

@@ -77,7 +77,7 @@ export class StepFeeds {
     const positions = this.#float32("positions", turns).fill(0);
     const headTurns = this.#int64("headTurns", count * headRows);
     // At least one, though nobody reads it: kernels that quantize rows refuse to have none.
-    const sampledCount = Math.max(1, rows.filter((row) => row.sample).length);
+    const sampledCount = Math.max(1, countSamples(rows));
     const sampled = this.#int32("sampledRows", sampledCount).fill(0);
     let token = 0;
     let samples = 0;
@@ -90,7 +90,7 @@ export class StepFeeds {
           headTurns.low[2 * (token * headRows + head)] = token + 1;
         }
       }
-      if (row.sample) sampled[samples++] = token - 1;
+      for (let i = row.samples; i > 0; i--) sampled[samples++] = token - i;
     }
     const zeroPoints = this.#view("rowZeroPoint", count, Uint8Array).fill(128);
     feeds.tokens = { type: "int32", data: tokens, shape: [count] };
@@ -268,6 +268,10 @@ type Groups = {
   size: number;
   uneven: boolean;
 };
+
+export function countSamples(rows: readonly StepRow[]): number {
+  return rows.reduce((sum, { samples }) => sum + samples, 0);
+}
 
 function groupTokens(rows: readonly StepRow[], slots: AdapterSlots, run: SlotRun): Groups {
   const places: number[][] = Array.from({ length: run.count }, () => []);

@@ -1,13 +1,14 @@
 /** Computes one planned step; a row that cannot be computed is found and fails alone. */
-import type { TokenLogprobs } from "./logprobs.ts";
+import { invariant } from "../../sdk/protocol/errors.ts";
 import type { RowOutcome, StepPlan } from "./scheduler.ts";
+import type { Chosen } from "./sequence.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
 
-/** Chooses a row's next token from `[vocabSize]` logits, and tells how likely it was where that is asked for. */
-export type Sample = (
-  row: StepRow,
-  logits: Float32Array,
-) => { token: number; logprobs?: TokenLogprobs };
+/**
+ * Chooses a row's next token from `[vocabSize]` logits.
+ * @param said tokens that this step has chosen for the sequence before
+ */
+export type Sample = (row: StepRow, logits: Float32Array, said: readonly number[]) => Chosen;
 
 type Rows = Pick<StepPlan, "decode" | "prefill">;
 
@@ -35,7 +36,11 @@ export async function computeStep(
     ];
   }
   let next = 0;
-  return rows.map((row) => (row.sample ? sampled(row, logits[next++], sample) : computed(row)));
+  return rows.map((row) => {
+    const own = logits.slice(next, next + row.samples);
+    next += row.samples;
+    return sampled(row, own, sample);
+  });
 }
 
 /** The rows that may share a call, and each of the others by itself. */
@@ -51,18 +56,28 @@ export function callsOf({ decode, prefill }: Rows, isApart: (row: StepRow) => bo
   ];
 }
 
-function computed(row: StepRow): RowOutcome {
-  return { type: "computed", row };
-}
-
-/** Logits that allow no choice are the fault of one row, of its adapter most likely. */
-function sampled(row: StepRow, logits: Float32Array | undefined, sample: Sample): RowOutcome {
-  if (!logits) return { type: "failed", row, error: new Error("the runner returned no logits") };
+/**
+ * Chooses tokens for as long as the row's guesses were right: each is chosen from the logits, and by the same
+ * draw, as if those before it had been computed one by one. So there is always at least one.
+ */
+function sampled(row: StepRow, logits: readonly Float32Array[], sample: Sample): RowOutcome {
+  const firstGuess = row.tokens.length - row.samples + 1;
+  const chosen: Chosen[] = [];
+  const said: number[] = [];
   try {
-    return { type: "computed", row, ...sample(row, logits) };
+    invariant(logits.length === row.samples, "the runner returns logits for each sampled token");
+    for (const [index, values] of logits.entries()) {
+      const one = sample(row, values, said);
+      chosen.push(one);
+      said.push(one.token);
+      if (one.token !== row.tokens[firstGuess + index]) break;
+    }
   } catch (error) {
-    return { type: "failed", row, error };
+    // Logits that allow no choice are the fault of one row, of its adapter most likely. Behind a token that was
+    // chosen they are met again, if the sequence gets there.
+    if (chosen.length === 0) return { type: "failed", row, error };
   }
+  return { type: "computed", row, chosen };
 }
 
 function halve({ decode, prefill }: Rows): [Rows, Rows] {

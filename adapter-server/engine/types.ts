@@ -19,7 +19,7 @@ export type ModelDims = {
 /** The work of one sequence in one step. */
 export type StepRow = {
   sequenceId: number;
-  /** Tokens to compute now: one for a decode row, a chunk of the prompt for a prefill row. */
+  /** Tokens to compute now: for a decode row the last one and guesses at what follows it, else a chunk of the prompt. */
   tokens: readonly number[];
   /** Position of `tokens[0]`, which is how many tokens the KV cache already holds. */
   position: number;
@@ -27,8 +27,8 @@ export type StepRow = {
   blocks: readonly number[];
   /** Adapter slot; 0 is the base model. */
   slot: number;
-  /** Whether the logits of the last token are wanted; false for all but a prompt's last chunk. */
-  sample: boolean;
+  /** Of how many of its last tokens the logits are wanted; none for all but a prompt's last chunk. */
+  samples: number;
 };
 
 /** One layer module's low-rank pair, scaling folded into `b`. Row-major f32. */
@@ -72,7 +72,7 @@ export type ModelRunner = {
   readonly rankMax: number;
   /**
    * Computes the decode rows in one native call and the prefill rows in another, writes their keys and
-   * values into the pool, and returns `[vocabSize]` logits for each row with `sample`, in the order
+   * values into the pool, and returns `[vocabSize]` logits for each token that is sampled, in the order
    * decode then prefill. The arrays are valid until the next call. Throws and leaves no trace that
    * matters: the same positions may be computed again.
    */

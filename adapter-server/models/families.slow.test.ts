@@ -189,7 +189,7 @@ describe.skipIf(missing).each(withWindows)("the windows of %s", (name) => {
     const { runner, model } = demo;
     const reach = Math.max(...model.dims.windows);
     const blocks = Array.from({ length: 12 }, (_, block) => block);
-    const row = { sequenceId: 0, tokens: prompt, position: 0, blocks, slot: 0, sample: true };
+    const row = { sequenceId: 0, tokens: prompt, position: 0, blocks, slot: 0, samples: 1 };
     await runner.run([], [row]);
     const next = { ...row, tokens: [5], position: prompt.length };
     const [before] = (await runner.run([next], [])).map((logits) => logits.slice());
@@ -212,7 +212,7 @@ describe.skipIf(missing).each(withWindows)("the windows of %s", (name) => {
       position,
       blocks: Array.from({ length: 12 }, (_, index) => firstBlock + index),
       slot: 0,
-      sample: true,
+      samples: 1,
     });
     const [whole] = (await runner.run([], [row(prompt, 0, 0)])).map((logits) => logits.slice());
     for (const size of [1, 7, 16, 23, 24, 25, 64]) {

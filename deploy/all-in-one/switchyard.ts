@@ -140,6 +140,7 @@ async function openEngine(
     adapterRankMax: embedded.adapterRankMax,
     kvCacheTokens: embedded.kvCacheTokens,
     kvCacheType: embedded.kvCacheType,
+    speculationTokensMax: embedded.speculationTokensMax,
   });
   return createAdapterServer({
     model: {

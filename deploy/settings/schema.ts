@@ -75,6 +75,8 @@ const embeddedFields = z.strictObject({
   kvCacheType: z.enum(["f32", "int8"]).default("f32"),
   /** Whether prompts of one project share what is computed of them where they begin alike. */
   prefixCache: z.boolean().default(true),
+  /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 guesses none. */
+  speculationTokensMax: z.int().min(0).max(256).default(16),
   threads: z.int().min(1).max(256).optional(),
   prices: prices.optional(),
   /** Pushed for the first project, shared with all, when the registry does not have them yet. */

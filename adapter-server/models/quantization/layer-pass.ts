@@ -111,7 +111,7 @@ export class LayerPass {
       position: 0,
       blocks: [],
       slot: 0,
-      sample: true,
+      samples: 1,
     }));
     const run = slots.arrange([]);
     return new StepFeeds({ dims, blockSize, pool }).build(rows, { slots, run }).feeds;
