@@ -57,7 +57,7 @@ test("an import says what it was made of, how its weights are stored, and that i
     parameters,
   ]);
   expect(parameters).toEqual([
-    ["embedding", "bfloat16", 4096 * 256],
+    ["embedding", "int8 in blocks of 64", 4096 * 256],
     ["attention", "int8 rows", 1_572_864],
     ["feed-forward", "int8 rows", 4_325_376],
     ["norms", "float32", 17 * 256],
