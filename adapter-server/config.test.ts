@@ -9,7 +9,7 @@ test("a model folder is all that has to be said", () => {
     host: "127.0.0.1",
     port: 8000,
     model: { id: "some-model", folder: "/models/some-model" },
-    format: "int8",
+    format: "auto",
     operatorKey: undefined,
     adapterFolders: [],
     prefixCache: true,

@@ -134,7 +134,7 @@ const environment = z.object({
   SWITCHYARD_OPERATOR_KEY: key.optional(),
   ADAPTER_SERVER_OPERATOR_KEY: key.optional(),
   ADAPTER_SERVER_API_KEY: key.optional(),
-  ADAPTER_SERVER_FORMAT: z.enum(modelFormats).default("int8"),
+  ADAPTER_SERVER_FORMAT: z.enum(modelFormats).default("auto"),
   ADAPTER_SERVER_THREADS: count.optional(),
   /** Whether prompts of one tenant share what is computed of them where they begin alike. */
   ADAPTER_SERVER_PREFIX_CACHE: z.stringbool().default(true),

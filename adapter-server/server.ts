@@ -103,7 +103,7 @@ async function createFromModel(
       template,
       endTokenIds: model.endTokenIds,
       generationDefaults: model.generationDefaults,
-      fingerprint: `switchyard-${model.baseDigest.slice(0, 12)}-${model.format}`,
+      fingerprint: `switchyard-${model.baseDigest.slice(0, 12)}-${model.numerics}`,
     },
     engine,
     adapters,

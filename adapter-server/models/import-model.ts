@@ -4,23 +4,27 @@ import { access, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import type { ModelDims } from "../engine/types.ts";
-import type { DecoderFormats } from "./adapted-linear.ts";
-import { checkpointWeights, checkShapes } from "./checkpoint-weights.ts";
-import { buildDecoder } from "./decoder-graph.ts";
+import { checkShapes } from "./checkpoint-weights.ts";
 import { asStorageError } from "./disk-full.ts";
-import { graphFileName, graphVariants, modelFileName } from "./graph-files.ts";
+import { modelFileName } from "./graph-files.ts";
 import type { GenerationConfig } from "./hugging-face-folder.ts";
 import { type ModelSource, openModelSource, type TokenizerFiles } from "./model-source.ts";
 import type { ModelSpec } from "./model-spec.ts";
-import { OnnxGraph } from "./onnx-graph.ts";
-import { prepackWeights } from "./prepack.ts";
-import { blocks, float32, int8Rows, type WeightFormat } from "./weight-format.ts";
+import { readReport } from "./quantization/report.ts";
 
 /**
- * How weights are stored: `f32` exact, `int8` rows for throughput, `int8-blocks` nearer to exact, `int4` for memory
- * (block 32 or 128).
+ * How weights are stored. `auto` measures and chooses, `mix` chooses for each matrix, also 4 bits; `f32` is exact, `int8`
+ * rows are for throughput, `int8-blocks` nearer to exact, `int4` for memory (blocks of 32 or 128).
  */
-export const modelFormats = ["f32", "int8", "int8-blocks", "int4", "int4-128"] as const;
+export const modelFormats = [
+  "auto",
+  "f32",
+  "int8",
+  "int8-blocks",
+  "int4",
+  "int4-128",
+  "mix",
+] as const;
 export type ModelFormat = (typeof modelFormats)[number];
 
 /** What the engine computes with. */
@@ -44,6 +48,8 @@ export type ImportedModel = ModelGraph & {
   endTokenIds: number[];
   /** What the model's own settings say, where a request does not. */
   generationDefaults: GenerationDefaults;
+  /** Names what is computed with: two imports of one base with the same name answer alike. */
+  numerics: string;
 };
 
 export type GenerationDefaults = {
@@ -61,7 +67,9 @@ export type ImportOptions = {
   names?: readonly string[];
   /** Imported models are kept here, one folder each, named by digest. */
   cacheDir: string;
-  /** Called after each weight with the share that is done, 0 to 1. */
+  /** Memory that the weights may take; `auto` keeps to it. */
+  memoryBytesMax?: number;
+  /** Called with the share that is done, 0 to 1, again and again. */
   onProgress?: (done: number) => void;
   nowMs?: () => number;
 };
@@ -80,7 +88,7 @@ export async function importModel(options: ImportOptions): Promise<ImportedModel
   await mkdir(options.cacheDir, { recursive: true });
   await removeAbandoned(options.cacheDir, (options.nowMs ?? Date.now)());
   if (!(await exists(join(target, modelFileName)))) await importInto(target, source, options);
-  return describe(join(target, modelFileName), source, options);
+  return describe(target, source, options);
 }
 
 /** Names the folder of one import: the checkpoint, the settings, and the code that read them. */
@@ -92,25 +100,22 @@ function importDigest(baseDigest: string, format: ModelFormat): string {
 async function importInto(
   target: string,
   source: ModelSource,
-  { format, onProgress }: ImportOptions,
+  { format, memoryBytesMax = Number.POSITIVE_INFINITY, onProgress = () => {} }: ImportOptions,
 ): Promise<void> {
-  const { spec } = source;
   const checkpoint = await source.openWeights();
   const temporary = `${target}.${randomUUID()}${temporarySuffix}`;
   try {
-    checkShapes(checkpoint, spec);
+    checkShapes(checkpoint, source.spec);
     await mkdir(temporary);
-    const weights = checkpointWeights(checkpoint, spec, onProgress);
-    const formats = formatsOf[format];
-    const options = { weights, formats, blockSize: keyValueBlockSize };
-    await OnnxGraph.write(
-      temporary,
-      graphVariants.map((variant) => ({
-        name: graphFileName(variant),
-        build: (graph) => buildDecoder(graph, spec, { ...options, ...variant }),
-      })),
-    );
-    await prepackWeights(temporary);
+    // Loaded when there is something to import: most starts find theirs, and need no runtime in this thread.
+    const { buildImport } = await import("./build-import.ts");
+    await buildImport(temporary, source, {
+      checkpoint,
+      format,
+      blockSize: keyValueBlockSize,
+      memoryBytesMax,
+      onProgress,
+    });
     await publish(temporary, target);
   } catch (error) {
     const reason = await asStorageError(error, dirname(target));
@@ -157,14 +162,16 @@ async function publish(temporary: string, target: string): Promise<void> {
   }
 }
 
-function describe(
-  graphPath: string,
+async function describe(
+  folder: string,
   { name, spec, digest, tokenizer, chatTemplate, generation }: ModelSource,
   { format, names = [] }: ImportOptions,
-): ImportedModel {
+): Promise<ImportedModel> {
+  const recipeDigest = (await readReport(folder))?.recipeDigest;
   return {
-    graphPath,
+    graphPath: join(folder, modelFileName),
     format,
+    numerics: [format, recipeDigest?.slice(0, 8)].filter(Boolean).join("-"),
     blockSize: keyValueBlockSize,
     dims: spec.dims,
     baseDigest: digest,
@@ -231,32 +238,6 @@ async function exists(path: string): Promise<boolean> {
     () => false,
   );
 }
-
-/**
- * Queries, keys and values keep 8 bits among 4-bit blocks: they are a sixth of a layer, and with 4 bits
- * the demo adapters lose two points on slots that have to be copied (`accuracy.slow.test.ts`). So does
- * the output matrix, whose every error is an error of a logit.
- */
-function fourBits(blockSize: 32 | 128): DecoderFormats {
-  const [four, eight] = [blocks(4, blockSize), blocks(8, blockSize)];
-  return {
-    embedding: "blocks",
-    site: (_layer, name) => (name === "qkv" ? eight : four),
-    logits: eight,
-  };
-}
-
-function everywhere(format: WeightFormat): DecoderFormats {
-  return { embedding: "blocks", site: () => format, logits: format };
-}
-
-const formatsOf: Record<ModelFormat, DecoderFormats> = {
-  f32: { ...everywhere(float32), embedding: "stored" },
-  int8: everywhere(int8Rows()),
-  "int8-blocks": everywhere(blocks(8, 64)),
-  int4: fourBits(32),
-  "int4-128": fourBits(128),
-};
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
 const importerVersion = 9;

@@ -21,7 +21,7 @@ test("a model is imported, listed, inspected, verified and removed", async () =>
   const digest = imported.digest.slice(0, 12);
 
   const list = await run("list");
-  expect(list.stdout).toMatch(new RegExp(`${digest}  int8 +6,951,168  \\d+\\.\\d MiB`));
+  expect(list.stdout).toMatch(new RegExp(`${digest}  auto +6,951,168  \\d+\\.\\d MiB`));
   expect(list.stdout).toContain(base);
   expect(await json("list")).toMatchObject({ imports: [{ digest: imported.digest }] });
 
@@ -33,6 +33,9 @@ test("a model is imported, listed, inspected, verified and removed", async () =>
     /chat template +yes/,
     /licence +the folder does not say/,
     /feed-forward +int8 rows +16 +4,325,376 +4\.2 MiB/,
+    /format +smoothed int8 rows without measuring, because the model is small/,
+    /cost +KL divergence 0\.00\d+ .* over \d+ positions/,
+    /qkv +int8 rows, smoothed +8 +\d\.\d+ %/,
   ]) {
     expect(facts.stdout).toMatch(line);
   }
@@ -54,7 +57,7 @@ test("wrong use and failure have their own exit codes, and say what to do", asyn
     run("inspect", "hf:owner/name", "--json"),
   ]);
   expect(format.exitCode).toBe(2);
-  expect(format.stderr).toContain("Formats are f32, int8, int8-blocks, int4, int4-128");
+  expect(format.stderr).toContain("Formats are auto, f32, int8, int8-blocks, int4, int4-128, mix");
   expect(missing.exitCode).toBe(1);
   expect(missing.stderr).toContain("hf:HuggingFaceTB/SmolLM2-135M");
   expect(unknown.exitCode).toBe(1);

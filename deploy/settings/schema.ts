@@ -66,7 +66,7 @@ const embeddedFields = z.strictObject({
     .string()
     .regex(/^hf:/, 'expected what was pulled, such as "hf:owner/name@main"; a path is `folder`')
     .optional(),
-  format: z.enum(modelFormats).default("int8"),
+  format: z.enum(modelFormats).default("auto"),
   adapterSlots: z.int().min(1).max(64).default(8),
   adapterRankMax: z.int().min(1).max(128).default(32),
   /** Tokens that all sequences together may keep in the KV cache. */

@@ -9,6 +9,16 @@ export type TensorGroup = {
   sizeBytes: number;
 };
 
+/** How an import's weights were rounded, and what that costs. */
+export type Quantization = {
+  reason: string;
+  matrices: { name: string; format: string; error: number }[];
+  candidates: { name: string; error: number; relativeTime: number }[];
+  measuredRows: number[];
+  speeds: { in: number; out: number; format: string; ms: number[] }[];
+  cost: { positions: number; klMean: number; kl99: number; top1: number };
+};
+
 export type ListedImport = {
   digest: string;
   source: string | undefined;
@@ -55,6 +65,7 @@ export type ModelFacts = {
     format: string | undefined;
     importedAt: string | undefined;
     groups: TensorGroup[];
+    quantization: Quantization | undefined;
     usedBy: string[];
   }[];
 };

@@ -115,13 +115,14 @@ export function parseFormat(text: string): ModelFormat {
 async function runImport(
   { importPath, origin, names }: LocatedSource,
   facts: SourceFacts | undefined,
-  { format, dataDir, onProgress }: ImportRequest,
+  { format, dataDir, onProgress, machine = thisMachine() }: ImportRequest,
 ): Promise<LibraryImport> {
   const model = await importModel({
     folder: importPath,
     format,
     names,
     cacheDir: modelsFolder(dataDir),
+    memoryBytesMax: machine.memoryBytes,
     ...(onProgress && { onProgress }),
   });
   await ensureManifest(model, { origin, facts }).catch(async (error: NodeJS.ErrnoException) => {

@@ -1,5 +1,6 @@
 /** Everything that is known of one model without running it. */
 
+import { type QuantizationReport, readReport } from "../quantization/report.ts";
 import { exists } from "./files.ts";
 import { findModel } from "./find.ts";
 import { readGraphGroups } from "./graph-facts.ts";
@@ -17,6 +18,8 @@ export type ImportFacts = {
   baseDigest: string | undefined;
   importedAt: string | undefined;
   groups: TensorGroup[];
+  /** Why the weights are stored so, and what that costs; undefined for float32, and for older imports. */
+  quantization: QuantizationReport | undefined;
   /** Processes that serve it now. */
   usedBy: string[];
 };
@@ -110,6 +113,7 @@ async function describeImport({
     baseDigest: manifest?.baseDigest,
     importedAt: manifest?.importedAt,
     groups: await readGraphGroups(folder),
+    quantization: await readReport(folder).catch(() => undefined),
     usedBy: await holdersOf(folder),
   };
 }

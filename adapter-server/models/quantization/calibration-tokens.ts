@@ -39,4 +39,4 @@ function renderer(source: string | undefined, specialTokens: Readonly<Record<str
   };
 }
 
-const sequenceTokensMax = 160;
+const sequenceTokensMax = 96;

@@ -23,16 +23,17 @@ test("layers one at a time come to the logits of the whole model", async () => {
   const source = await openModelSource(`${demoFolder}/base`);
   const checkpoint = await source.openWeights();
   const product = await openProduct(2);
-  const tokens = calibrationTokens(source).flat().length;
+  const sequences = calibrationTokens(source);
   const layers: number[] = [];
-  const reference = await computeReference(source, {
+  const reference = await computeReference(source.spec, {
+    sequences,
     checkpoint,
     threads: 2,
     onLayer: async (layer, sites) => {
       layers.push(layer);
       expect(sites.map(({ site }) => site)).toEqual(["qkv", "o", "gateUp", "down"]);
       for (const { x, weight, in: width, out } of sites) {
-        expect(x.length).toBe(tokens * width);
+        expect(x.length).toBe(sequences.flat().length * width);
         expect(weight.length).toBe(out * width);
       }
     },

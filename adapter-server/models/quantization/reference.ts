@@ -1,8 +1,7 @@
 /** What a model computes of the calibration text in float32, layer by layer; what quantized forms are held against. */
 import { checkpointWeights } from "../checkpoint-weights.ts";
-import type { ModelSource, WeightFiles } from "../model-source.ts";
+import type { WeightFiles } from "../model-source.ts";
 import type { ModelSpec } from "../model-spec.ts";
-import { calibrationTokens } from "./calibration-tokens.ts";
 import { LayerPass, type SitePass } from "./layer-pass.ts";
 import type { Product } from "./product.ts";
 
@@ -21,19 +20,20 @@ export type Reference = {
  * @param onLayer told of every layer's matrices and what they were multiplied with, before the next is computed
  */
 export async function computeReference(
-  source: Pick<ModelSource, "spec" | "tokenizer" | "chatTemplate">,
+  spec: ModelSpec,
   {
+    sequences,
     checkpoint,
     threads,
     onLayer,
   }: {
+    /** Token ids. */
+    sequences: readonly (readonly number[])[];
     checkpoint: WeightFiles;
     threads: number;
     onLayer?: (layer: number, sites: readonly SitePass[]) => Promise<void>;
   },
 ): Promise<Reference> {
-  const { spec } = source;
-  const sequences = calibrationTokens(source);
   const weights = checkpointWeights(checkpoint, spec, undefined);
   const pass = new LayerPass(spec, { weights, sequences, threads });
   try {

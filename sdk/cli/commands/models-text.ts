@@ -13,6 +13,7 @@ import type {
 import { bytes, integer, moment } from "../output/format.ts";
 import { formatTable } from "../output/table.ts";
 import type { Colours } from "../output/terminal.ts";
+import { quantizationText } from "./quantization-text.ts";
 
 export function libraryText(library: LocalLibrary, colours: Colours): string {
   const { imports, sources, unfinished } = library;
@@ -91,6 +92,7 @@ export function factsText(facts: ModelFacts, colours: Colours): string {
     "",
     `${colours.bold(`import ${one.digest.slice(0, 12)}`)}  ${one.format ?? "unknown format"}, ${bytes(one.sizeBytes)}, ${moment(one.importedAt)}${one.usedBy.length > 0 ? `, in use by ${one.usedBy.join(", ")}` : ""}`,
     groupsText(one.groups, colours),
+    ...(one.quantization ? [quantizationText(one.quantization, colours)] : []),
   ]);
   return [colours.bold(facts.name), ...head, ...stored, ...imports].join("\n");
 }

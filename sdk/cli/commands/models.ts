@@ -48,8 +48,8 @@ export function addModels(program: Command, cli: Cli, open: OpenLocalModels | un
     .argument("<source>", sourceHelp)
     .option(
       "--format <format>",
-      "int8 (fast), int8-blocks (nearer to exact), int4 or int4-128 (small), f32 (exact)",
-      "int8",
+      "auto (measured here), mix, int8 (fast), int8-blocks (nearer to exact), int4 or int4-128 (small), f32 (exact)",
+      "auto",
     )
     .option("--force", "although it does not fit into this machine's memory")
     .addHelpText("after", "\nExample: switchyard models import deploy/demo-model/base")

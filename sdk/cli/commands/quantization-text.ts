@@ -1,0 +1,87 @@
+/** How an import's rounding is shown: which formats, why, how fast they are here, and what they cost. */
+import type { Quantization } from "../local-models.ts";
+import { integer } from "../output/format.ts";
+import { formatTable } from "../output/table.ts";
+import type { Colours } from "../output/terminal.ts";
+
+export function quantizationText(quantization: Quantization, colours: Colours): string {
+  const { reason, cost, candidates, speeds } = quantization;
+  const { positions, klMean, kl99, top1 } = cost;
+  return [
+    "",
+    `${colours.dim("format ")}  ${reason}`,
+    `${colours.dim("cost   ")}  KL divergence ${number(klMean)} (99 of 100 below ${number(kl99)}), the same likeliest token in ${percent(top1)}, over ${integer(positions)} positions of the calibration text, against float32`,
+    "",
+    errorsText(quantization, colours),
+    ...(candidates.length > 0 ? ["", candidatesText(quantization, colours)] : []),
+    ...(speeds.length > 0 ? ["", speedsText(quantization, colours)] : []),
+  ].join("\n");
+}
+
+/** Layers together, matrix by matrix. */
+function errorsText({ matrices }: Quantization, colours: Colours): string {
+  const groups = new Map<string, { site: string; format: string; errors: number[] }>();
+  for (const { name, format, error } of matrices) {
+    const site = name.replace(/^layer\d+\./, "");
+    const group = groups.get(`${site} ${format}`) ?? { site, format, errors: [] };
+    group.errors.push(error);
+    groups.set(`${site} ${format}`, group);
+  }
+  return formatTable(
+    [...groups.values()],
+    [
+      { title: "MATRICES", cell: ({ site }) => site },
+      { title: "FORMAT", cell: ({ format }) => formatName(format) },
+      { title: "COUNT", cell: ({ errors }) => integer(errors.length), right: true },
+      { title: "ERROR, MEAN", cell: ({ errors }) => percent(mean(errors)), right: true },
+      { title: "LARGEST", cell: ({ errors }) => percent(Math.max(...errors)), right: true },
+    ],
+    colours,
+  );
+}
+
+function candidatesText({ candidates }: Quantization, colours: Colours): string {
+  return formatTable(
+    candidates,
+    [
+      { title: "CANDIDATE", cell: ({ name }) => name },
+      { title: "ERROR", cell: ({ error }) => percent(error), right: true },
+      { title: "TIME", cell: ({ relativeTime }) => `${relativeTime.toFixed(2)} ×`, right: true },
+    ],
+    colours,
+  );
+}
+
+function speedsText({ speeds, measuredRows }: Quantization, colours: Colours): string {
+  return formatTable(
+    speeds,
+    [
+      { title: "MEASURED HERE", cell: (speed) => `${speed.in} × ${speed.out}` },
+      { title: "FORMAT", cell: ({ format }) => formatName(format) },
+      ...measuredRows.map((rows, index) => ({
+        title: `${rows} ${rows === 1 ? "ROW" : "ROWS"}, MS`,
+        cell: ({ ms }: Quantization["speeds"][number]) => number(ms[index] ?? Number.NaN),
+        right: true,
+      })),
+    ],
+    colours,
+  );
+}
+
+function formatName(format: string): string {
+  const [, bits, blockSize] = /^block(\d)x(\d+)$/.exec(format) ?? [];
+  if (bits !== undefined) return `int${bits} in blocks of ${blockSize}`;
+  return format === "smooth" ? "int8 rows, smoothed" : format;
+}
+
+function number(value: number): string {
+  return Number.isFinite(value) ? String(Number(value.toPrecision(2))) : "-";
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
