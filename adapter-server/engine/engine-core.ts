@@ -2,17 +2,15 @@
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { BlockManager } from "./block-manager.ts";
 import { type CallRecord, recorded } from "./call-record.ts";
-import { logprobsOf } from "./logprobs.ts";
 import type { SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
-import { RepetitionPenalty } from "./repetition-penalty.ts";
-import { Sampler } from "./sampler.ts";
 import type { RowOutcome, SchedulerLimits, SchedulerStats, StepPlan } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { SequenceEvent } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
 import { callsOf, computeStep } from "./step.ts";
-import type { ModelRunner, PackedAdapter, StepRow } from "./types.ts";
+import { TokenChooser } from "./token-chooser.ts";
+import type { ModelRunner, PackedAdapter } from "./types.ts";
 
 export type EngineCoreParts = {
   runner: ModelRunner;
@@ -30,8 +28,7 @@ export class EngineCore {
   readonly #calls: Pick<ModelRunner, "run">;
   readonly #emit: EngineCoreParts["emit"];
   readonly #scheduler: Scheduler;
-  readonly #penalty: RepetitionPenalty;
-  readonly #sampler: Sampler;
+  readonly #chooser: TokenChooser;
   /** Messages that wait for the step under way to end. */
   #inbox: Exclude<ToWorker, { type: "close" }>[] = [];
   readonly #adapters = new Map<string, PackedAdapter>();
@@ -45,8 +42,7 @@ export class EngineCore {
     this.#runner = runner;
     this.#calls = callRecord ? recorded(runner, callRecord) : runner;
     this.#emit = emit;
-    this.#penalty = new RepetitionPenalty(runner.dims.vocabSize);
-    this.#sampler = new Sampler(runner.dims.vocabSize);
+    this.#chooser = new TokenChooser(runner, (id) => this.#scheduler.sequence(id));
     this.#scheduler = new Scheduler({
       limits,
       prefixCache,
@@ -74,7 +70,7 @@ export class EngineCore {
     this.#load(plan, outputs);
     const outcomes: RowOutcome[] = [];
     for (const rows of callsOf(plan, (row) => this.#scheduler.runsApart(row.sequenceId))) {
-      outcomes.push(...(await computeStep(this.#calls, rows, this.#sample)));
+      outcomes.push(...(await computeStep(this.#calls, rows, this.#chooser)));
     }
     const adapters = new Map(
       outcomes.map(({ row }) => [row.sequenceId, this.#scheduler.adapterInUse(row.sequenceId)]),
@@ -139,17 +135,6 @@ export class EngineCore {
       }
     }
   }
-
-  readonly #sample = (row: StepRow, logits: Float32Array, said: readonly number[]) => {
-    const sequence = this.#scheduler.sequence(row.sequenceId);
-    invariant(sequence, "a planned row belongs to a sequence");
-    const { sampling } = sequence;
-    const tokens = said.length === 0 ? sequence.tokens : [...sequence.tokens, ...said];
-    const penalized = this.#penalty.apply(logits, tokens, sampling.repetitionPenalty);
-    const token = this.#sampler.sample(penalized, sampling, tokens.length);
-    if (sequence.logprobs === undefined) return { token };
-    return { token, logprobs: logprobsOf(logits, { token, count: sequence.logprobs }) };
-  };
 
   #output(event: SequenceEvent, adapter: string | undefined): SequenceOutput {
     const output: SequenceOutput = { id: event.id };

@@ -91,11 +91,9 @@ export class KeyValuePool {
         for (let plane = 0; plane < this.#planes; plane++) {
           const start = (block * this.#planes + plane) * blockSize * width;
           const from = ((plane * rows + row) * tokensMax + token) * width;
-          copyValues(values, from, {
-            into: data,
-            at: start + offset * width,
-            count: count * width,
-          });
+          const to = start + offset * width;
+          // A loop, because views and `set` cost more than the few values of one head.
+          for (let i = 0; i < count * width; i++) data[to + i] = values[from + i]!;
           // A masked position weighs zero, but zero times what is not a number is not a number: a block
           // that is begun anew must not keep what another sequence left in it.
           if (offset === 0) data.fill(0, start + count * width, start + blockSize * width);
@@ -104,13 +102,4 @@ export class KeyValuePool {
       }
     }
   }
-}
-
-/** A loop, because views and `set` cost more than the few values of one head. */
-function copyValues(
-  source: Float32Array | Int8Array,
-  from: number,
-  { into, at, count }: { into: Float32Array | Int8Array; at: number; count: number },
-): void {
-  for (let i = 0; i < count; i++) into[at + i] = source[from + i]!;
 }

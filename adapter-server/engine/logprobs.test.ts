@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { logprobsOf } from "./logprobs.ts";
+import { emptyWeights, weigh } from "./token-weights.ts";
 
 test("log-probabilities and the likeliest tokens are those of the definition, ties in the order of ids", () => {
   const logit = fc.oneof(
@@ -18,7 +19,7 @@ test("log-probabilities and the likeliest tokens are those of the definition, ti
         const sum = logits.reduce((total, value) => total + Math.exp(value), 0);
         const expected = [...logits].map((value) => value - Math.log(sum));
         const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b);
-        const { logprob, top } = logprobsOf(logits, { token, count });
+        const { logprob, top } = logprobsOf(logits, weightsOf(logits), { token, count });
         expect(logprob).toBeCloseTo(expected[token]!, 4);
         expect(top.map((one) => one.token)).toEqual(order.slice(0, count));
         for (const one of top) expect(one.logprob).toBeCloseTo(expected[one.token]!, 4);
@@ -29,5 +30,14 @@ test("log-probabilities and the likeliest tokens are those of the definition, ti
 
 test("a token that cannot be has a number all the same, which JSON can write", () => {
   const logits = Float32Array.of(1, Number.NEGATIVE_INFINITY);
-  expect(logprobsOf(logits, { token: 1, count: 0 })).toEqual({ logprob: -9999, top: [] });
+  expect(logprobsOf(logits, weightsOf(logits), { token: 1, count: 0 })).toEqual({
+    logprob: -9999,
+    top: [],
+  });
 });
+
+function weightsOf(logits: Float32Array) {
+  const weights = emptyWeights(logits.length);
+  weigh(weights, logits, { max: Math.max(...logits), temperature: 1 });
+  return weights;
+}

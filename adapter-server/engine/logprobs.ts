@@ -1,4 +1,5 @@
 /** How likely the model found a token, and which ones it found likeliest: before temperature and penalties. */
+import { type TokenWeights, tokensFrom, totalOf, weightOfAbout } from "./token-weights.ts";
 
 export type TokenLogprobs = {
   /** Of the token that was chosen. */
@@ -8,31 +9,34 @@ export type TokenLogprobs = {
 };
 
 /**
- * @param logits `[vocabSize]` as the model gave them
- * @param count  how many of the likeliest to tell
+ * @param logits  `[vocabSize]` as the model gave them
+ * @param weights of the tokens at temperature 1
+ * @param count   how many of the likeliest to tell
  */
 export function logprobsOf(
   logits: Float32Array,
+  weights: TokenWeights,
   { token, count }: { token: number; count: number },
 ): TokenLogprobs {
-  const top: number[] = [];
-  let largest = Number.NEGATIVE_INFINITY;
-  for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id]!;
-    largest = Math.max(largest, logit);
-    if (top.length === count && (count === 0 || logit <= logits[top[count - 1]!]!)) continue;
-    // Of equals the lower token stays first.
-    let place = top.length;
-    while (place > 0 && logits[top[place - 1]!]! < logit) place--;
-    top.splice(place, 0, id);
-    if (top.length > count) top.pop();
-  }
-  let sum = 0;
-  for (let id = 0; id < logits.length; id++) sum += Math.exp(logits[id]! - largest);
-  const normalizer = largest + Math.log(sum);
+  const likeliest = heaviest(logits, weights, Math.max(1, count));
+  const [best = 0] = likeliest;
+  // Weights are proportional to likelihoods, and the best one's is never too small to be a number.
+  const normalizer = logits[best]! - Math.log(weights.weights[best]! / totalOf(weights));
   // JSON has no infinity; this is what OpenAI writes for the least likely of tokens.
   const logprob = (id: number) => Math.max(logprobMin, logits[id]! - normalizer);
-  return { logprob: logprob(token), top: top.map((id) => ({ token: id, logprob: logprob(id) })) };
+  const top = likeliest.slice(0, count).map((id) => ({ token: id, logprob: logprob(id) }));
+  return { logprob: logprob(token), top };
+}
+
+/** Of equals the lower token comes first. Different logits may weigh the same, so logits decide. */
+function heaviest(logits: Float32Array, weights: TokenWeights, count: number): number[] {
+  const found = new Int32Array(logits.length);
+  const size = tokensFrom(weights, weightOfAbout(weights, count) * almostOne, found);
+  return [...found.subarray(0, size)]
+    .sort((a, b) => logits[b]! - logits[a]! || a - b)
+    .slice(0, count);
 }
 
 const logprobMin = -9999;
+/** Less than what rounding makes of equal weights. */
+const almostOne = 1 - 1e-6;

@@ -5,8 +5,10 @@ import { graphFileName, type KeyValueType } from "../models/graph-files.ts";
 import type { ModelGraph } from "../models/import-model.ts";
 import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
 import { KeyValuePool, type NewKeyValues } from "./key-value-pool.ts";
+import { NativeWeights } from "./native-weights.ts";
 import { sessionOptions } from "./session-options.ts";
 import { countSamples, type Feeds, StepFeeds } from "./step-feeds.ts";
+import type { TokenWeights, WeighedRow } from "./token-weights.ts";
 import type { ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
 
 export type ModelRunnerOptions = {
@@ -34,7 +36,9 @@ export async function createRunner(options: ModelRunnerOptions): Promise<ModelRu
     const path = join(dirname(model.graphPath), graphFileName({ adapters, keyValues }));
     return new Graph(await ort.InferenceSession.create(path, settings));
   };
-  return new OnnxModelRunner({ adapted: await open(true), base: await open(false) }, options);
+  const graphs = { adapted: await open(true), base: await open(false) };
+  const weights = await NativeWeights.open(model.dims.vocabSize, threads);
+  return new OnnxModelRunner(graphs, weights, options);
 }
 
 class OnnxModelRunner implements ModelRunner {
@@ -44,6 +48,7 @@ class OnnxModelRunner implements ModelRunner {
   readonly slots: number;
   readonly rankMax: number;
   readonly #graphs: Graphs;
+  readonly #weights: NativeWeights;
   readonly #pool: KeyValuePool;
   readonly #adapters: AdapterSlots;
   readonly #feeds: StepFeeds;
@@ -51,7 +56,7 @@ class OnnxModelRunner implements ModelRunner {
   readonly #loraTensors = new Map<string, Record<string, ort.Tensor>>();
   #loraLayout = -1;
 
-  constructor(graphs: Graphs, options: ModelRunnerOptions) {
+  constructor(graphs: Graphs, weights: NativeWeights, options: ModelRunnerOptions) {
     const { dims, blockSize } = options.model;
     this.dims = dims;
     this.blockSize = blockSize;
@@ -59,6 +64,7 @@ class OnnxModelRunner implements ModelRunner {
     this.slots = options.slots;
     this.rankMax = options.rankMax;
     this.#graphs = graphs;
+    this.#weights = weights;
     const { blocks, keyValues: type = "f32" } = options;
     this.#pool = new KeyValuePool({ dims, blocks, blockSize, type });
     this.#adapters = new AdapterSlots({ dims, slots: options.slots, rankMax: options.rankMax });
@@ -69,12 +75,17 @@ class OnnxModelRunner implements ModelRunner {
     return [...(await this.#call(decode)), ...(await this.#call(prefill))];
   }
 
+  weigh(rows: readonly WeighedRow[]): Promise<TokenWeights[]> {
+    return this.#weights.weigh(rows);
+  }
+
   loadSlot(slot: number, adapter: PackedAdapter): void {
     this.#adapters.load(slot, adapter);
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#graphs.adapted.close(), this.#graphs.base.close()]);
+    const { adapted, base } = this.#graphs;
+    await Promise.all([adapted.close(), base.close(), this.#weights.close()]);
   }
 
   async #call(rows: readonly StepRow[]): Promise<Float32Array[]> {

@@ -1,6 +1,16 @@
 /** Chooses the next token from a row's logits. The choice depends on seed and position, never on the batch. */
 import { invariant } from "../../sdk/protocol/errors.ts";
 import { uniform } from "./philox.ts";
+import {
+  blockTokens,
+  emptyWeights,
+  largestOf,
+  type TokenWeights,
+  tokensFrom,
+  totalOf,
+  weigh,
+  weightOfAbout,
+} from "./token-weights.ts";
 
 export type Sampling = {
   /** 0 is greedy. */
@@ -17,50 +27,36 @@ export type Sampling = {
 };
 
 export class Sampler {
-  readonly #weights: Float32Array;
+  readonly #own: TokenWeights;
   readonly #order: Int32Array;
 
   constructor(vocabSize: number) {
-    this.#weights = new Float32Array(vocabSize);
+    this.#own = emptyWeights(vocabSize);
     this.#order = new Int32Array(vocabSize);
   }
 
   /**
    * @param logits    `[vocabSize]`, left as they are
    * @param position  position that the new token will have in its sequence
+   * @param weighed   the tokens' weights at the temperature; weighed here when absent
    * @throws Error when the logits hold no largest number, as a poisoned adapter makes them
    */
-  sample(logits: Float32Array, sampling: Sampling, position: number): number {
-    const best = argmax(logits);
-    invariant(Number.isFinite(logits[best]), "the logits are finite");
-    if (sampling.temperature === 0 || sampling.topP === 0) return best;
-    const total = this.#weigh(logits, logits[best]!, sampling.temperature);
+  sample(
+    logits: Float32Array,
+    sampling: Sampling,
+    position: number,
+    weighed?: TokenWeights,
+  ): number {
+    const { temperature, topP, topK } = sampling;
+    // The first of equals.
+    if (isGreedy(sampling)) return logits.indexOf(finiteMax(logits));
+    if (!weighed) weigh(this.#own, logits, { max: finiteMax(logits), temperature });
+    const weights = weighed ?? this.#own;
+    const total = totalOf(weights);
     invariant(Number.isFinite(total), "the logits are finite");
     const draw = uniform(sampling.seed, sampling.stream, position);
-    if (sampling.topP >= 1 && sampling.topK === 0) return this.#drawFromAll(draw * total, best);
-    return this.#drawFromLikeliest(draw, sampling, total);
-  }
-
-  /** weights = exp((logit − max) / temperature); returns their sum. */
-  #weigh(logits: Float32Array, max: number, temperature: number): number {
-    const weights = this.#weights;
-    let total = 0;
-    for (let i = 0; i < logits.length; i++) {
-      const weight = Math.exp((logits[i]! - max) / temperature);
-      weights[i] = weight;
-      total += weights[i]!;
-    }
-    return total;
-  }
-
-  #drawFromAll(target: number, fallback: number): number {
-    const weights = this.#weights;
-    let mass = 0;
-    for (let i = 0; i < weights.length; i++) {
-      mass += weights[i]!;
-      if (mass > target) return i;
-    }
-    return fallback;
+    if (topP >= 1 && topK === 0) return drawFromAll(weights, draw * total);
+    return this.#drawFromLikeliest(weights, draw, { topP, topK, total });
   }
 
   /**
@@ -68,12 +64,15 @@ export class Sampler {
    * Without `topK`, tokens lighter than (1 − topP) · total / vocabSize hold less than 1 − topP together,
    * so none of them can be needed, and the heap holds the few others.
    */
-  #drawFromLikeliest(draw: number, { topP, topK }: Sampling, total: number): number {
-    const weights = this.#weights;
+  #drawFromLikeliest(
+    all: TokenWeights,
+    draw: number,
+    { topP, topK, total }: { topP: number; topK: number; total: number },
+  ): number {
+    const { weights } = all;
     const order = this.#order;
-    const cutoff = topK > 0 ? 0 : ((1 - topP) * total) / weights.length;
-    let size = 0;
-    for (let i = 0; i < weights.length; i++) if (weights[i]! >= cutoff) order[size++] = i;
+    const cutoff = topK > 0 ? weightOfAbout(all, topK) : ((1 - topP) * total) / weights.length;
+    let size = tokensFrom(all, cutoff, order);
     for (let i = (size >> 1) - 1; i >= 0; i--) siftDown(order, weights, i, size);
 
     const heapSize = size;
@@ -104,17 +103,33 @@ export class Sampler {
   }
 }
 
-/** The index of the largest number, the first of equals; NaN is never larger. */
-function argmax(values: Float32Array): number {
-  let best = 0;
-  let max = -Infinity;
-  for (let i = 0; i < values.length; i++) {
-    if (values[i]! > max) {
-      max = values[i]!;
-      best = i;
-    }
+/** Whether the likeliest token is taken, whatever its weight. */
+export function isGreedy({ temperature, topP }: Sampling): boolean {
+  return temperature === 0 || topP === 0;
+}
+
+/** @param target less than the weight of all */
+function drawFromAll({ weights, masses }: TokenWeights, target: number): number {
+  let rest = target;
+  let block = 0;
+  while (block < masses.length - 1 && rest >= masses[block]!) rest -= masses[block++]!;
+  const end = Math.min((block + 1) * blockTokens, weights.length);
+  // A block's weights may add up to a little less than its mass; its last token that weighs anything is next.
+  let last = block * blockTokens;
+  for (let i = last; i < end; i++) {
+    if (weights[i] === 0) continue;
+    last = i;
+    rest -= weights[i]!;
+    if (rest < 0) break;
   }
-  return best;
+  return last;
+}
+
+/** @throws Error when one of them is infinite, or none is a number */
+function finiteMax(logits: Float32Array): number {
+  const max = largestOf(logits);
+  invariant(Number.isFinite(max), "the logits are finite");
+  return max;
 }
 
 /** Heaviest on top; of equals the lower token, so that the order is one and the same everywhere. */

@@ -4,11 +4,13 @@ import type { RowOutcome, StepPlan } from "./scheduler.ts";
 import type { Chosen } from "./sequence.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
 
-/**
- * Chooses a row's next token from `[vocabSize]` logits.
- * @param said tokens that this step has chosen for the sequence before
- */
-export type Sample = (row: StepRow, logits: Float32Array, said: readonly number[]) => Chosen;
+/** Chooses next tokens from `[vocabSize]` logits. */
+export type Chooser = {
+  /** Hears of all that a call returned, before it is asked for any choice. */
+  prepare(results: readonly { sequenceId: number; logits: Float32Array }[]): Promise<void>;
+  /** @param said tokens that this step has chosen for the sequence before */
+  choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen;
+};
 
 type Rows = Pick<StepPlan, "decode" | "prefill">;
 
@@ -19,27 +21,31 @@ type Rows = Pick<StepPlan, "decode" | "prefill">;
 export async function computeStep(
   runner: Pick<ModelRunner, "run">,
   plan: Rows,
-  sample: Sample,
+  chooser: Chooser,
 ): Promise<RowOutcome[]> {
   const rows = [...plan.decode, ...plan.prefill];
   if (rows.length === 0) return [];
-  let logits: Float32Array[];
+  let results: Float32Array[];
   try {
-    logits = await runner.run(plan.decode, plan.prefill);
+    results = await runner.run(plan.decode, plan.prefill);
+    const owners = rows.flatMap((row) => new Array<StepRow>(row.samples).fill(row));
+    await chooser.prepare(
+      results.map((logits, index) => ({ sequenceId: owners[index]!.sequenceId, logits })),
+    );
   } catch (error) {
     const [only] = rows;
     if (rows.length === 1 && only) return [{ type: "failed", row: only, error }];
     const [first, second] = halve(plan);
     return [
-      ...(await computeStep(runner, first, sample)),
-      ...(await computeStep(runner, second, sample)),
+      ...(await computeStep(runner, first, chooser)),
+      ...(await computeStep(runner, second, chooser)),
     ];
   }
   let next = 0;
   return rows.map((row) => {
-    const own = logits.slice(next, next + row.samples);
+    const own = results.slice(next, next + row.samples);
     next += row.samples;
-    return sampled(row, own, sample);
+    return sampled(row, own, chooser);
   });
 }
 
@@ -60,14 +66,18 @@ export function callsOf({ decode, prefill }: Rows, isApart: (row: StepRow) => bo
  * Chooses tokens for as long as the row's guesses were right: each is chosen from the logits, and by the same
  * draw, as if those before it had been computed one by one. So there is always at least one.
  */
-function sampled(row: StepRow, logits: readonly Float32Array[], sample: Sample): RowOutcome {
+function sampled(
+  row: StepRow,
+  logits: readonly Float32Array[],
+  chooser: Pick<Chooser, "choose">,
+): RowOutcome {
   const firstGuess = row.tokens.length - row.samples + 1;
   const chosen: Chosen[] = [];
   const said: number[] = [];
   try {
     invariant(logits.length === row.samples, "the runner returns logits for each sampled token");
     for (const [index, values] of logits.entries()) {
-      const one = sample(row, values, said);
+      const one = chooser.choose(row.sequenceId, values, said);
       chosen.push(one);
       said.push(one.token);
       if (one.token !== row.tokens[firstGuess + index]) break;

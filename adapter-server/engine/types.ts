@@ -1,4 +1,5 @@
 /** The plain data that the engine's four parts hand each other: scheduler, blocks, slots, runner. */
+import type { TokenWeights, WeighedRow } from "./token-weights.ts";
 
 /** Sizes of a base model. */
 export type ModelDims = {
@@ -77,6 +78,11 @@ export type ModelRunner = {
    * matters: the same positions may be computed again.
    */
   run(decode: readonly StepRow[], prefill: readonly StepRow[]): Promise<Float32Array[]>;
+  /**
+   * Weighs the tokens of some of the logits that `run` returned, in one native call; the sums of a row's weights
+   * are 1. Absent where there is nothing native. The arrays are valid until the next call.
+   */
+  weigh?(rows: readonly WeighedRow[]): Promise<TokenWeights[]>;
   /** Copies an adapter into a slot that no row of the current step uses. `slot` ≥ 1. */
   loadSlot(slot: number, adapter: PackedAdapter): void;
   close(): Promise<void>;
