@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import ort from "onnxruntime-node";
 import { graphFileName, type KeyValueType } from "../models/graph-files.ts";
 import type { ModelGraph } from "../models/import-model.ts";
+import { blocksOf } from "../models/token-blocks.ts";
 import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
 import { KeyValuePool, type NewKeyValues } from "./key-value-pool.ts";
 import { NativeWeights } from "./native-weights.ts";
@@ -49,6 +50,8 @@ class OnnxModelRunner implements ModelRunner {
   readonly rankMax: number;
   readonly #graphs: Graphs;
   readonly #weights: NativeWeights;
+  /** By logits that were returned. */
+  readonly #peaks = new WeakMap<Float32Array, Float32Array>();
   readonly #pool: KeyValuePool;
   readonly #adapters: AdapterSlots;
   readonly #feeds: StepFeeds;
@@ -77,6 +80,10 @@ class OnnxModelRunner implements ModelRunner {
 
   weigh(rows: readonly WeighedRow[]): Promise<TokenWeights[]> {
     return this.#weights.weigh(rows);
+  }
+
+  peaksOf(logits: Float32Array): Float32Array | undefined {
+    return this.#peaks.get(logits);
   }
 
   loadSlot(slot: number, adapter: PackedAdapter): void {
@@ -109,9 +116,13 @@ class OnnxModelRunner implements ModelRunner {
     });
     const { vocabSize } = this.dims;
     const values = results.logits!.data as Float32Array;
-    return Array.from({ length: countSamples(rows) }, (_, index) =>
-      values.subarray(index * vocabSize, (index + 1) * vocabSize),
-    );
+    const peaks = results.logitPeaks!.data as Float32Array;
+    const blocks = blocksOf(vocabSize);
+    return Array.from({ length: countSamples(rows) }, (_, index) => {
+      const logits = values.subarray(index * vocabSize, (index + 1) * vocabSize);
+      this.#peaks.set(logits, peaks.subarray(index * blocks, (index + 1) * blocks));
+      return logits;
+    });
   }
 
   #adapterTensors(run: SlotRun): Record<string, ort.Tensor> {

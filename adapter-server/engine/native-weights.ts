@@ -1,8 +1,9 @@
 /** Weighs the tokens of many rows in one native call: exponentials are most of what a draw costs. */
 import ort from "onnxruntime-node";
 import { OnnxGraph } from "../models/onnx-graph.ts";
+import { blocksOf, inBlocks, peaksOf } from "../models/token-blocks.ts";
 import { sessionOptions } from "./session-options.ts";
-import { blocksOf, blockTokens, type TokenWeights, type WeighedRow } from "./token-weights.ts";
+import type { TokenWeights, WeighedRow } from "./token-weights.ts";
 
 export class NativeWeights {
   readonly #session: ort.InferenceSession;
@@ -58,14 +59,10 @@ function weighingGraph(graph: OnnxGraph, vocabSize: number): void {
   graph.input("inverseTemperatures", "float32", ["rows", 1]);
   const scaled = graph.op("Mul", ["logits", "inverseTemperatures"], "scaled");
   const weights = graph.op("Softmax", [scaled], "weights", { axis: -1 });
-  const missing = blocksOf(vocabSize) * blockTokens - vocabSize;
-  graph.ints("padding", [0, 0, 0, missing]);
-  const whole = missing === 0 ? weights : graph.op("Pad", [weights, "padding"], "whole");
-  graph.ints("shape.blocks", [0, -1, blockTokens]);
-  const blocks = graph.op("Reshape", [whole, "shape.blocks"], "blocks");
-  graph.ints("axis.last", [2]);
-  graph.op("ReduceSum", [blocks, "axis.last"], "masses", { keepdims: 0 });
-  graph.op("ReduceMax", [blocks, "axis.last"], "peaks", { keepdims: 0 });
+  const blocks = inBlocks(graph, weights, { vocabSize, filler: 0 });
+  const axis = graph.ints("axis.inBlock", [2]);
+  graph.op("ReduceSum", [blocks, axis], "masses", { keepdims: 0 });
+  peaksOf(graph, blocks, "peaks");
   graph.output("weights", "float32", ["rows", vocabSize]);
   graph.output("masses", "float32", ["rows", blocksOf(vocabSize)]);
   graph.output("peaks", "float32", ["rows", blocksOf(vocabSize)]);

@@ -1,10 +1,10 @@
 /** Chooses the next token from a row's logits. The choice depends on seed and position, never on the batch. */
 import { invariant } from "../../sdk/protocol/errors.ts";
+import { blockTokens } from "../models/token-blocks.ts";
 import { uniform } from "./philox.ts";
 import {
-  blockTokens,
+  argmax,
   emptyWeights,
-  largestOf,
   type TokenWeights,
   tokensFrom,
   totalOf,
@@ -38,20 +38,22 @@ export class Sampler {
   /**
    * @param logits    `[vocabSize]`, left as they are
    * @param position  position that the new token will have in its sequence
-   * @param weighed   the tokens' weights at the temperature; weighed here when absent
+   * @param known     what was found out before: the tokens' weights at the temperature, the largest of each block of logits
    * @throws Error when the logits hold no largest number, as a poisoned adapter makes them
    */
   sample(
     logits: Float32Array,
     sampling: Sampling,
     position: number,
-    weighed?: TokenWeights,
+    known: { weights?: TokenWeights | undefined; peaks?: Float32Array | undefined } = {},
   ): number {
     const { temperature, topP, topK } = sampling;
-    // The first of equals.
-    if (isGreedy(sampling)) return logits.indexOf(finiteMax(logits));
-    if (!weighed) weigh(this.#own, logits, { max: finiteMax(logits), temperature });
-    const weights = weighed ?? this.#own;
+    if (isGreedy(sampling)) return finiteArgmax(logits, known.peaks);
+    if (!known.weights) {
+      const max = logits[finiteArgmax(logits, known.peaks)]!;
+      weigh(this.#own, logits, { max, temperature });
+    }
+    const weights = known.weights ?? this.#own;
     const total = totalOf(weights);
     invariant(Number.isFinite(total), "the logits are finite");
     const draw = uniform(sampling.seed, sampling.stream, position);
@@ -125,11 +127,11 @@ function drawFromAll({ weights, masses }: TokenWeights, target: number): number 
   return last;
 }
 
-/** @throws Error when one of them is infinite, or none is a number */
-function finiteMax(logits: Float32Array): number {
-  const max = largestOf(logits);
-  invariant(Number.isFinite(max), "the logits are finite");
-  return max;
+/** @throws Error when the largest is infinite, or none is a number */
+function finiteArgmax(logits: Float32Array, peaks: Float32Array | undefined): number {
+  const best = argmax(logits, peaks);
+  invariant(Number.isFinite(logits[best]), "the logits are finite");
+  return best;
 }
 
 /** Heaviest on top; of equals the lower token, so that the order is one and the same everywhere. */

@@ -5,8 +5,8 @@ import { RepetitionPenalty } from "./repetition-penalty.ts";
 import { isGreedy, Sampler } from "./sampler.ts";
 import type { Chosen, SequenceRequest } from "./sequence.ts";
 import {
+  argmax,
   emptyWeights,
-  largestOf,
   type TokenWeights,
   type WeighedRow,
   weigh,
@@ -18,7 +18,7 @@ type Asking = Readonly<
 >;
 
 export class TokenChooser {
-  readonly #weighNatively: ModelRunner["weigh"];
+  readonly #runner: Pick<ModelRunner, "weigh" | "peaksOf">;
   readonly #sequenceOf: (id: number) => Asking | undefined;
   readonly #penalty: RepetitionPenalty;
   readonly #sampler: Sampler;
@@ -28,7 +28,7 @@ export class TokenChooser {
 
   constructor(runner: ModelRunner, sequenceOf: (id: number) => Asking | undefined) {
     const { vocabSize } = runner.dims;
-    this.#weighNatively = runner.weigh?.bind(runner);
+    this.#runner = runner;
     this.#sequenceOf = sequenceOf;
     this.#penalty = new RepetitionPenalty(vocabSize);
     this.#sampler = new Sampler(vocabSize);
@@ -38,12 +38,12 @@ export class TokenChooser {
   /** Weighs all tokens that a step's choices need weighed, in one call. */
   async prepare(results: readonly { sequenceId: number; logits: Float32Array }[]): Promise<void> {
     this.#weighed = new Map();
-    if (!this.#weighNatively) return;
+    if (!this.#runner.weigh) return;
     const rows = results.flatMap(({ sequenceId, logits }): WeighedRow[] =>
       this.#temperatures(sequenceId).map((temperature) => ({ logits, temperature })),
     );
     if (rows.length === 0) return;
-    const weighed = await this.#weighNatively(rows);
+    const weighed = await this.#runner.weigh(rows);
     for (const [index, { logits, temperature }] of rows.entries()) {
       const known = this.#weighed.get(logits) ?? new Map<number, TokenWeights>();
       this.#weighed.set(logits, known.set(temperature, weighed[index]!));
@@ -61,8 +61,11 @@ export class TokenChooser {
     const { sampling, logprobs: count } = sequence;
     const tokens = said.length === 0 ? sequence.tokens : [...sequence.tokens, ...said];
     const penalized = this.#penalty.apply(logits, tokens, sampling.repetitionPenalty);
-    const weighed = this.#weighed.get(penalized)?.get(sampling.temperature);
-    const token = this.#sampler.sample(penalized, sampling, tokens.length, weighed);
+    // What the runner knows of the logits it does not know of penalized ones.
+    const token = this.#sampler.sample(penalized, sampling, tokens.length, {
+      weights: this.#weighed.get(penalized)?.get(sampling.temperature),
+      peaks: this.#runner.peaksOf?.(penalized),
+    });
     if (count === undefined) return { token };
     return { token, logprobs: logprobsOf(logits, this.#likelihoods(logits), { token, count }) };
   }
@@ -84,7 +87,7 @@ export class TokenChooser {
   #likelihoods(logits: Float32Array): TokenWeights {
     const weighed = this.#weighed.get(logits)?.get(1);
     if (weighed) return weighed;
-    weigh(this.#own, logits, { max: largestOf(logits), temperature: 1 });
+    weigh(this.#own, logits, { max: logits[argmax(logits)]!, temperature: 1 });
     return this.#own;
   }
 }

@@ -2,6 +2,7 @@
  * How heavy each token of the vocabulary weighs in a draw, with sums and peaks over blocks of tokens: who looks for
  * the few that matter need not walk the many that do not.
  */
+import { blocksOf, blockTokens } from "../models/token-blocks.ts";
 
 export type TokenWeights = {
   /** Proportional to exp(logit / temperature), `[vocabSize]`. */
@@ -14,13 +15,6 @@ export type TokenWeights = {
 
 /** One row to weigh: `[vocabSize]` logits. */
 export type WeighedRow = { logits: Float32Array; temperature: number };
-
-/** Tokens of a block; the last block of a vocabulary may be shorter. */
-export const blockTokens = 256;
-
-export function blocksOf(vocabSize: number): number {
-  return Math.ceil(vocabSize / blockTokens);
-}
 
 export function emptyWeights(vocabSize: number): TokenWeights {
   const blocks = blocksOf(vocabSize);
@@ -56,19 +50,20 @@ export function weigh(
   }
 }
 
-/** The largest of the logits; NaN is never larger. */
-export function largestOf(logits: Float32Array): number {
-  // Four at a time, because each comparison waits for the one before.
-  let [a, b, c, d] = [-Infinity, -Infinity, -Infinity, -Infinity];
-  const whole = logits.length & ~3;
-  for (let i = 0; i < whole; i += 4) {
-    if (logits[i]! > a) a = logits[i]!;
-    if (logits[i + 1]! > b) b = logits[i + 1]!;
-    if (logits[i + 2]! > c) c = logits[i + 2]!;
-    if (logits[i + 3]! > d) d = logits[i + 3]!;
-  }
-  let largest = Math.max(a, b, c, d);
-  for (let i = whole; i < logits.length; i++) if (logits[i]! > largest) largest = logits[i]!;
+/**
+ * The place of the largest of the logits, the first of equals; NaN is never larger.
+ * @param peaks the largest of each block, where they are known
+ * @returns -1 when there is none
+ */
+export function argmax(logits: Float32Array, peaks?: Float32Array): number {
+  if (!peaks) return logits.indexOf(largestOf(logits));
+  const largest = largestOf(peaks);
+  return logits.indexOf(largest, peaks.indexOf(largest) * blockTokens);
+}
+
+function largestOf(values: Float32Array): number {
+  let largest = -Infinity;
+  for (let i = 0; i < values.length; i++) if (values[i]! > largest) largest = values[i]!;
   return largest;
 }
 

@@ -83,6 +83,8 @@ export type ModelRunner = {
    * are 1. Absent where there is nothing native. The arrays are valid until the next call.
    */
   weigh?(rows: readonly WeighedRow[]): Promise<TokenWeights[]>;
+  /** The largest of each block of logits that `run` returned. */
+  peaksOf?(logits: Float32Array): Float32Array | undefined;
   /** Copies an adapter into a slot that no row of the current step uses. `slot` ≥ 1. */
   loadSlot(slot: number, adapter: PackedAdapter): void;
   close(): Promise<void>;

@@ -19,6 +19,7 @@ import type { GraphVariant } from "./graph-files.ts";
 import { attentionInputs, type LayerTensors, type ModelSpec } from "./model-spec.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
 import { rotaryFrequencies } from "./rope.ts";
+import { blocksOf, inBlocks, peaksOf } from "./token-blocks.ts";
 import type { MatrixSource } from "./weight-format.ts";
 
 /** What the graph takes from a checkpoint. */
@@ -99,6 +100,7 @@ class DecoderBuilder {
     const last = await this.#norm("final", { ...residual, weight: tensors.finalNorm });
     await this.#logits(last.normed);
     graph.output("logits", "float32", ["sampled", dims.vocabSize]);
+    graph.output("logitPeaks", "float32", ["sampled", blocksOf(dims.vocabSize)]);
     this.#cached.emitOutputs();
   }
 
@@ -404,9 +406,12 @@ class DecoderBuilder {
     const matrix = this.#weights.matrix(name, [tiedEmbedding ? tensors.embedding : tensors.output]);
     const isStored = tiedEmbedding && this.#formats.embedding === "blocks";
     await format.multiply(graph, activation, isStored ? tiedToEmbedding(matrix) : matrix);
-    if (logitCap === undefined) return;
-    const cap = graph.floats("logitCap", [logitCap], []);
-    const shares = graph.op("Div", [name, cap], "logits.shares");
-    graph.op("Mul", [graph.op("Tanh", [shares], "logits.bent"), cap], "logits");
+    if (logitCap !== undefined) {
+      const cap = graph.floats("logitCap", [logitCap], []);
+      const shares = graph.op("Div", [name, cap], "logits.shares");
+      graph.op("Mul", [graph.op("Tanh", [shares], "logits.bent"), cap], "logits");
+    }
+    const blocks = inBlocks(graph, "logits", { vocabSize: dims.vocabSize, filler: -Infinity });
+    peaksOf(graph, blocks, "logitPeaks");
   }
 }
