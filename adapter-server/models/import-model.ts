@@ -240,7 +240,7 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
-const importerVersion = 10;
+const importerVersion = 11;
 
 const temporarySuffix = ".tmp";
 const abandonedAfterMs = 10 * 60_000;
