@@ -3,7 +3,6 @@ const benches: Record<string, () => Promise<{ run(args: readonly string[]): Prom
   engine: () => import("./engine/main.ts"),
   gateway: () => import("./gateway.ts"),
   "prefix-cache": () => import("./prefix-cache.ts"),
-  speculation: () => import("./speculation.ts"),
   start: () => import("./start.ts"),
 };
 

@@ -40,7 +40,7 @@ type Share = { outsideSession: number; outsideNative: number; stepMs: number };
 async function measure(setting: Setting, benchModel: BenchModel): Promise<Share[]> {
   const { path, format, dataDir, threads } = setting.ourOptions(benchModel);
   const { model } = await importToLibrary({ source: path, format, dataDir });
-  const limits = serverLimits.parse({});
+  const limits = serverLimits.parse({ speculationTokensMax: 0 });
   const timings = new Float64Array(new SharedArrayBuffer(8 * timingFields.length));
   const options: TimedRunnerOptions = {
     model: {
