@@ -2,23 +2,20 @@
  * SmolLM2-135M-Instruct, a real model in a GGUF file, with two adapters trained on public data, against the
  * float32 reference. Skipped where the fixtures or the file are not at hand; `../shared/fixtures/smollm2/fetch` brings the file.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type DemoRunner, openDemoRunner, readAdapter } from "../__fixtures__/demo-model.ts";
+import type { DemoRunner } from "../__fixtures__/demo-model.ts";
 import { expectGoldens, type GoldenCase } from "../__fixtures__/goldens.ts";
+import { openScored, smolLm2Fixtures, smolLm2Scored } from "../__fixtures__/scored-models.ts";
+import { scoreTasks } from "../__fixtures__/task-scores.ts";
+import { readReport } from "./quantization/report.ts";
 import { createChatTemplate, type TemplateMessage } from "./templates/chat-template.ts";
 import { createTokenizer } from "./tokenizer.ts";
 
-const fixtures = fileURLToPath(new URL("../../../shared/fixtures/smollm2", import.meta.url));
-const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
-const file = join(cache, "switchyard-fixtures/SmolLM2-135M-Instruct.Q4_1.gguf");
-const missing = !existsSync(fixtures) || !existsSync(file);
-
-const adapters = ["banking-intent", "restaurant-slots"] as const;
+const scored = smolLm2Scored();
 
 type Case = GoldenCase & { messages: TemplateMessage[]; text: string };
 
@@ -28,11 +25,11 @@ beforeAll(async () => {
 });
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-describe.skipIf(missing)("SmolLM2-135M (skipped without ../shared and the fetched file)", () => {
+describe.skipIf(!scored)("SmolLM2-135M (skipped without ../shared and the fetched file)", () => {
   test("computes its goldens, the base's and both adapters'", async () => {
-    const demo = await open();
+    const demo = await openScored(scored!, "f32", cacheDir);
     const { encode, template } = textOf(demo);
-    for (const [slot, name] of ["base", ...adapters].entries()) {
+    for (const [slot, name] of ["base", ...scored!.tasks.map(({ name }) => name)].entries()) {
       const cases: Case[] = JSON.parse(read(`goldens/${name}.json`)).cases;
       for (const { messages, text, prompt } of cases) {
         expect(template.render(messages)).toBe(text);
@@ -42,17 +39,23 @@ describe.skipIf(missing)("SmolLM2-135M (skipped without ../shared and the fetche
     }
     await demo.runner.close();
   });
-});
 
-/** Each adapter in its slot, slots from 1. */
-async function open(): Promise<DemoRunner> {
-  const demo = await openDemoRunner("f32", cacheDir, { folder: file });
-  for (const [index, name] of adapters.entries()) {
-    const adapter = await readAdapter(join(fixtures, "adapters", name), demo.model.shape);
-    demo.runner.loadSlot(index + 1, adapter);
-  }
-  return demo;
-}
+  test("as auto chooses, it stays near float32, and its adapters near their scores", async () => {
+    const demo = await openScored(scored!, "auto", cacheDir);
+    const report = await readReport(dirname(demo.model.graphPath));
+    const { cost, matrices = [], candidates = [] } = report ?? {};
+    expect(matrices).toHaveLength(30 * 4 + 1);
+    expect(cost?.klMean).toBeLessThan(0.025);
+    expect(cost?.top1).toBeGreaterThan(0.9);
+    expect(candidates[0]?.error).toBeLessThanOrEqual(0.016);
+    const scores = await scoreTasks(demo, scored!.tasks, sampledRows);
+    await demo.runner.close();
+    for (const { name, reference } of scored!.tasks) {
+      // Of so few rows the score itself is uncertain by as much.
+      expect(scores[name], name).toBeGreaterThan(reference - 0.12);
+    }
+  });
+});
 
 function textOf({ model }: DemoRunner) {
   const tokenizer = createTokenizer(model.tokenizer);
@@ -61,5 +64,8 @@ function textOf({ model }: DemoRunner) {
 }
 
 function read(path: string): string {
-  return readFileSync(join(fixtures, path), "utf8");
+  return readFileSync(join(smolLm2Fixtures, path), "utf8");
 }
+
+/** All of them are the benchmark's: `npm run bench -- accuracy`. */
+const sampledRows = 80;

@@ -28,14 +28,14 @@ describe("what an import's rounding costs is told", () => {
     ["int8", 0.003],
     ["int8-blocks", 0.003],
     ["int4", 0.1],
-    ["mix", 0.003],
+    ["mix", 0.006],
   ])("as %s, and is less than a KL divergence of %f", async (format, klMax) => {
     const { report } = await reportOf(format);
     const { cost, matrices = [] } = report ?? {};
     expect(cost?.positions).toBeGreaterThan(100);
     expect(cost?.klMean).toBeLessThan(klMax);
     expect(cost?.klMean).toBeGreaterThan(0);
-    expect(cost?.top1).toBeGreaterThan(format === "int4" ? 0.8 : 0.93);
+    expect(cost?.top1).toBeGreaterThan(format === "int4" ? 0.8 : 0.9);
     expect(matrices).toHaveLength(8 * 4 + 1);
     expect(Math.min(...matrices.map(({ error }) => error))).toBeGreaterThan(0);
   });
