@@ -19,10 +19,16 @@ export function calibrationTokens({
   const texts = [...conversations.map(render), ...passages];
   const { contextLength, vocabSize } = spec.dims;
   const lengthMax = Math.min(sequenceTokensMax, contextLength);
-  return texts
+  const sequences = texts
     .map((text) => tokenizer.encode(text).slice(0, lengthMax))
     .map((tokens) => tokens.filter((token) => token < vocabSize))
     .filter((tokens) => tokens.length > 0);
+  return sequences.length > 0 ? sequences : [spreadTokens(lengthMax, vocabSize)];
+}
+
+/** Tokens from all over the vocabulary, for a tokenizer that knows nothing of our texts. */
+function spreadTokens(count: number, vocabSize: number): number[] {
+  return Array.from({ length: count }, (_, index) => Math.floor((index * vocabSize) / count));
 }
 
 /** A template may know other roles than ours, or none; then the words alone have to do. */
