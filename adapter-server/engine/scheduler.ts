@@ -1,8 +1,8 @@
 /** Decides what each step computes: who runs, with which blocks and slot, and who has to wait. No tensors. */
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { BlockManager, Prefix } from "./block-manager.ts";
-import { nameBlocks } from "./block-names.ts";
 import { FairQueue, insertByArrival } from "./fair-queue.ts";
+import { PrefixSharing } from "./prefix-sharing.ts";
 import { PromptLookup } from "./prompt-lookup.ts";
 import {
   type Chosen,
@@ -72,17 +72,15 @@ export class Scheduler {
   readonly #blocks: BlockManager;
   readonly #slots: SlotTable;
   readonly #nowMs: () => number;
-  readonly #prefixCache: boolean;
   readonly #sequences = new Map<number, Sequence>();
   readonly #queue = new FairQueue<Sequence>();
   readonly #room: WaitingRoom;
+  readonly #prefixes: PrefixSharing;
   readonly #speculation: Speculation;
   /** Oldest first. */
   #running: Sequence[] = [];
   #arrivals = 0;
   #preemptions = 0;
-  #prefixTokensQueried = 0;
-  #prefixTokensHit = 0;
 
   constructor(parts: {
     limits: SchedulerLimits;
@@ -97,9 +95,9 @@ export class Scheduler {
     this.#limits = parts.limits;
     this.#blocks = parts.blocks;
     this.#slots = parts.slots;
-    this.#prefixCache = parts.prefixCache;
     this.#nowMs = parts.nowMs;
     this.#room = new WaitingRoom(parts.limits, this.#queue);
+    this.#prefixes = new PrefixSharing(parts.blocks, parts.prefixCache);
     this.#speculation = new Speculation(Math.min(speculationTokensMax, stepTokensMax));
   }
 
@@ -241,8 +239,8 @@ export class Scheduler {
       waitingForSlot,
       blocksUsed: this.#blocks.used,
       blocksTotal: this.#blocks.total,
-      prefixTokensQueried: this.#prefixTokensQueried,
-      prefixTokensHit: this.#prefixTokensHit,
+      prefixTokensQueried: this.#prefixes.tokensQueried,
+      prefixTokensHit: this.#prefixes.tokensHit,
       speculation: { ...this.#speculation.stats },
       preemptions: this.#preemptions,
       slots: this.#slots.residents(),
@@ -287,8 +285,8 @@ export class Scheduler {
   #admit(plan: StepPlan): void {
     this.#slots.keepPromises((digest) => this.#isWaitedFor(digest));
     for (const sequence of this.#queue.turns()) {
-      const prefix = this.#prefixOf(sequence);
-      if (this.#awaitsPrefix(sequence, prefix)) continue;
+      const prefix = this.#prefixes.find(sequence);
+      if (this.#prefixes.isBeingComputed(sequence, prefix, this.#running)) continue;
       const cached = prefix.blocks.length * this.#blocks.blockSize;
       const chunk = this.#chunk(plan, sequence.tokens.length - cached);
       // Whoever is next keeps its turn: smaller ones behind it must not eat up the room it waits for.
@@ -297,47 +295,6 @@ export class Scheduler {
       this.#start(sequence, prefix);
       plan.prefill.push(this.#row(sequence, chunk));
     }
-  }
-
-  /**
-   * What is cached of a sequence that does not run. The last token is always computed, because the next one
-   * is chosen from its logits. Its block is computed with it rather than copied: a few more tokens in a call
-   * that is made anyway, and a shared block is never written to.
-   */
-  #prefixOf(sequence: Sequence): Prefix {
-    const count = this.#nameBlocks(sequence, sequence.tokens.length - 1);
-    return this.#blocks.find(sequence.blockNames.slice(0, count));
-  }
-
-  /**
-   * Whether most of what the sequence lacks is being computed by one that runs, as when a request asks for
-   * several choices: it is worth the few steps until that is done.
-   */
-  #awaitsPrefix({ blockNames, tokens }: Sequence, { blocks }: Prefix): boolean {
-    const { blockSize } = this.#blocks;
-    const found = blocks.length;
-    const next = blockNames[found];
-    if (next === undefined) return false;
-    const ahead = this.#running.find((other) => other.blockNames[found] === next);
-    if (!ahead) return false;
-    let alike = found + 1;
-    while (alike < blockNames.length && blockNames[alike] === ahead.blockNames[alike]) alike++;
-    return 2 * (alike - found) * blockSize >= tokens.length - found * blockSize;
-  }
-
-  /** Whoever begins as this sequence does finds from now on what is computed of it. */
-  #publish(sequence: Sequence): void {
-    const count = this.#nameBlocks(sequence, sequence.computed);
-    this.#blocks.publish(sequence.id, sequence.blockNames, count);
-  }
-
-  /** Names the full blocks among the sequence's first `tokens` tokens, and counts them. */
-  #nameBlocks(sequence: Sequence, tokens: number): number {
-    if (!this.#prefixCache) return 0;
-    const { blockSize } = this.#blocks;
-    const count = Math.floor(tokens / blockSize);
-    nameBlocks(sequence.blockNames, sequence, { count, blockSize });
-    return count;
   }
 
   /**
@@ -438,7 +395,7 @@ export class Scheduler {
     }
     // What was computed of guesses that did not hold lies behind that, and is written over.
     sequence.computed = row.position + row.tokens.length - row.samples + events.length;
-    this.#publish(sequence);
+    this.#prefixes.publish(sequence);
     this.#speculation.observe(sequence, row.samples - 1, chosen.length - 1);
     if (events.at(-1)?.finish !== undefined) this.#end(sequence);
     return events;
@@ -465,14 +422,8 @@ export class Scheduler {
   }
 
   #start(sequence: Sequence, prefix: Prefix): void {
-    this.#blocks.adopt(sequence.id, prefix);
+    this.#prefixes.begin(sequence, prefix);
     this.#blocks.grow(sequence.id, sequence.tokens.length);
-    sequence.computed = prefix.blocks.length * this.#blocks.blockSize;
-    if (this.#prefixCache && sequence.cachedTokens === undefined) {
-      this.#prefixTokensQueried += sequence.prompt.length;
-      this.#prefixTokensHit += sequence.computed;
-    }
-    sequence.cachedTokens ??= sequence.computed;
     this.#queue.start(sequence, remaining(sequence));
     sequence.slotMissedAtMs = undefined;
     insertByArrival(this.#running, sequence);

@@ -1,0 +1,74 @@
+/** What sequences use of each other's beginnings: who finds what, who waits for what, who publishes what. */
+import type { BlockManager, Prefix } from "./block-manager.ts";
+import { nameBlocks } from "./block-names.ts";
+import type { Sequence } from "./sequence.ts";
+
+export class PrefixSharing {
+  /** Tokens of prompts that were looked for, and those that were there; each sequence once. */
+  tokensQueried = 0;
+  tokensHit = 0;
+  readonly #blocks: BlockManager;
+  readonly #isOn: boolean;
+
+  /** @param isOn when it is not, nothing is found and nothing published */
+  constructor(blocks: BlockManager, isOn: boolean) {
+    this.#blocks = blocks;
+    this.#isOn = isOn;
+  }
+
+  /**
+   * What is cached of a sequence that does not run. The last token is always computed, because the next one
+   * is chosen from its logits. Its block is computed with it rather than copied: a few more tokens in a call
+   * that is made anyway, and a shared block is never written to.
+   */
+  find(sequence: Sequence): Prefix {
+    const count = this.#name(sequence, sequence.tokens.length - 1);
+    return this.#blocks.find(sequence.blockNames.slice(0, count));
+  }
+
+  /**
+   * Whether most of what the sequence lacks beside `prefix` is being computed by one that runs, as when a
+   * request asks for several choices: it is worth the few steps until that is done.
+   */
+  isBeingComputed(
+    { blockNames, tokens }: Sequence,
+    { blocks }: Prefix,
+    running: readonly Sequence[],
+  ): boolean {
+    const { blockSize } = this.#blocks;
+    const found = blocks.length;
+    const next = blockNames[found];
+    if (next === undefined) return false;
+    const ahead = running.find((other) => other.blockNames[found] === next);
+    if (!ahead) return false;
+    let alike = found + 1;
+    while (alike < blockNames.length && blockNames[alike] === ahead.blockNames[alike]) alike++;
+    return 2 * (alike - found) * blockSize >= tokens.length - found * blockSize;
+  }
+
+  /** The sequence begins with what was found. */
+  begin(sequence: Sequence, prefix: Prefix): void {
+    this.#blocks.adopt(sequence.id, prefix);
+    sequence.computed = prefix.blocks.length * this.#blocks.blockSize;
+    if (this.#isOn && sequence.cachedTokens === undefined) {
+      this.tokensQueried += sequence.prompt.length;
+      this.tokensHit += sequence.computed;
+    }
+    sequence.cachedTokens ??= sequence.computed;
+  }
+
+  /** Whoever begins as this sequence does finds from now on what is computed of it. */
+  publish(sequence: Sequence): void {
+    const count = this.#name(sequence, sequence.computed);
+    this.#blocks.publish(sequence.id, sequence.blockNames, count);
+  }
+
+  /** Names the full blocks among the sequence's first `tokens` tokens, and counts them. */
+  #name(sequence: Sequence, tokens: number): number {
+    if (!this.#isOn) return 0;
+    const { blockSize } = this.#blocks;
+    const count = Math.floor(tokens / blockSize);
+    nameBlocks(sequence.blockNames, sequence, { count, blockSize });
+    return count;
+  }
+}
