@@ -1,6 +1,7 @@
 /** Our engine, as a server of this process runs it: its worker, its scheduler, greedy sampling. */
 import { basename } from "node:path";
 import type { ServerLimits } from "../../../adapter-server/config.ts";
+import type { Sampling } from "../../../adapter-server/engine/sampler.ts";
 import type { ModelFormat } from "../../../adapter-server/models/import-model.ts";
 import { type AdapterServer, createAdapterServer } from "../../../adapter-server/server.ts";
 import { type Contestant, type DecodeWork, promptsOf } from "./contestant.ts";
@@ -84,14 +85,7 @@ async function generate(
   const batches = engine.generate({
     prompt,
     maxTokens: newTokens,
-    sampling: {
-      temperature: 0,
-      topP: 1,
-      topK: 0,
-      repetitionPenalty: 1,
-      seed: 0,
-      stream,
-    },
+    sampling: greedy(stream),
     stopIds: [],
     adapter,
     tenant: "bench",
@@ -102,4 +96,9 @@ async function generate(
     for (const _token of tokens) arrivals.push(now);
   }
   return arrivals;
+}
+
+/** The likeliest token each time. */
+export function greedy(stream: number): Sampling {
+  return { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream };
 }

@@ -84,4 +84,4 @@ function letOthersSleep(): Promise<void> {
 }
 
 /** Share of the fastest peer's warm-up figure. */
-const nearEnough = 0.8;
+const nearEnough = 0.9;

@@ -78,7 +78,7 @@ export async function prepare(options: Options, folder: string): Promise<Setting
 
 async function smallModel({ smallModel: path }: Options, folder: string): Promise<BenchModel> {
   const size = "135M";
-  const newTokens = 64;
+  const newTokens = 32;
   if (path !== undefined) {
     return { size, name: "SmolLM2-135M", path, newTokens, isTrained: true };
   }
@@ -90,5 +90,5 @@ async function smallModel({ smallModel: path }: Options, folder: string): Promis
 async function largeModel(folder: string): Promise<BenchModel> {
   const path = join(folder, "random-1.1B.Q4_0.gguf");
   await writeRandomModel(path, shape1B);
-  return { size: "1.1B", name: "1.1B shape", path, newTokens: 24, isTrained: false };
+  return { size: "1.1B", name: "1.1B shape", path, newTokens: 16, isTrained: false };
 }

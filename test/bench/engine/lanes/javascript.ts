@@ -4,16 +4,18 @@
  */
 
 import { serverLimits } from "../../../../adapter-server/config.ts";
-import { startEngine } from "../../../../adapter-server/engine/engine.ts";
+import { type Engine, startEngine } from "../../../../adapter-server/engine/engine.ts";
 import { importToLibrary } from "../../../../adapter-server/models/library/import.ts";
 import { median } from "../../report.ts";
 import { promptOf } from "../contestant.ts";
+import { greedy, type OurOptions } from "../ours.ts";
 import { type TimedRunnerOptions, timingFields } from "../programs/timed-runner.ts";
 import { boundedResult } from "../result.ts";
 import { type BenchModel, promptTokens, type Setting } from "../setting.ts";
 import type { Lane } from "./table.ts";
 
 const sequences = 8;
+const newTokens = 64;
 const shareMax = 0.05;
 
 export const javascript: Lane = async function* (setting) {
@@ -37,75 +39,73 @@ export const javascript: Lane = async function* (setting) {
 /** Shares of the steps' time, and what one step took. */
 type Share = { outsideSession: number; outsideNative: number; stepMs: number };
 
-async function measure(setting: Setting, benchModel: BenchModel): Promise<Share[]> {
-  const { path, format, dataDir, threads } = setting.ourOptions(benchModel);
-  const { model } = await importToLibrary({ source: path, format, dataDir });
-  const limits = serverLimits.parse({ speculationTokensMax: 0 });
+async function measure(setting: Setting, model: BenchModel): Promise<Share[]> {
   const timings = new Float64Array(new SharedArrayBuffer(8 * timingFields.length));
+  const engine = await openTimed(setting.ourOptions(model), timings);
+  const shares: Share[] = [];
+  for (let round = -1; round < setting.rounds(model); round++) {
+    const share = await decodeOnce(engine, timings, round);
+    if (round >= 0) shares.push(share);
+  }
+  await engine.close();
+  return shares;
+}
+
+/** The engine as a server sets it up, with a runner that writes its times into `timings`. */
+async function openTimed(
+  { path, format, dataDir, threads }: OurOptions,
+  timings: Float64Array,
+): Promise<Engine> {
+  const { model } = await importToLibrary({ source: path, format, dataDir });
+  const { graphPath, blockSize, dims } = model;
+  const limits = serverLimits.parse({ speculationTokensMax: 0 });
   const options: TimedRunnerOptions = {
-    model: {
-      graphPath: model.graphPath,
-      format,
-      blockSize: model.blockSize,
-      dims: model.dims,
-    },
+    model: { graphPath, format, blockSize, dims },
     keyValues: limits.kvCacheType,
-    blocks: Math.ceil(limits.kvCacheTokens / model.blockSize) + 1,
+    blocks: Math.ceil(limits.kvCacheTokens / blockSize) + 1,
     slots: limits.adapterSlots,
     rankMax: limits.adapterRankMax,
     threads,
     timings,
   };
-  const module = new URL("../programs/timed-runner.ts", import.meta.url).href;
-  const engine = await startEngine({
-    runner: { module, options },
+  return startEngine({
+    runner: { module: new URL("../programs/timed-runner.ts", import.meta.url).href, options },
     limits,
-    prefixCache: true,
+    prefixCache: false,
     restartsMax: 0,
     downMs: limits.engineDownMs,
     onFault: (message, cause) => console.error(message, cause),
   });
+}
+
+/** All sequences at once; the clocks are read twice while every one of them takes part in every step. */
+async function decodeOnce(engine: Engine, timings: Float64Array, round: number): Promise<Share> {
   const read = () => {
     const [calls = 0, sessionMs = 0, nativeMs = 0] = timings;
     return { atMs: performance.now(), calls, sessionMs, nativeMs };
   };
-  const shares: Share[] = [];
-  const newTokens = 2 * benchModel.newTokens;
-  for (let round = -1; round < setting.rounds(benchModel); round++) {
-    /** Reads the clocks in the middle of decoding, when all sequences share every step. */
-    let begun: ReturnType<typeof read> | undefined;
-    let ended: ReturnType<typeof read> | undefined;
-    await Promise.all(
-      Array.from({ length: sequences }, async (_, stream) => {
-        let tokens = 0;
-        for await (const batch of engine.generate({
-          prompt: promptOf(promptTokens, (round + 2) * 1000 + stream),
-          maxTokens: newTokens,
-          sampling: {
-            temperature: 0,
-            topP: 1,
-            topK: 0,
-            repetitionPenalty: 1,
-            seed: 0,
-            stream,
-          },
-          stopIds: [],
-          tenant: "bench",
-        })) {
-          tokens += batch.tokens.length;
-          if (tokens >= newTokens / 4) begun ??= read();
-          if (tokens >= newTokens - 2) ended ??= read();
-        }
-      }),
-    );
-    if (round < 0 || !begun || !ended) continue;
-    const elapsed = ended.atMs - begun.atMs;
-    shares.push({
-      outsideSession: 1 - (ended.sessionMs - begun.sessionMs) / elapsed,
-      outsideNative: 1 - (ended.nativeMs - begun.nativeMs) / elapsed,
-      stepMs: elapsed / (ended.calls - begun.calls),
-    });
-  }
-  await engine.close();
-  return shares;
+  let begun: ReturnType<typeof read> | undefined;
+  let ended: ReturnType<typeof read> | undefined;
+  const decode = async (stream: number) => {
+    let tokens = 0;
+    for await (const batch of engine.generate({
+      prompt: promptOf(promptTokens, (round + 2) * 1000 + stream),
+      maxTokens: newTokens,
+      sampling: greedy(stream),
+      stopIds: [],
+      tenant: "bench",
+    })) {
+      tokens += batch.tokens.length;
+      if (tokens >= newTokens / 4) begun ??= read();
+      if (tokens >= newTokens - 2) ended ??= read();
+    }
+  };
+  await Promise.all(Array.from({ length: sequences }, (_, stream) => decode(stream)));
+  if (!begun || !ended) throw new Error("the sequences ended early");
+  const elapsed = ended.atMs - begun.atMs;
+  return {
+    outsideSession: 1 - (ended.sessionMs - begun.sessionMs) / elapsed,
+    outsideNative: 1 - (ended.nativeMs - begun.nativeMs) / elapsed,
+    stepMs: elapsed / (ended.calls - begun.calls),
+  };
 }

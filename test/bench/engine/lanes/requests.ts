@@ -11,6 +11,7 @@ import { takeTurns } from "../rounds.ts";
 import { promptTokens } from "../setting.ts";
 import type { Lane } from "./table.ts";
 
+const newTokens = 48;
 const targets = new Map([
   [8, 4],
   [32, 8],
@@ -21,7 +22,6 @@ export const requests: Lane = async function* (setting) {
   if (!model) return;
   const counts = setting.quick ? [8] : [...targets.keys()];
   const most = Math.max(...counts);
-  const newTokens = model.newTokens;
   const needs = { sequencesMax: 1, contextTokens: promptTokens + newTokens };
   const peers = await setting.openPeers(model, needs);
   const [peer] = peers.filter((each) => each.answer !== undefined);

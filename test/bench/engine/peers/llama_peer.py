@@ -24,7 +24,7 @@ class Context:
         params.n_ubatch = settings["microBatchTokens"]
         params.n_threads = params.n_threads_batch = settings["threads"]
         params.flash_attn_type = 1 if settings["flashAttention"] else 0
-        params.kv_unified = settings.get("unified", False)
+        params.kv_unified = False
         params.no_perf = True
         self.handle = lib.llama_init_from_model(model, params)
         if not self.handle:
