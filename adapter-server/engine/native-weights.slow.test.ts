@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { NativeWeights } from "./native-weights.ts";
+import { SimulatedRunner } from "./simulated-runner.ts";
+import { TokenChooser } from "./token-chooser.ts";
 import { emptyWeights, totalOf, weigh } from "./token-weights.ts";
 
 test.each([3, 256, 700])(
@@ -46,5 +48,20 @@ test("what is not a number shows in the total of its row, and in no other", asyn
   ]);
   expect(totalOf(bad!)).toBeNaN();
   expect(totalOf(good!)).toBeCloseTo(1, 5);
+  await native.close();
+});
+
+test("a token is chosen at every temperature that a request may ask for, next to 0 the likeliest", async () => {
+  const native = await NativeWeights.open(3, 1);
+  const runner = Object.assign(new SimulatedRunner({ vocabSize: 3 }), {
+    weigh: (rows: Parameters<NativeWeights["weigh"]>[0]) => native.weigh(rows),
+  });
+  for (const temperature of [Number.MIN_VALUE, 1e-38, 1e-6, 1e-5, 1e-3]) {
+    const sampling = { temperature, topP: 1, topK: 0, repetitionPenalty: 1, seed: 1, stream: 0 };
+    const chooser = new TokenChooser(runner, () => ({ sampling, logprobs: undefined, tokens: [] }));
+    const logits = Float32Array.of(20, 30, -400);
+    await chooser.prepare([{ sequenceId: 1, logits }]);
+    expect(chooser.choose(1, logits, []), `${temperature}`).toEqual({ token: 1 });
+  }
   await native.close();
 });

@@ -13,7 +13,7 @@ import {
 } from "./token-weights.ts";
 
 export type Sampling = {
-  /** 0 is greedy. */
+  /** 0 is greedy, and so is what is next to it. */
   temperature: number;
   /** The smallest set of tokens with at least this mass is drawn from; 1 is all, 0 the likeliest alone. */
   topP: number;
@@ -107,7 +107,7 @@ export class Sampler {
 
 /** Whether the likeliest token is taken, whatever its weight. */
 export function isGreedy({ temperature, topP }: Sampling): boolean {
-  return temperature === 0 || topP === 0;
+  return temperature < temperatureMin || topP === 0;
 }
 
 /** @param target less than the weight of all */
@@ -152,3 +152,6 @@ function siftDown(order: Int32Array, weights: Float32Array, start: number, size:
 function before(a: number, b: number, weights: Float32Array): boolean {
   return weights[a]! > weights[b]! || (weights[a]! === weights[b]! && a < b);
 }
+
+/** Logits divided by less run out of float32; the likeliest token would hold nearly all of the weight anyway. */
+const temperatureMin = 1e-5;
