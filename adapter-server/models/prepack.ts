@@ -92,8 +92,8 @@ async function copyBytes(
     const wanted = Math.min(buffer.length, length - done);
     const { bytesRead } = await source.read(buffer, 0, wanted, from + done);
     if (bytesRead === 0) throw new Error("the runtime wrote fewer packed bytes than it says");
-    await target.write(buffer, 0, bytesRead, to + done);
-    done += bytesRead;
+    // A disk about to be full takes a part, and says so only when it is given the rest.
+    done += (await target.write(buffer, 0, bytesRead, to + done)).bytesWritten;
   }
 }
 
