@@ -4,7 +4,7 @@
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import {
   demoScored,
   openScored,
@@ -13,6 +13,10 @@ import {
 } from "../../adapter-server/__fixtures__/scored-models.ts";
 import { scoreTasks } from "../../adapter-server/__fixtures__/task-scores.ts";
 import { type ModelFormat, modelFormats } from "../../adapter-server/models/import-model.ts";
+import {
+  type QuantizationReport,
+  readReport,
+} from "../../adapter-server/models/quantization/report.ts";
 import { type Measured, printResults } from "./report.ts";
 
 const SHIPPED: readonly ModelFormat[] = ["auto", "int8", "int8-blocks", "int4"];
@@ -46,6 +50,8 @@ async function scoreFormat(
   { rows, cacheDir }: { rows: number; cacheDir: string },
 ): Promise<Measured[]> {
   const opened = await openScored(model, format, cacheDir);
+  const report = await readReport(dirname(opened.model.graphPath));
+  if (report) console.log(`${model.name} as ${format}: ${toldOf(report)}`);
   const scores = await scoreTasks(opened, model.tasks, rows);
   await opened.runner.close();
   return model.tasks.map(({ name, reference }) => {
@@ -64,4 +70,15 @@ async function scoreFormat(
       target: about === "" ? Math.floor(10_000 * (1 - POINTS / peer)) / 10_000 : null,
     };
   });
+}
+
+/** Which matrices have which format, why, and how far all is from float32. */
+function toldOf({ matrices, reason, cost }: QuantizationReport): string {
+  const counts = new Map<string, number>();
+  for (const { name, format } of matrices) {
+    const kind = `${name.replace(/^layer\d+\./, "")} ${format}`;
+    counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  const kinds = [...counts].map(([kind, count]) => `${count} × ${kind}`).join(", ");
+  return `${reason}; ${kinds}; KL ${cost.klMean.toPrecision(2)}`;
 }

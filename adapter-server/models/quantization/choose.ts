@@ -14,7 +14,7 @@ export type Judged = {
 };
 
 /** The largest error that a chosen recipe may have. SmolLM2 keeps its tasks' scores to a point below it. */
-export const errorMax = 0.016;
+export const errorMax = 0.0125;
 
 /**
  * How much of an answer's change an error of each site makes: fitted to the KL divergence of eleven mixtures on SmolLM2

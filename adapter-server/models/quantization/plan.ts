@@ -104,7 +104,7 @@ function givenRecipe(
       return undefined;
     case "auto": {
       const parameters = parametersOf(spec);
-      if (parameters * bytesPerParameter > memoryBytesMax) {
+      if (parameters * bytesPerParameter > memoryShare * memoryBytesMax) {
         const reason =
           "4 bits, because 8 do not fit into the memory of the machine that imported it";
         return { recipe: fourBits(layers, "block4x32"), reason };
@@ -217,7 +217,7 @@ async function chooseByMeasuring(
 type Candidate = Judged & { name: string; recipe: Recipe };
 
 function reasonFor({ name, error }: Candidate): string {
-  const within = `${(100 * errorMax).toFixed(1)} %`;
+  const within = `${100 * errorMax} %`;
   if (error > errorMax) return `${name}, because it errs least; nothing keeps within ${within}`;
   return `${name}, because it takes least time here of what errs by ${within} at most`;
 }
@@ -260,7 +260,9 @@ const tokenStride = 7;
 const outputsAssessed = 256;
 /** With 8 bits, scales and an embedding beside the output matrix. */
 const bytesPerParameter = 1.2;
+/** The rest is for the key/value cache, adapters and the process. */
+const memoryShare = 0.8;
 /** Below it a choice takes longer than it could save. */
 const parametersUnmeasured = 32e6;
 /** A mix is taken when it saves as much of the time. */
-const mixGainMin = 1.03;
+const mixGainMin = 1.05;
