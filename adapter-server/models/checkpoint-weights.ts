@@ -7,6 +7,8 @@ import type { ElementType } from "./onnx-proto.ts";
 import type { MatrixSource } from "./weight-format.ts";
 
 /**
+ * Matrices and vectors with a value that is not a finite number are refused when they are read, as
+ * `unsupported_model`: nothing that is computed with one would be a number.
  * @param onProgress called after each weight with the share that is done, 0 to 1
  */
 export function checkpointWeights(
@@ -33,7 +35,7 @@ export function checkpointWeights(
     },
     async vector(tensor) {
       progress(1);
-      return checkpoint.read(tensor);
+      return readNumbers(checkpoint, tensor);
     },
     async embed(graph, tokens) {
       const { embedding } = spec.tensors;
@@ -69,14 +71,14 @@ function stackedRows(
     out: parts.reduce((rows, { shape }) => rows + (shape[0] ?? 0), 0),
     async read(from, to) {
       const [only] = parts;
-      if (parts.length === 1 && only) return checkpoint.read(only.tensor, from, to);
+      if (parts.length === 1 && only) return readNumbers(checkpoint, only.tensor, from, to);
       const result = new Float32Array((to - from) * columns);
       let start = 0;
       for (const { tensor, shape } of parts) {
         const end = start + (shape[0] ?? 0);
         const [first, last] = [Math.max(from, start), Math.min(to, end)];
         if (first < last) {
-          const rows = await checkpoint.read(tensor, first - start, last - start);
+          const rows = await readNumbers(checkpoint, tensor, first - start, last - start);
           result.set(rows, (first - from) * columns);
         }
         start = end;
@@ -84,6 +86,23 @@ function stackedRows(
       return result;
     },
   };
+}
+
+async function readNumbers(
+  checkpoint: WeightFiles,
+  tensor: string,
+  from?: number,
+  to?: number,
+): Promise<Float32Array> {
+  const values = await checkpoint.read(tensor, from, to);
+  // Zero times a number is zero, and times what is none is not: one test for all of them.
+  let zero = 0;
+  for (let i = 0; i < values.length; i++) zero += 0 * values[i]!;
+  if (zero === 0) return values;
+  throw new HubError(
+    "unsupported_model",
+    `Tensor '${tensor}' has values that are infinite or not numbers; the file is damaged, or was so when it was made.`,
+  );
 }
 
 /**

@@ -135,6 +135,27 @@ describe("what we do not compute is refused by name", () => {
     await rm(join(folder, "model.safetensors"));
     await expect(importModel(options)).rejects.toThrow(/no file 'model.safetensors'/);
   });
+
+  test.each([
+    ["f32", "infinite", 0x7f80],
+    ["f32", "not a number", 0x7fc0],
+    ["int8", "infinite", 0xff80],
+    ["auto", "not a number", 0x7fc0],
+  ] as const)("as %s, a weight that is %s", async (format, _what, bits) => {
+    const folder = await changedCopy({});
+    const path = join(folder, "model.safetensors");
+    const file = await readFile(path);
+    const headerEnd = 8 + Number(file.readBigUInt64LE(0));
+    const header = JSON.parse(file.toString("utf8", 8, headerEnd));
+    const tensor = "model.layers.3.mlp.down_proj.weight";
+    file.writeUInt16LE(bits, headerEnd + header[tensor].data_offsets[1] - 2);
+    await writeFile(path, file);
+    const importing = importModel({ folder, format, cacheDir: join(work, "refused") });
+    await expect(importing).rejects.toMatchObject({
+      code: "unsupported_model",
+      message: expect.stringContaining(tensor),
+    });
+  });
 });
 
 async function changedCopy(change: object): Promise<string> {
