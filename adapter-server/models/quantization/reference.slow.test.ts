@@ -56,3 +56,12 @@ test("layers one at a time come to the logits of the whole model", async () => {
     expect(largestDifference(row, firstLogits)).toBeLessThan(1e-3);
   });
 });
+
+test("of sequences as short as can be something is compared", async () => {
+  const { openWeights, spec } = await openModelSource(`${demoFolder}/base`);
+  const checkpoint = await openWeights();
+  const sequences = [[5], [6, 7, 8]];
+  const reference = await computeReference(spec, { sequences, checkpoint, threads: 1 });
+  await checkpoint.close();
+  expect(reference).toMatchObject({ stride: 3, positions: [{ sequence: 1, position: 2 }] });
+});

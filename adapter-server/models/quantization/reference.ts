@@ -92,11 +92,12 @@ async function embed(
   return embeddingScale === 1 ? embedded : embedded.map((value) => value * embeddingScale);
 }
 
-/** Every few positions, as many as their logits have room. */
+/** Every few positions, as many as their logits have room; at least one, however short the sequences. */
 function comparedPositions(sequences: readonly (readonly number[])[], vocabSize: number) {
   const tokens = sequences.reduce((sum, { length }) => sum + length, 0);
   const positionsMax = Math.max(1, Math.floor(logitBytesMax / (4 * vocabSize)));
-  const stride = Math.max(strideMin, Math.ceil(tokens / positionsMax));
+  const longest = Math.max(...sequences.map(({ length }) => length));
+  const stride = Math.min(Math.max(strideMin, Math.ceil(tokens / positionsMax)), longest);
   const positions: { sequence: number; position: number }[] = [];
   const rows: number[] = [];
   let start = 0;
