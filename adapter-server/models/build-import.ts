@@ -1,5 +1,4 @@
 /** Makes the files of an import: how weights are to be stored, the graphs over them, and what storing them so costs. */
-import { utimes } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { createRunner } from "../engine/model-runner.ts";
@@ -51,12 +50,7 @@ export async function buildImport(
     ...options,
     format,
     folder: join(folder, "timed"),
-    onProgress(done) {
-      options.onProgress(done * planShare);
-      // Nothing is written for a while; a folder in which nothing happens is taken for abandoned.
-      const now = new Date();
-      utimes(folder, now, now).catch(() => {});
-    },
+    onProgress: (done) => options.onProgress(done * planShare),
   });
   const onProgress = (done: number) => options.onProgress(planShare + done * writeShare);
   await writeGraphs(folder, spec, { ...options, ...plan, onProgress });

@@ -1,6 +1,6 @@
 /** Turns a base model into an ONNX graph on disk, once for each content and format. */
 import { createHash, randomUUID } from "node:crypto";
-import { access, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { access, mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import type { ModelDims } from "../engine/types.ts";
@@ -104,6 +104,10 @@ async function importInto(
 ): Promise<void> {
   const checkpoint = await source.openWeights();
   const temporary = `${target}.${randomUUID()}${temporarySuffix}`;
+  const touching = setInterval(() => {
+    const now = new Date();
+    utimes(temporary, now, now).catch(() => {});
+  }, touchEveryMs).unref();
   try {
     checkShapes(checkpoint, source.spec);
     await mkdir(temporary);
@@ -122,11 +126,12 @@ async function importInto(
     await rm(temporary, { recursive: true, force: true });
     throw reason;
   } finally {
+    clearInterval(touching);
     await checkpoint.close();
   }
 }
 
-/** What imports that were killed have left behind. One that still runs writes all the time. */
+/** What imports that were killed have left behind. One that still runs writes or touches its folder all the time. */
 async function removeAbandoned(cacheDir: string, nowMs: number): Promise<void> {
   for (const name of await readdir(cacheDir)) {
     if (!name.endsWith(temporarySuffix)) continue;
@@ -243,4 +248,6 @@ async function exists(path: string): Promise<boolean> {
 const importerVersion = 11;
 
 const temporarySuffix = ".tmp";
+/** Measuring takes a while in which nothing is written. */
+const touchEveryMs = 30_000;
 const abandonedAfterMs = 10 * 60_000;
