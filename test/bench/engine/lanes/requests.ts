@@ -69,7 +69,7 @@ export const requests: Lane = async function* (setting) {
               ),
           },
         ],
-        setting.quick ? 1 : 3,
+        Math.min(3, setting.rounds(model)),
       );
       const steps = { sequences: count, context: promptTokens + newTokens / 2, adapters: count };
       const seconds =
@@ -82,7 +82,7 @@ export const requests: Lane = async function* (setting) {
         target: targets.get(count) ?? null,
         limit: count / seconds,
         notes: [
-          `prompts of ${promptTokens}, ${newTokens} new tokens, rank ${adapterRank} on every module; ${count} adapter slots; the peer's adapters are F16`,
+          `prompts of ${promptTokens}, ${newTokens} new tokens, rank ${adapterRank} on every module; ${most} adapter slots; the peer's adapters are F16`,
         ],
       });
     }
