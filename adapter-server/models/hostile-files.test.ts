@@ -10,6 +10,7 @@ import { familyOf } from "./families/known.ts";
 import { toConfig } from "./gguf/config.ts";
 import type { GgufValue } from "./gguf/header.ts";
 import { toTokenizer } from "./gguf/tokenizer.ts";
+import { readSourceFacts } from "./library/source-facts.ts";
 import { openModelSource } from "./model-source.ts";
 import { createTokenizer } from "./tokenizer.ts";
 
@@ -287,5 +288,15 @@ describe("files of a folder", () => {
     );
     if (before) await writeFile(join(folder, name), before);
     else await rm(join(folder, name));
+  });
+
+  test.each(["[]", "null", "5", "{"])("facts of a folder whose config.json is %s", async (text) => {
+    const before = await readFile(join(folder, "config.json"));
+    await writeFile(join(folder, "config.json"), text);
+    await expect(readSourceFacts(folder)).rejects.toMatchObject({
+      code: "unsupported_model",
+      message: expect.stringContaining("config.json"),
+    });
+    await writeFile(join(folder, "config.json"), before);
   });
 });

@@ -20,7 +20,11 @@ export async function readFolderFacts(folder: string): Promise<SourceFacts> {
   if (config === undefined) {
     throw new HubError("unsupported_model", `${folder} has no file 'config.json'.`);
   }
-  const facts = configFacts.parse(config);
+  const parsed = configFacts.safeParse(config);
+  if (!parsed.success) {
+    throw new HubError("unsupported_model", `config.json: ${z.prettifyError(parsed.error)}`);
+  }
+  const facts = parsed.data;
   const names = await readdir(folder);
   const weights = await weightFiles(folder);
   const stored = await Promise.all(weights.map((name) => readTensors(join(folder, name))));
