@@ -61,9 +61,11 @@ test("draws of neighbouring positions, streams and seeds have nothing in common"
 test("temperature 0 takes the largest logit, the lower token of two equal ones", () => {
   const sampler = new Sampler(4);
   expect(sampler.sample(Float32Array.of(1, 3, 3, -2), greedy, 0)).toBe(1);
-  expect(
-    sampler.sample(Float32Array.of(1, 2, 3, -2), { ...greedy, temperature: 1, topP: 0 }, 0),
-  ).toBe(2);
+  // A model's own settings may say anything.
+  for (const topP of [0, -1]) {
+    const warm = { ...greedy, temperature: 1, topP };
+    expect(sampler.sample(Float32Array.of(1, 2, 3, -2), warm, 0)).toBe(2);
+  }
 });
 
 test("logits with NaN or infinity are refused, whichever way tokens are chosen", () => {

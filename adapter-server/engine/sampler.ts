@@ -107,7 +107,7 @@ export class Sampler {
 
 /** Whether the likeliest token is taken, whatever its weight. */
 export function isGreedy({ temperature, topP }: Sampling): boolean {
-  return temperature < temperatureMin || topP === 0;
+  return temperature < temperatureMin || topP <= 0;
 }
 
 /** @param target less than the weight of all */
