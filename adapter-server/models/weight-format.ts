@@ -1,4 +1,4 @@
-/** The three ways in which a matrix is stored and multiplied: float32, int8 rows, 4-bit blocks. */
+/** The three ways in which a matrix is stored and multiplied: float32, int8 rows, blocks of 4 or 8 bits. */
 import type { OnnxGraph } from "./onnx-graph.ts";
 
 /** `y = x·Wᵀ` with W `[out, in]`, read some rows at a time. */
