@@ -10,14 +10,21 @@ import type { ModelRunner } from "./types.ts";
 
 test("every token that was said is less likely by the penalty, once, and others are as they were", () => {
   const logits = Float32Array.of(2, -2, 4, 0, -1, 8);
-  const penalized = new RepetitionPenalty(6).apply(logits, [0, 1, 0, 3, 0], 2);
+  const penalized = new RepetitionPenalty(6).apply(
+    logits,
+    [
+      [0, 1, 0],
+      [3, 0],
+    ],
+    2,
+  );
   expect([...penalized]).toEqual([1, -4, 4, 0, -1, 8]);
   expect([...logits]).toEqual([2, -2, 4, 0, -1, 8]);
 });
 
 test("a penalty of 1 changes nothing", () => {
   const logits = Float32Array.of(2, -2);
-  expect(new RepetitionPenalty(2).apply(logits, [0, 1], 1)).toBe(logits);
+  expect(new RepetitionPenalty(2).apply(logits, [[0, 1]], 1)).toBe(logits);
 });
 
 test("the engine counts prompt and output, for each sequence its own, also after a preemption", async () => {

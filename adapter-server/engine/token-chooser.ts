@@ -58,11 +58,10 @@ export class TokenChooser {
   choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen {
     const sequence = this.#sequenceOf(sequenceId);
     invariant(sequence, "a planned row belongs to a sequence");
-    const { sampling, logprobs: count } = sequence;
-    const tokens = said.length === 0 ? sequence.tokens : [...sequence.tokens, ...said];
-    const penalized = this.#penalty.apply(logits, tokens, sampling.repetitionPenalty);
+    const { sampling, tokens, logprobs: count } = sequence;
+    const penalized = this.#penalty.apply(logits, [tokens, said], sampling.repetitionPenalty);
     // What the runner knows of the logits it does not know of penalized ones.
-    const token = this.#sampler.sample(penalized, sampling, tokens.length, {
+    const token = this.#sampler.sample(penalized, sampling, tokens.length + said.length, {
       weights: this.#weighed.get(penalized)?.get(sampling.temperature),
       peaks: this.#runner.peaksOf?.(penalized),
     });
