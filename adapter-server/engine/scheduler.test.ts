@@ -95,6 +95,17 @@ test("a step decodes those who run before it takes in new prompts, within its bu
   ]);
 });
 
+test("guesses that hold leave room in the step for a prompt that comes", () => {
+  const limits = { stepTokensMax: 8, speculationTokensMax: 8 };
+  const { scheduler } = setup({ limits });
+  scheduler.add(sequence(1, { prompt: [9, 9, 9, 9], maxTokens: 40 }));
+  step(scheduler);
+  scheduler.add(sequence(2, { length: 8 }));
+  const { decode, prefill } = scheduler.plan();
+  expect(decode[0]?.samples).toBeGreaterThan(1);
+  expect(ids(prefill)).toEqual([2]);
+});
+
 test("a sequence ends at a stop token, or at its last allowed token, and gives everything back", () => {
   const { scheduler, blocks } = setup();
   scheduler.add(sequence(1, { stopIds: [9] }));

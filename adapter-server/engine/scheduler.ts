@@ -98,7 +98,9 @@ export class Scheduler {
     this.#nowMs = parts.nowMs;
     this.#room = new WaitingRoom(parts.limits, this.#queue);
     this.#prefixes = new PrefixSharing(parts.blocks, parts.prefixCache);
-    this.#speculation = new Speculation(Math.min(speculationTokensMax, stepTokensMax));
+    // However well guesses hold, prompts that come find half of a step.
+    const guessingMax = Math.min(speculationTokensMax, Math.floor(stepTokensMax / 2));
+    this.#speculation = new Speculation(guessingMax);
   }
 
   get isIdle(): boolean {
