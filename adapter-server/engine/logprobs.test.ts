@@ -36,6 +36,13 @@ test("a token that cannot be has a number all the same, which JSON can write", (
   });
 });
 
+test("where one logit is not a number no token has a probability, and none is told", () => {
+  const logits = Float32Array.of(1, Number.NaN, 3);
+  const weights = emptyWeights(3);
+  weigh(weights, logits, { max: 3, temperature: 1 });
+  expect(() => logprobsOf(logits, weights, { token: 2, count: 2 })).toThrow("finite");
+});
+
 function weightsOf(logits: Float32Array) {
   const weights = emptyWeights(logits.length);
   weigh(weights, logits, { max: Math.max(...logits), temperature: 1 });

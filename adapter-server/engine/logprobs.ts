@@ -1,4 +1,5 @@
 /** How likely the model found a token, and which ones it found likeliest: before temperature and penalties. */
+import { invariant } from "../../sdk/protocol/errors.ts";
 import { type TokenWeights, tokensFrom, totalOf, weightOfAbout } from "./token-weights.ts";
 
 export type TokenLogprobs = {
@@ -12,16 +13,19 @@ export type TokenLogprobs = {
  * @param logits  `[vocabSize]` as the model gave them
  * @param weights of the tokens at temperature 1
  * @param count   how many of the likeliest to tell
+ * @throws Error when one of the logits is not a number, since then no token has a probability
  */
 export function logprobsOf(
   logits: Float32Array,
   weights: TokenWeights,
   { token, count }: { token: number; count: number },
 ): TokenLogprobs {
+  const total = totalOf(weights);
+  invariant(Number.isFinite(total), "the logits are finite");
   const likeliest = heaviest(logits, weights, Math.max(1, count));
   const [best = 0] = likeliest;
   // Weights are proportional to likelihoods, and the best one's is never too small to be a number.
-  const normalizer = logits[best]! - Math.log(weights.weights[best]! / totalOf(weights));
+  const normalizer = logits[best]! - Math.log(weights.weights[best]! / total);
   // JSON has no infinity; this is what OpenAI writes for the least likely of tokens.
   const logprob = (id: number) => Math.max(logprobMin, logits[id]! - normalizer);
   const top = likeliest.slice(0, count).map((id) => ({ token: id, logprob: logprob(id) }));
