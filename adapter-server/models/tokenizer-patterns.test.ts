@@ -26,6 +26,9 @@ test.each([
   "\\s*\\s*\\s*\\s*x",
   "((?:a|b)c){2,}",
   "(\\p{L}+)*",
+  `${"(?:a|a)".repeat(30)}b`,
+  `${"a?".repeat(30)}b`,
+  `(?:${"(?:a|a)?".repeat(15)}|b)c`,
   "x".repeat(5_000),
 ])("a pattern that may run away is not: %s", (pattern) => {
   expect(mayRunAway(pattern)).toBe(true);

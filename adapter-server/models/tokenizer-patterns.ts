@@ -22,25 +22,26 @@ export function checkPatterns(steps: unknown, depth = 0): void {
 
 /**
  * Whether a pattern has ways to match one text that grow exponentially, or with a high power, in its length:
- * a repeated group with choices in it, or many repetitions in a row. It is told of patterns too whose
- * choices happen to exclude each other; those of known tokenizers have neither.
+ * a repeated group with choices in it, many repetitions in a row, or choices in a row that multiply to many. It is
+ * told of patterns too whose choices happen to exclude each other; those of known tokenizers have none of it.
  */
 export function mayRunAway(pattern: string): boolean {
   if (pattern.length > patternCharsMax) return true;
-  type Group = { hasChoice: boolean; repeats: number; repeatsMax: number };
-  const open: Group[] = [{ hasChoice: false, repeats: 0, repeatsMax: 0 }];
+  const open = [newGroup()];
   for (let at = 0; at < pattern.length; ) {
     const group = open.at(-1)!;
     const character = pattern[at]!;
     let closed: Group | undefined;
     if (character === "(") {
-      open.push({ hasChoice: false, repeats: 0, repeatsMax: 0 });
+      open.push(newGroup());
       at += /^\((\?(<?[=!]|[a-z-]*:|<[^>]*>))?/i.exec(pattern.slice(at, at + 64))?.[0].length ?? 1;
       continue;
     }
     if (character === "|") {
       group.hasChoice = true;
       group.repeats = 0;
+      group.otherWays += group.ways;
+      group.ways = 1;
       at++;
       continue;
     }
@@ -63,9 +64,24 @@ export function mayRunAway(pattern: string): boolean {
     outer.hasChoice ||= (text !== "" && !isExact) || (closed?.hasChoice ?? false);
     outer.repeats += (repeats && !isExact ? 1 : 0) + (closed?.repeatsMax ?? 0);
     outer.repeatsMax = Math.max(outer.repeatsMax, outer.repeats);
-    if (outer.repeats > repeatsInARowMax) return true;
+    const ways = closed ? closed.otherWays + closed.ways : 1;
+    outer.ways *= text[0] === "?" ? ways + 1 : ways;
+    if (outer.repeats > repeatsInARowMax || outer.ways + outer.otherWays > waysMax) return true;
   }
   return false;
+}
+
+/** A group that is being read; `ways` are those to choose in its alternative so far, `otherWays` in those before. */
+type Group = {
+  hasChoice: boolean;
+  repeats: number;
+  repeatsMax: number;
+  ways: number;
+  otherWays: number;
+};
+
+function newGroup(): Group {
+  return { hasChoice: false, repeats: 0, repeatsMax: 0, ways: 1, otherWays: 0 };
 }
 
 function endOfClass(pattern: string, start: number): number {
@@ -81,3 +97,5 @@ function refuse(problem: string): never {
 const depthMax = 64;
 const patternCharsMax = 4096;
 const repeatsInARowMax = 3;
+/** Known patterns have some twenty. */
+const waysMax = 1000;
