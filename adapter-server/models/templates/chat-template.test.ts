@@ -57,6 +57,12 @@ test("a template may ask for the date, and is told it in English", () => {
   );
 });
 
+test("a template that refuses at length is cut short", () => {
+  const source = "{{ raise_exception(range(50000) | join('x')) }}";
+  const refusal = expect.objectContaining({ message: expect.stringMatching(/^.{1000,1100}$/) });
+  expect(() => createChatTemplate(source, {}).render(messages)).toThrow(refusal);
+});
+
 test("what a template refuses is the request's fault, in the template's words", () => {
   const source = "{{ raise_exception('Roles must alternate.') }}";
   expect(() => createChatTemplate(source, {}).render(messages)).toThrow(
@@ -168,6 +174,11 @@ describe("a template that wants too much ends with an error that says so", () =>
     [
       "cutting letters, over and over",
       "{% set a = range(50000) | join('x') %}{% for i in range(99999) %}{% if a[::-1] %}{% endif %}{% endfor %}",
+      /more work/,
+    ],
+    [
+      "months, over and over",
+      "{% for i in range(99999) %}{{ strftime_now('%B%B%B%B%B%B%B%B%B%B%B%B') }}{% endfor %}",
       /more work/,
     ],
     [

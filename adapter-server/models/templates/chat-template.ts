@@ -53,7 +53,7 @@ function boundsFor(messages: readonly TemplateMessage[]) {
 }
 
 function toHubError(cause: unknown): HubError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, reasonCharsMax);
   // A stack that runs over is one more way to want too much.
   if (cause instanceof JinjaBoundError || cause instanceof RangeError) {
     return new HubError(
@@ -84,3 +84,6 @@ function parse(source: string): JinjaTemplate {
     );
   }
 }
+
+/** A sentence or two; a template may say megabytes. */
+const reasonCharsMax = 1000;
