@@ -28,7 +28,7 @@ export async function readGgufFacts(path: string): Promise<SourceFacts> {
       vocabSize: embedding?.shape[0],
       parameters: stored.reduce((sum, { parameters }) => sum + parameters, 0),
       sizeBytes: stored.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
-      // An import keeps 16-bit embeddings as they are and makes float32 of all others.
+      // An import as f32 keeps 16-bit embeddings as they are and makes float32 of all others.
       embeddingBytes: embedding
         ? valuesOf(embedding) * (/^B?F16$/.test(embedding.type.name) ? 2 : 4)
         : 0,

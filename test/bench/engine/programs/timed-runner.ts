@@ -22,11 +22,11 @@ export async function createRunner(options: TimedRunnerOptions): Promise<ModelRu
   const { timings, ...runnerOptions } = options;
   timeNativeCalls(timings);
   const create = ort.InferenceSession.create.bind(ort.InferenceSession);
-  // @ts-expect-error: of its overloads only the one by path is used.
+  // @ts-expect-error: a model comes by its path or as bytes, and goes on as it came.
   ort.InferenceSession.create = async (
-    path: string,
+    model: string,
     settings: ort.InferenceSession.SessionOptions,
-  ) => timeSession(await create(path, settings), timings);
+  ) => timeSession(await create(model, settings), timings);
   return createModelRunner(runnerOptions);
 }
 
