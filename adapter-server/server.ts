@@ -103,7 +103,7 @@ async function createFromModel(
       template,
       endTokenIds: model.endTokenIds,
       generationDefaults: model.generationDefaults,
-      fingerprint: `switchyard-${model.baseDigest.slice(0, 12)}-${model.numerics}`,
+      fingerprint: fingerprintOf(model, limits),
     },
     engine,
     adapters,
@@ -122,6 +122,12 @@ async function createFromModel(
     model,
     close: async () => void (await Promise.all([engine.close(), packer.close()])),
   };
+}
+
+/** All that decides which numbers are computed. */
+function fingerprintOf({ baseDigest, numerics }: ImportedModel, limits: ServerLimits): string {
+  const cache = limits.kvCacheType === "f32" ? "" : `-${limits.kvCacheType}-cache`;
+  return `switchyard-${baseDigest.slice(0, 12)}-${numerics}${cache}`;
 }
 
 function startModelEngine(

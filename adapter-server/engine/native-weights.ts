@@ -57,7 +57,11 @@ export class NativeWeights {
 function weighingGraph(graph: OnnxGraph, vocabSize: number): void {
   graph.input("logits", "float32", ["rows", vocabSize]);
   graph.input("inverseTemperatures", "float32", ["rows", 1]);
-  const scaled = graph.op("Mul", ["logits", "inverseTemperatures"], "scaled");
+  // Below the largest first: a small temperature would scale large logits beyond what float32 tells apart.
+  graph.ints("axis.last", [-1]);
+  const largest = graph.op("ReduceMax", ["logits", "axis.last"], "largest");
+  const below = graph.op("Sub", ["logits", largest], "below");
+  const scaled = graph.op("Mul", [below, "inverseTemperatures"], "scaled");
   const weights = graph.op("Softmax", [scaled], "weights", { axis: -1 });
   const blocks = inBlocks(graph, weights, { vocabSize, filler: 0 });
   const axis = graph.ints("axis.inBlock", [2]);

@@ -96,6 +96,6 @@ function refuse(problem: string): never {
 
 const depthMax = 64;
 const patternCharsMax = 4096;
-const repeatsInARowMax = 3;
+const repeatsInARowMax = 2;
 /** Known patterns have some twenty. */
 const waysMax = 1000;

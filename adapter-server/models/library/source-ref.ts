@@ -42,7 +42,8 @@ function checkGgufName(file: string): void {
     });
   }
   const [, stem, no, of] = partName.exec(file) ?? [];
-  if (no === undefined || (Number(no) === 1 && Number(of) <= partsMax)) return;
+  const isFirst = Number(no) === 1 && Number(of) >= 1;
+  if (no === undefined || (isFirst && Number(of) <= partsMax)) return;
   throw new LibraryError("invalid_reference", `'${file}' is one part of ${Number(of)}.`, {
     hint:
       Number(of) > partsMax
