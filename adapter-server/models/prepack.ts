@@ -2,8 +2,8 @@
  * Stores beside the weights how ONNX Runtime packs them for this processor, so that they are mapped instead of held:
  * sessions and processes that open the same import share one copy.
  *
- * The runtime packs each weight again when it opens a graph, and takes the stored bytes where they are the same; a
- * machine that packs otherwise is served by its own. It can write packed weights, but not where kernels may use them
+ * The runtime packs each weight again when it opens a graph, and takes the stored bytes where the hash beside them is
+ * that of its own; a machine that packs otherwise is served by what it packed. It can write packed weights, but not where kernels may use them
  * (1.30): MatMulNBits takes addresses inside of a buffer from how the buffer is aligned, and reads rubbish from one
  * that is not. So its file is read, and its buffers go into ours, each at the start of a page.
  */

@@ -2,16 +2,27 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { HubError } from "../../../sdk/protocol/errors.ts";
 import { matrixFormats, recipeSchema } from "./recipe.ts";
 
 export type QuantizationReport = z.infer<typeof report>;
 /** What the finished import computes of the calibration text, against float32. */
 export type QuantizationCost = QuantizationReport["cost"];
 
-/** @returns undefined for float32, which costs nothing */
+/**
+ * @returns undefined for float32, which costs nothing
+ * @throws HubError `unsupported_model` when the file is not what was written
+ */
 export async function readReport(folder: string): Promise<QuantizationReport | undefined> {
-  const text = await readFile(join(folder, reportFileName), "utf8").catch(() => undefined);
-  return text === undefined ? undefined : report.parse(JSON.parse(text));
+  const path = join(folder, reportFileName);
+  const text = await readFile(path, "utf8").catch(() => undefined);
+  if (text === undefined) return undefined;
+  try {
+    return report.parse(JSON.parse(text));
+  } catch (cause) {
+    const message = `${path} is damaged. Remove the import (switchyard models remove) and import its source again.`;
+    throw new HubError("unsupported_model", message, { cause });
+  }
 }
 
 export async function writeReport(folder: string, value: QuantizationReport): Promise<void> {
