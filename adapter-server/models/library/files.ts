@@ -19,6 +19,14 @@ export async function writeJsonAtomically(path: string, value: unknown): Promise
   }
 }
 
+/** At once, so that a kill in the middle leaves nothing that looks whole. */
+export async function removeFolder(folder: string): Promise<void> {
+  // Unfinished removals have the ending that an import's own leftovers have, and are cleared with them.
+  const doomed = `${folder}.${randomUUID()}.tmp`;
+  await rename(folder, doomed);
+  await rm(doomed, { recursive: true, force: true });
+}
+
 /** A JSON file by its schema; undefined when it is missing, or not what we once wrote. */
 export async function readJsonFile<S extends z.ZodType>(
   path: string,

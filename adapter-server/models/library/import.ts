@@ -12,8 +12,16 @@ import {
 import { holdFolder } from "./holds.ts";
 import { LibraryError } from "./library-error.ts";
 import { ensureManifest, type ImportOrigin, modelsFolder } from "./manifest.ts";
+import { removeOutdated } from "./outdated.ts";
 import { requirePulled } from "./pulled.ts";
-import { checkDisk, importDiskBytes, type Machine, memoryWarning, thisMachine } from "./room.ts";
+import {
+  checkDisk,
+  importDiskBytes,
+  importWarning,
+  type Machine,
+  memoryWarning,
+  thisMachine,
+} from "./room.ts";
 import { readSourceFacts, type SourceFacts } from "./source-facts.ts";
 import { isHubRef } from "./source-ref.ts";
 
@@ -63,11 +71,22 @@ export async function openForServing(
     throw new HubError("unsupported_model", message, { cause: error });
   });
   const facts = await readSourceFacts(located.importPath).catch(() => undefined);
-  const tooLarge = facts && memoryWarning(facts, request.format, request.machine ?? thisMachine());
+  const machine = request.machine ?? thisMachine();
+  const tooLarge = facts && memoryWarning(facts, request.format, machine);
   if (tooLarge) request.onWarning(tooLarge.message);
-  const imported = await runImport(located, facts, request);
-  const release = await holdFolder(dirname(imported.model.graphPath));
-  return { ...imported, release };
+  for (;;) {
+    const imported = await runImport(located, facts, request);
+    const folder = dirname(imported.model.graphPath);
+    try {
+      const release = await holdFolder(folder);
+      const measuredElsewhere = await importWarning(folder, machine);
+      if (measuredElsewhere && !tooLarge) request.onWarning(measuredElsewhere);
+      return { ...imported, release };
+    } catch (error) {
+      // Somebody removed the import before it was marked: it is made again.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
 }
 
 export type LocatedSource = {
@@ -130,5 +149,6 @@ async function runImport(
     if (["EROFS", "EACCES"].includes(error.code ?? "")) return;
     throw await asStorageError(error, dirname(model.graphPath));
   });
+  await removeOutdated(model, dataDir);
   return { model, digest: basename(dirname(model.graphPath)), origin };
 }

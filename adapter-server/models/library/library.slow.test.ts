@@ -130,6 +130,47 @@ test("the estimate of an import's size is not far from its size", async () => {
   }
 });
 
+test("an import that was chosen on a larger machine warns on a smaller one", async () => {
+  const dataDir = await newDataDir();
+  await importToLibrary({ source: base, format: "auto", dataDir, machine: large });
+  const facts = await readSourceFacts(base);
+  const machine = { ...large, memoryBytes: Math.ceil((facts.parameters ?? 0) * 1.05) };
+  const warnings: string[] = [];
+  const onWarning = (message: string) => warnings.push(message);
+  const opened = await openForServing({
+    source: base,
+    format: "auto",
+    dataDir,
+    machine,
+    onWarning,
+  });
+  await opened.release();
+  expect(warnings).toEqual([expect.stringContaining("This import takes about")]);
+});
+
+test("what an earlier version made of a model goes when this one has its own, unless it is served", async () => {
+  const dataDir = await newDataDir();
+  const { model, digest } = await importToLibrary({ source: base, format: "int8", dataDir });
+  const folder = join(model.graphPath, "..");
+  const manifest = JSON.parse(await readFile(join(folder, "manifest.json"), "utf8"));
+  const older = async (name: string, facts: object) => {
+    const path = join(dataDir, "models", name.repeat(64));
+    await cp(folder, path, { recursive: true });
+    await writeFile(join(path, "manifest.json"), JSON.stringify({ ...manifest, ...facts }));
+    return path;
+  };
+  await older("a", { importerVersion: undefined });
+  const served = await older("b", { importerVersion: 1 });
+  const release = await holdFolder(served);
+  await older("c", { importerVersion: 1, format: "int4" });
+  await older("d", { importerVersion: 1000 });
+
+  await importToLibrary({ source: base, format: "int8", dataDir });
+  const left = (await listModels(dataDir)).imports.map((one) => one.digest.slice(0, 2)).sort();
+  expect(left).toEqual(["bb", "cc", "dd", digest.slice(0, 2)].sort());
+  await release();
+});
+
 test("what a server serves is not removed; a mark that a killed process left does not keep it", async () => {
   const dataDir = await newDataDir();
   const { digest, model } = await importToLibrary({ source: base, format: "int8", dataDir });

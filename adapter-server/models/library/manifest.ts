@@ -3,7 +3,7 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { z } from "zod";
 import { modelFileName } from "../graph-files.ts";
-import { type ImportedModel, modelFormats } from "../import-model.ts";
+import { type ImportedModel, importerVersion, modelFormats } from "../import-model.ts";
 import {
   type FileFacts,
   fileFacts,
@@ -41,6 +41,7 @@ export async function ensureManifest(
   const { contextLength, layers, hiddenSize, vocabSize } = model.dims;
   const value: Manifest = {
     version: 1,
+    importerVersion,
     origin,
     format: model.format,
     baseDigest: model.baseDigest,
@@ -127,6 +128,8 @@ const importOrigin = z.discriminatedUnion("type", [
 
 const manifest = z.object({
   version: z.literal(1),
+  /** Absent in those of the first importers. */
+  importerVersion: z.int().optional(),
   origin: importOrigin,
   format: z.enum(modelFormats),
   baseDigest: sha256Text,

@@ -1,8 +1,6 @@
 /** Takes models out of the library: imports, and what was pulled. Folders of the user's stay. */
-import { randomUUID } from "node:crypto";
-import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { folderBytes } from "./files.ts";
+import { folderBytes, removeFolder } from "./files.ts";
 import { findModel } from "./find.ts";
 import { checkLock, holdersOf } from "./holds.ts";
 import { LibraryError } from "./library-error.ts";
@@ -39,15 +37,12 @@ export async function planRemoval(text: string, dataDir: string): Promise<Remova
   });
 }
 
-/** Each folder goes at once, so that a kill in the middle leaves none that looks whole. */
+/** @throws LibraryError `in_use` when a server has begun to use one meanwhile */
 export async function removeModels(removal: Removal): Promise<void> {
   for (const { folder, what } of removal) {
     const holders = await holdersOf(folder);
     if (holders.length > 0) refuse(what, holders);
-    // Unfinished removals have the ending that an import's own leftovers have, and are cleared with them.
-    const doomed = `${folder}.${randomUUID()}.tmp`;
-    await rename(folder, doomed);
-    await rm(doomed, { recursive: true, force: true });
+    await removeFolder(folder);
   }
 }
 

@@ -2,6 +2,7 @@
 import { mkdir, statfs } from "node:fs/promises";
 import { totalmem } from "node:os";
 import type { ModelFormat } from "../import-model.ts";
+import { folderBytes } from "./files.ts";
 import { LibraryError } from "./library-error.ts";
 import type { SourceFacts } from "./source-facts.ts";
 
@@ -59,6 +60,20 @@ export function memoryWarning(
       ? `As ${fitting} it takes about ${gibibytes(importMemoryBytes(facts, fitting))}: --format ${fitting}. Or import it all the same with --force, to serve it elsewhere.`
       : "No format of it fits. Take a smaller model, or import it with --force, to serve it elsewhere.",
   };
+}
+
+/**
+ * What `auto` chose on a larger machine may not fit into this one's memory, to which the data folder came.
+ * @returns what to tell then
+ */
+export async function importWarning(
+  folder: string,
+  { memoryBytes }: Machine,
+): Promise<string | undefined> {
+  // Weights lie there twice, as they are and as kernels take them; only the latter are read.
+  const needed = (await folderBytes(folder)) / 2;
+  if (needed <= memoryBytes) return undefined;
+  return `This import takes about ${gibibytes(needed)} of memory, and this machine has ${gibibytes(memoryBytes)}. Import the model anew in a smaller format, such as int4.`;
 }
 
 /** @returns what to tell before a download of which no format would fit into this machine's memory */
