@@ -1,8 +1,8 @@
 /** The two shapes of an answer, and what a stream says when it cannot go on. */
 import { expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import { decodeChoices, type Piece } from "../generation/choices.ts";
 import { type AnswerHead, toCompletion, toFrames } from "./answer.ts";
-import { decodeChoices, type Piece } from "./choices.ts";
 
 const head: AnswerHead = {
   id: "chatcmpl-1",
@@ -10,6 +10,7 @@ const head: AnswerHead = {
   model: 'a"b',
   fingerprint: "f",
   promptTokens: 3,
+  tokenizer: { bytesOf: () => new Uint8Array() },
 };
 
 async function* pieces(list: Piece[], error?: Error): AsyncGenerator<Piece, void, void> {
@@ -31,7 +32,7 @@ const data = (text: string) =>
 
 test("a failure in the middle goes out as the last frame, and the stream is not called done", async () => {
   const error = new HubError("upstream_unavailable", "The engine stopped.");
-  const sent = await frames(pieces([{ choice: 0, text: "Hi", tokens: 1 }], error));
+  const sent = await frames(pieces([{ choice: 0, text: "Hi", tokens: [7] }], error));
   const last = JSON.parse(data(sent.join("")).at(-1) ?? "");
   expect(last).toEqual({
     error: {
@@ -54,8 +55,8 @@ test("every frame is one valid chunk, whatever text and model are called", async
   const text = 'line\n"quoted" \u2028 🦜';
   const sent = await frames(
     pieces([
-      { choice: 0, text, tokens: 2 },
-      { choice: 0, text: "", tokens: 1, finish: "stop" },
+      { choice: 0, text, tokens: [7, 7] },
+      { choice: 0, text: "", tokens: [7], finish: "stop" },
     ]),
     true,
   );
@@ -85,9 +86,9 @@ test("every frame is one valid chunk, whatever text and model are called", async
 test("a token that completes no text sends no frame", async () => {
   const sent = await frames(
     pieces([
-      { choice: 0, text: "a", tokens: 1 },
-      { choice: 0, text: "", tokens: 1 },
-      { choice: 0, text: "b", tokens: 1, finish: "length" },
+      { choice: 0, text: "a", tokens: [7] },
+      { choice: 0, text: "", tokens: [7] },
+      { choice: 0, text: "b", tokens: [7], finish: "length" },
     ]),
   );
   expect(sent).toHaveLength(3);
@@ -97,9 +98,9 @@ test("choices keep their own text and end", async () => {
   const answer = await toCompletion(
     head,
     pieces([
-      { choice: 1, text: "b", tokens: 1 },
-      { choice: 0, text: "a", tokens: 1, finish: "stop" },
-      { choice: 1, text: "c", tokens: 1, finish: "length" },
+      { choice: 1, text: "b", tokens: [7] },
+      { choice: 0, text: "a", tokens: [7], finish: "stop" },
+      { choice: 1, text: "c", tokens: [7], finish: "length" },
     ]),
     2,
   );
@@ -116,9 +117,9 @@ test("of a prompt with several choices is cached what none of them had to comput
   const { usage } = await toCompletion(
     head,
     pieces([
-      { choice: 1, text: "b", tokens: 1, cachedTokens: 2 },
-      { choice: 0, text: "a", tokens: 1, cachedTokens: 1 },
-      { choice: 0, text: "", tokens: 1, finish: "stop" },
+      { choice: 1, text: "b", tokens: [7], cachedTokens: 2 },
+      { choice: 0, text: "a", tokens: [7], cachedTokens: 1 },
+      { choice: 0, text: "", tokens: [7], finish: "stop" },
     ]),
     2,
   );
@@ -147,7 +148,7 @@ test("when one of several choices fails, the others are cancelled", async () => 
   };
   const all = decodeChoices({
     engine,
-    tokenizer: { decode: (ids) => "x".repeat(ids.length), bytesOf: () => new Uint8Array() },
+    tokenizer: { decode: (ids) => "x".repeat(ids.length) },
     request: {
       prompt: [1],
       maxTokens: 5,

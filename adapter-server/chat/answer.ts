@@ -1,8 +1,11 @@
 /** The two shapes of an answer: one completion, or a stream of chunks. */
-import type { ChatCompletion, ChatUsage, ContentLogprob } from "../../sdk/protocol/chat.ts";
+import type { ChatCompletion, ChatLogprobs } from "../../sdk/protocol/chat.ts";
 import { toErrorBody } from "../../sdk/protocol/errors.ts";
 import { sseDone } from "../../sdk/protocol/sse.ts";
-import type { Piece } from "./choices.ts";
+import type { ChosenToken, Piece } from "../generation/choices.ts";
+import { toContentLogprob } from "../generation/shown-tokens.ts";
+import { UsageCount } from "../generation/usage.ts";
+import type { Tokenizer } from "../models/tokenizer.ts";
 
 /** What all chunks of one answer have in common. */
 export type AnswerHead = {
@@ -11,6 +14,7 @@ export type AnswerHead = {
   model: string;
   fingerprint: string;
   promptTokens: number;
+  tokenizer: Pick<Tokenizer, "bytesOf">;
 };
 
 /** Reads all pieces and builds the whole answer. */
@@ -21,7 +25,7 @@ export async function toCompletion(
 ): Promise<ChatCompletion> {
   const texts = new Array<string>(choices).fill("");
   const finished = new Array<"stop" | "length">(choices).fill("length");
-  const logprobs = texts.map((): ContentLogprob[] | undefined => undefined);
+  const logprobs = texts.map((): ChosenToken[] | undefined => undefined);
   const count = new UsageCount(head.promptTokens);
   for await (const piece of pieces) {
     const { choice, text, finish, logprobs: found } = piece;
@@ -38,7 +42,7 @@ export async function toCompletion(
     choices: texts.map((content, index) => ({
       index,
       message: { role: "assistant", content, refusal: null },
-      logprobs: toLogprobs(logprobs[index]),
+      logprobs: toLogprobs(head, logprobs[index]),
       finish_reason: finished[index] ?? "length",
     })),
     usage: count.usage(),
@@ -79,7 +83,7 @@ export async function* toFrames(
         frames += chunk(piece.choice, '{"role":"assistant","content":"","refusal":null}', null);
       }
       if (piece.text !== "" || piece.logprobs) {
-        const logprobs = JSON.stringify(toLogprobs(piece.logprobs));
+        const logprobs = JSON.stringify(toLogprobs(head, piece.logprobs));
         const delta = `{"content":${JSON.stringify(piece.text)}}`;
         frames += chunk(piece.choice, delta, null, logprobs);
       }
@@ -95,33 +99,10 @@ export async function* toFrames(
   }
 }
 
-function toLogprobs(content: ContentLogprob[] | undefined) {
-  return content ? { content, refusal: null } : null;
-}
-
-/** What an answer took. The prompt counts once, however many choices continue it. */
-class UsageCount {
-  readonly #promptTokens: number;
-  #completionTokens = 0;
-  /** By the choice that found fewest: those that begin later find what the first one computed. */
-  #cachedTokens: number | undefined;
-
-  constructor(promptTokens: number) {
-    this.#promptTokens = promptTokens;
-  }
-
-  add({ tokens, cachedTokens }: Piece): void {
-    this.#completionTokens += tokens;
-    if (cachedTokens === undefined) return;
-    this.#cachedTokens = Math.min(this.#cachedTokens ?? cachedTokens, cachedTokens);
-  }
-
-  usage(): ChatUsage {
-    return {
-      prompt_tokens: this.#promptTokens,
-      completion_tokens: this.#completionTokens,
-      total_tokens: this.#promptTokens + this.#completionTokens,
-      prompt_tokens_details: { cached_tokens: this.#cachedTokens ?? 0 },
-    };
-  }
+function toLogprobs(
+  { tokenizer }: Pick<AnswerHead, "tokenizer">,
+  chosen: readonly ChosenToken[] | undefined,
+): ChatLogprobs | null {
+  if (!chosen) return null;
+  return { content: chosen.map((one) => toContentLogprob(one, tokenizer)), refusal: null };
 }

@@ -1,6 +1,5 @@
 /** What a request may say beside what is computed: nothing that would change the answer is ignored in silence. */
 import { z } from "zod";
-import type { ChatMessage } from "../../sdk/protocol/chat.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 
 /**
@@ -23,22 +22,7 @@ export function refuseUnsupported(
   }
 }
 
-/** @throws HubError `unsupported_parameter` for parts of a message that are no text */
-export function refuseUnsupportedParts(message: ChatMessage, index: number): void {
-  const { role, content } = message;
-  if (role === "tool" || role === "function") throw unsupported(`messages[${index}].role`);
-  for (const [field, isHarmless] of Object.entries(harmlessInMessages)) {
-    const value = message[field];
-    if (value !== undefined && value !== null && !isHarmless(value)) {
-      throw unsupported(`messages[${index}].${field}`);
-    }
-  }
-  if (!Array.isArray(content)) return;
-  const other = content.findIndex((part) => part.type !== "text");
-  if (other !== -1) throw unsupported(`messages[${index}].content[${other}].type`);
-}
-
-function unsupported(param: string): HubError {
+export function unsupported(param: string): HubError {
   return new HubError(
     "unsupported_parameter",
     `Unsupported parameter: '${param}' is not supported with this model.`,
@@ -112,16 +96,4 @@ const harmlessValues: Record<string, Test> = {
   use_beam_search: is(false),
   verbosity: is("medium"),
   web_search_options: never,
-};
-
-/** An answer that is sent back as history carries most of them, empty. */
-const harmlessInMessages: Record<string, Test> = {
-  audio: never,
-  function_call: never,
-  name: never,
-  reasoning: is(""),
-  reasoning_content: is(""),
-  refusal: is(""),
-  tool_call_id: never,
-  tool_calls: isEmpty,
 };

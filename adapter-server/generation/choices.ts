@@ -1,5 +1,4 @@
 /** Decodes the choices of one request: tokens from the engine become pieces of text, with stop strings. */
-import type { ContentLogprob } from "../../sdk/protocol/chat.ts";
 import type { Engine, GenerateRequest } from "../engine/engine.ts";
 import type { TokenLogprobs } from "../engine/logprobs.ts";
 import type { FinishReason } from "../engine/sequence.ts";
@@ -7,13 +6,16 @@ import type { Tokenizer } from "../models/tokenizer.ts";
 import { Detokenizer } from "../output/detokenizer.ts";
 import { StopStrings } from "../output/stop-strings.ts";
 
-/** Text that one choice gained, by how many tokens; the choice's last piece has `finish`. */
+/** A token that was chosen, and how likely it was. */
+export type ChosenToken = TokenLogprobs & { token: number };
+
+/** Text that one choice gained, and by which tokens; the choice's last piece has `finish`. */
 export type Piece = {
   choice: number;
   text: string;
-  tokens: number;
+  tokens: number[];
   /** Of the tokens but those that end the answer, when the request asks for them. */
-  logprobs?: ContentLogprob[];
+  logprobs?: ChosenToken[];
   finish?: FinishReason;
   /** In a choice's first piece: digest of the adapter that sat in its slot. */
   adapter?: string;
@@ -23,7 +25,7 @@ export type Piece = {
 
 export type DecodeOptions = {
   engine: Pick<Engine, "generate">;
-  tokenizer: Pick<Tokenizer, "decode" | "bytesOf">;
+  tokenizer: Pick<Tokenizer, "decode">;
   request: Omit<GenerateRequest, "signal">;
   stop: readonly string[];
   choices: number;
@@ -55,17 +57,17 @@ async function* decodeChoice(
   const stops = new StopStrings(options.stop);
   const sampling = { ...request.sampling, stream: choice };
   for await (const batch of engine.generate({ ...request, sampling, signal })) {
-    const piece: Piece = { choice, text: "", tokens: 0 };
+    const piece: Piece = { choice, text: "", tokens: [] };
     if (batch.adapter !== undefined) piece.adapter = batch.adapter;
     if (batch.cachedTokens !== undefined) piece.cachedTokens = batch.cachedTokens;
     for (const [index, token] of batch.tokens.entries()) {
-      piece.tokens++;
+      piece.tokens.push(token);
       if (!request.stopIds.includes(token)) {
         piece.text += stops.push(detokenizer.push(token));
         const logprobs = batch.logprobs?.[index];
         if (logprobs) {
           piece.logprobs ??= [];
-          piece.logprobs.push(toContentLogprob(token, logprobs, options.tokenizer));
+          piece.logprobs.push({ token, ...logprobs });
         }
       }
       if (stops.stopped) break;
@@ -78,19 +80,6 @@ async function* decodeChoice(
     yield piece;
     if (finish !== undefined) return;
   }
-}
-
-function toContentLogprob(
-  chosen: number,
-  { logprob, top }: TokenLogprobs,
-  tokenizer: Pick<Tokenizer, "bytesOf">,
-): ContentLogprob {
-  const toLogprob = (id: number, value: number) => {
-    const bytes = tokenizer.bytesOf(id);
-    return { token: new TextDecoder().decode(bytes), logprob: value, bytes: [...bytes] };
-  };
-  const top_logprobs = top.map((one) => toLogprob(one.token, one.logprob));
-  return { ...toLogprob(chosen, logprob), top_logprobs };
 }
 
 /** Items of all generators in the order in which they come. */

@@ -1,0 +1,141 @@
+/** Answers a request that generates text: weights, then tokens, and whatever way it ends, all is let go. */
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.ts";
+import type { Metrics, Outcome, RequestTrack } from "../metrics.ts";
+import { type AppParts, contextLengthOf } from "../parts.ts";
+import { streamHeaders, toByteStream } from "./byte-stream.ts";
+import { decodeChoices, type Piece } from "./choices.ts";
+import type { GenerationPlan } from "./plan.ts";
+import { acquireWeights } from "./target.ts";
+
+export type GenerationParts = AppParts & { metrics: Metrics };
+
+/** For whom a request is answered. */
+export type Caller = {
+  signal: AbortSignal;
+  tenant: string;
+  isOperator: boolean;
+  /** What the answer calls its model; the requested name when absent. */
+  servedAs?: string | undefined;
+};
+
+/** How a route writes an answer: whole, or as the frames of a stream. */
+export type AnswerShape = {
+  whole: (pieces: AsyncIterable<Piece>) => Promise<unknown>;
+  frames: (pieces: AsyncIterable<Piece>) => AsyncGenerator<string, void, void>;
+};
+
+/**
+ * Weights, then tokens. The answer begins with the first token, so that failures before it have a status.
+ * @param prompt  tokens that the choices continue
+ * @param startMs when the request came
+ * @throws HubError `context_length_exceeded`, and what weights and engine throw
+ */
+export async function generate(
+  parts: GenerationParts,
+  request: { plan: GenerationPlan; prompt: readonly number[]; caller: Caller; startMs: number },
+  shape: AnswerShape,
+): Promise<Response> {
+  const { model, metrics } = parts;
+  const { plan, prompt, caller, startMs } = request;
+  const maxTokens = tokensLeft(parts, prompt.length, plan.maxTokens);
+  const lease = await acquireWeights(parts, plan, caller);
+  const leave = new AbortController();
+  const pieces = tracked(
+    metrics.begin({ startMs, adapter: lease?.adapter.digest, promptTokens: prompt.length }),
+    decodeChoices({
+      engine: parts.engine,
+      tokenizer: model.tokenizer,
+      request: {
+        prompt,
+        maxTokens,
+        stopIds: plan.ignoreEos ? [] : model.endTokenIds,
+        adapter: lease?.adapter.digest,
+        tenant: caller.tenant,
+        sampling: samplingOf(parts, plan),
+        logprobs: plan.logprobs,
+      },
+      stop: plan.stop,
+      choices: plan.choices,
+      signal: AbortSignal.any([caller.signal, leave.signal]),
+    }),
+    () => lease?.release(),
+  );
+  const first = await pieces.next();
+  const all = resume(first, pieces);
+  const adapter = first.value?.adapter;
+  const headers: Record<string, string> = { [servedModelHeader]: servedName(plan, caller) };
+  if (adapter !== undefined) headers[adapterDigestHeader] = adapter;
+  if (!plan.stream) return Response.json(await shape.whole(all), { headers });
+  return new Response(
+    toByteStream(shape.frames(all), () => leave.abort()),
+    { headers: { ...headers, ...streamHeaders } },
+  );
+}
+
+/** What an answer calls the model that gave it. */
+export function servedName(plan: Pick<GenerationPlan, "model">, caller: Caller): string {
+  return caller.servedAs ?? plan.model;
+}
+
+/** @throws HubError `context_length_exceeded` when there is no room for a single token of answer */
+function tokensLeft(parts: AppParts, promptTokens: number, asked: number | undefined): number {
+  const contextLength = contextLengthOf(parts.engine);
+  const left = contextLength - promptTokens;
+  if (left < 1) {
+    throw new HubError(
+      "context_length_exceeded",
+      `This model's maximum context length is ${contextLength} tokens. However, your messages resulted in ${promptTokens} tokens. Please reduce the length of the messages.`,
+      { param: "messages", details: { contextLength, promptTokens } },
+    );
+  }
+  return Math.min(left, asked ?? left);
+}
+
+function samplingOf(parts: AppParts, plan: GenerationPlan) {
+  const { generationDefaults } = parts.model;
+  return {
+    temperature: plan.temperature ?? generationDefaults.temperature ?? 1,
+    topP: plan.topP ?? generationDefaults.topP ?? 1,
+    topK: plan.topK ?? generationDefaults.topK ?? 0,
+    repetitionPenalty: plan.repetitionPenalty ?? generationDefaults.repetitionPenalty ?? 1,
+    seed: plan.seed ?? parts.newSeed(),
+    stream: 0,
+  };
+}
+
+/** Passes pieces on and keeps account of them; whatever way it ends, the weights are let go. */
+async function* tracked(
+  track: RequestTrack,
+  pieces: AsyncIterable<Piece>,
+  release: () => void,
+): AsyncGenerator<Piece, void, void> {
+  let outcome: Outcome = "abort";
+  try {
+    let finish: Outcome = "length";
+    for await (const piece of pieces) {
+      track.tokens(piece.tokens.length, piece.choice);
+      if (piece.finish) finish = piece.finish;
+      yield piece;
+    }
+    outcome = finish;
+  } catch (error) {
+    const cancelled = error instanceof HubError && error.code === "request_cancelled";
+    outcome = cancelled ? "abort" : "error";
+    throw error;
+  } finally {
+    track.end(outcome);
+    release();
+  }
+}
+
+/** A generator whose first result was read already. */
+async function* resume<T>(first: IteratorResult<T, void>, rest: AsyncGenerator<T, void, void>) {
+  if (first.done) return;
+  try {
+    yield first.value;
+    yield* rest;
+  } finally {
+    await rest.return();
+  }
+}
