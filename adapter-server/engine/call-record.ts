@@ -15,12 +15,16 @@ export function readCallRecord(record: CallRecord): number[] {
 }
 
 /** The same runner, which writes down what it works on. */
-export function recorded(runner: ModelRunner, record: CallRecord): Pick<ModelRunner, "run"> {
+export function recorded(
+  runner: ModelRunner,
+  record: CallRecord,
+): Pick<ModelRunner, "run" | "statesOf"> {
   const write = (rows: readonly StepRow[]) => {
     for (let i = 0; i < rows.length; i++) record[i + 1] = rows[i]!.sequenceId;
     record[0] = rows.length;
   };
   return {
+    statesOf: (row) => runner.statesOf?.(row),
     async run(decode, prefill) {
       write([...decode, ...prefill]);
       try {

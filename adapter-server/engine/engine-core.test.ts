@@ -3,10 +3,16 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { EngineCore } from "./engine-core.ts";
 import type { SequenceOutput } from "./messages.ts";
+import type { Pooling } from "./pooling.ts";
 import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
 import type { SequenceRequest } from "./sequence.ts";
 import type { SimulatedOptions } from "./simulated-runner.ts";
-import { SimulatedRunner, simulatedAdapter, simulatedContinuation } from "./simulated-runner.ts";
+import {
+  SimulatedRunner,
+  simulatedAdapter,
+  simulatedContinuation,
+  simulatedToken,
+} from "./simulated-runner.ts";
 import type { StepRow } from "./types.ts";
 
 const limits: SchedulerLimits = {
@@ -84,6 +90,38 @@ test("batched with others, with adapters swapped in and out, every sequence deco
     expect(outputs.get(one.id)?.[0]?.adapter).toBe(one.adapter);
   }
 });
+
+test.each<Pooling>(["last", "mean"])(
+  "a prompt's %s is pooled from each of its tokens once, however it is cut, preempted and shared",
+  async (pooling) => {
+    // Few blocks, so that sequences lose theirs half-way; equal beginnings, so that some are cached.
+    const { core, drain, outputs, stats } = setup({ blocks: 14, contextLength: 64 });
+    core.receive({ type: "adapter", adapter: simulatedAdapter("x") });
+    const embeds = Array.from({ length: 12 }, (_, index) =>
+      request(index + 1, {
+        prompt: Array.from({ length: 1 + 3 * index }, (_, i) => i % vocabSize),
+        adapter: index % 3 === 0 ? "x" : undefined,
+        pooling,
+        maxTokens: 0,
+      }),
+    );
+    const talks = [20, 21, 22].map((id) => request(id, { maxTokens: 18, stopIds: [] }));
+    for (const one of [...talks, ...embeds]) core.receive({ type: "add", request: one });
+    await drain();
+    for (const { id, prompt, adapter } of embeds) {
+      const said = prompt.map((_, i) => simulatedToken(prompt.slice(0, i + 1), adapter, vocabSize));
+      const mean = said.reduce((sum, token) => sum + token, 0) / said.length;
+      const [output, ...others] = outputs.get(id)!;
+      expect(others).toEqual([]);
+      expect(output).toMatchObject({ finish: "stop", ...(adapter && { adapter }) });
+      expect(output!.embedding![0]).toBeCloseTo(pooling === "mean" ? mean : said.at(-1)!, 4);
+    }
+    expect(stats()).toMatchObject({ blocksUsed: 0 });
+    expect(stats()!.preemptions).toBeGreaterThan(0);
+    if (pooling === "mean") expect(outputs.get(12)?.[0]?.cachedTokens).toBe(0);
+    else expect(stats()!.prefixTokensHit).toBeGreaterThan(0);
+  },
+);
 
 test("one row that cannot be computed fails alone and the others never notice", async () => {
   const { core, drain, tokensOf, outputs } = setup({ fails: (row) => row.sequenceId === 3 });

@@ -4,6 +4,7 @@ import { BlockManager } from "./block-manager.ts";
 import { type CallRecord, recorded } from "./call-record.ts";
 import type { SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
+import { Pooler } from "./pooling.ts";
 import type { RowOutcome, SchedulerLimits, SchedulerStats, StepPlan } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { SequenceEvent } from "./sequence.ts";
@@ -25,10 +26,11 @@ export type EngineCoreParts = {
 
 export class EngineCore {
   readonly #runner: ModelRunner;
-  readonly #calls: Pick<ModelRunner, "run">;
+  readonly #calls: Pick<ModelRunner, "run" | "statesOf">;
   readonly #emit: EngineCoreParts["emit"];
   readonly #scheduler: Scheduler;
   readonly #chooser: TokenChooser;
+  readonly #pooler: Pooler;
   /** Messages that wait for the step under way to end. */
   #inbox: Exclude<ToWorker, { type: "close" }>[] = [];
   readonly #adapters = new Map<string, PackedAdapter>();
@@ -43,6 +45,7 @@ export class EngineCore {
     this.#calls = callRecord ? recorded(runner, callRecord) : runner;
     this.#emit = emit;
     this.#chooser = new TokenChooser(runner, (id) => this.#scheduler.sequence(id));
+    this.#pooler = new Pooler(runner.dims.hiddenSize, (id) => this.#scheduler.sequence(id));
     this.#scheduler = new Scheduler({
       limits,
       prefixCache,
@@ -70,7 +73,7 @@ export class EngineCore {
     this.#load(plan, outputs);
     const outcomes: RowOutcome[] = [];
     for (const rows of callsOf(plan, (row) => this.#scheduler.runsApart(row.sequenceId))) {
-      outcomes.push(...(await computeStep(this.#calls, rows, this.#chooser)));
+      outcomes.push(...(await computeStep(this.#calls, rows, this.#chooser, this.#pooler)));
     }
     const adapters = new Map(
       outcomes.map(({ row }) => [row.sequenceId, this.#scheduler.adapterInUse(row.sequenceId)]),
@@ -141,6 +144,7 @@ export class EngineCore {
     if (event.token !== undefined) output.token = event.token;
     if (event.cachedTokens !== undefined) output.cachedTokens = event.cachedTokens;
     if (event.logprobs !== undefined) output.logprobs = event.logprobs;
+    if (event.embedding !== undefined) output.embedding = event.embedding;
     if (event.finish !== undefined) output.finish = event.finish;
     if (event.error !== undefined) output.error = toWireError(event.error);
     if (this.#silent.delete(event.id) && adapter !== undefined) output.adapter = adapter;

@@ -13,9 +13,10 @@ import type {
   WorkerOptions,
 } from "./messages.ts";
 import { fromWireError } from "./messages.ts";
+import type { Pooling } from "./pooling.ts";
 import type { Sampling } from "./sampler.ts";
 import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
-import type { FinishReason } from "./sequence.ts";
+import type { FinishReason, SequenceRequest } from "./sequence.ts";
 import { type Subject, Suspects } from "./suspects.ts";
 import type { PackedAdapter } from "./types.ts";
 
@@ -45,6 +46,18 @@ export type GenerateRequest = {
   signal?: AbortSignal | undefined;
 };
 
+export type EmbedRequest = Pick<GenerateRequest, "prompt" | "adapter" | "tenant" | "signal"> & {
+  pooling: Pooling;
+};
+
+/** What a prompt's hidden states were pooled to, `[hiddenSize]`, of any length. */
+export type Embedded = {
+  embedding: Float32Array;
+  /** Digest of the adapter that sat in the slot. */
+  adapter?: string | undefined;
+  cachedTokens: number;
+};
+
 /** Tokens that came since the last batch; the last batch has `finish`. */
 export type TokenBatch = {
   tokens: number[];
@@ -55,6 +68,8 @@ export type TokenBatch = {
   adapter?: string;
   /** In the first batch: tokens of the prompt that were cached. */
   cachedTokens?: number;
+  /** In the last batch of a sequence that is pooled. */
+  embedding?: Float32Array;
 };
 
 export type EngineStats = SchedulerStats & { restarts: number; ready: boolean };
@@ -68,6 +83,11 @@ export type Engine = {
    *   when this sequence could not be computed
    */
   generate(request: GenerateRequest): AsyncGenerator<TokenBatch, void, void>;
+  /**
+   * Pools a prompt's hidden states; the signal cancels it.
+   * @throws HubError as `generate` does
+   */
+  embed(request: EmbedRequest): Promise<Embedded>;
   /** Makes an adapter known; its weights must lie in shared memory. Known ones are left as they are. */
   loadAdapter(adapter: PackedAdapter): void;
   /** Forgets an adapter once the sequences that use it are done. */
@@ -116,8 +136,22 @@ class WorkerEngine implements Engine {
     return this.#facts;
   }
 
-  async *generate(request: GenerateRequest): AsyncGenerator<TokenBatch, void, void> {
-    const { signal, ...sequence } = request;
+  generate({ signal, ...sequence }: GenerateRequest): AsyncGenerator<TokenBatch, void, void> {
+    return this.#follow(sequence, signal);
+  }
+
+  async embed({ signal, ...asked }: EmbedRequest): Promise<Embedded> {
+    const sequence = { ...asked, maxTokens: 0, sampling: unsampled, stopIds: [] };
+    for await (const { embedding, adapter, cachedTokens } of this.#follow(sequence, signal)) {
+      if (embedding) return { embedding, adapter, cachedTokens: cachedTokens ?? 0 };
+    }
+    throw new Error("a sequence that is pooled ends with its vector");
+  }
+
+  async *#follow(
+    sequence: Omit<SequenceRequest, "id">,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<TokenBatch, void, void> {
     if (signal?.aborted) throw cancelled();
     this.#refuseWhenDown();
     const apart = this.#suspects.isAccused(sequence);
@@ -296,6 +330,7 @@ class TokenStream {
     }
     if (output.adapter !== undefined) this.#batch.adapter = output.adapter;
     if (output.cachedTokens !== undefined) this.#batch.cachedTokens = output.cachedTokens;
+    if (output.embedding !== undefined) this.#batch.embedding = output.embedding;
     if (output.finish !== undefined) {
       this.#batch.finish = output.finish;
       this.isDone = true;
@@ -331,6 +366,12 @@ function cancelled(): HubError {
 function unavailable(message: string, cause?: unknown): HubError {
   return new HubError("upstream_unavailable", message, { cause, retryAfterMs: 1000 });
 }
+
+/** For sequences of which no token is chosen. */
+const unsampled: Sampling = {
+  ...{ temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1 },
+  ...{ seed: 0, stream: 0 },
+};
 
 const noStats: SchedulerStats = {
   running: 0,

@@ -45,6 +45,8 @@ export type SequenceOutput = {
   /** With the first token: tokens of the prompt that were cached. */
   cachedTokens?: number;
   logprobs?: TokenLogprobs;
+  /** Of a sequence that is pooled, at its end: `[hiddenSize]`. */
+  embedding?: Float32Array;
   finish?: FinishReason;
   error?: WireError;
   /** With the first token: digest of the adapter in the slot that computed it. */

@@ -52,6 +52,8 @@ class OnnxModelRunner implements ModelRunner {
   readonly #weights: NativeWeights;
   /** By logits that were returned. */
   readonly #peaks = new WeakMap<Float32Array, Float32Array>();
+  /** By row that wanted them. */
+  readonly #states = new WeakMap<StepRow, Float32Array>();
   readonly #pool: KeyValuePool;
   readonly #adapters: AdapterSlots;
   readonly #feeds: StepFeeds;
@@ -86,6 +88,10 @@ class OnnxModelRunner implements ModelRunner {
     return this.#peaks.get(logits);
   }
 
+  statesOf(row: StepRow): Float32Array | undefined {
+    return this.#states.get(row);
+  }
+
   loadSlot(slot: number, adapter: PackedAdapter): void {
     this.#adapters.load(slot, adapter);
   }
@@ -114,6 +120,7 @@ class OnnxModelRunner implements ModelRunner {
       const at = { row: index, rows: rows.length, tokensMax: sizes.tokensMax, tokens };
       this.#pool.write(source, { ...at, position, blocks });
     });
+    this.#keepStates(rows, results.hiddenStates!.data as Float32Array);
     const { vocabSize } = this.dims;
     const values = results.logits!.data as Float32Array;
     const peaks = results.logitPeaks!.data as Float32Array;
@@ -123,6 +130,16 @@ class OnnxModelRunner implements ModelRunner {
       this.#peaks.set(logits, peaks.subarray(index * blocks, (index + 1) * blocks));
       return logits;
     });
+  }
+
+  #keepStates(rows: readonly StepRow[], values: Float32Array): void {
+    let from = 0;
+    for (const row of rows) {
+      if (!row.states) continue;
+      const to = from + row.states * this.dims.hiddenSize;
+      this.#states.set(row, values.subarray(from, to));
+      from = to;
+    }
   }
 
   #adapterTensors(run: SlotRun): Record<string, ort.Tensor> {

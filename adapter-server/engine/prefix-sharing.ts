@@ -17,11 +17,12 @@ export class PrefixSharing {
   }
 
   /**
-   * What is cached of a sequence that does not run. The last token is always computed, because the next one
-   * is chosen from its logits. Its block is computed with it rather than copied: a few more tokens in a call
+   * What is cached of a sequence that does not run; for a mean of all tokens nothing is, because states are not
+   * kept. The last token is always computed, because the next one is chosen from its logits. Its block is computed with it rather than copied: a few more tokens in a call
    * that is made anyway, and a shared block is never written to.
    */
   find(sequence: Sequence): Prefix {
+    if (sequence.pooling === "mean") return { blocks: [], idle: 0 };
     const count = this.#name(sequence, sequence.tokens.length - 1);
     return this.#blocks.find(sequence.blockNames.slice(0, count));
   }
@@ -31,14 +32,14 @@ export class PrefixSharing {
    * request asks for several choices: it is worth the few steps until that is done.
    */
   isBeingComputed(
-    { blockNames, tokens }: Sequence,
+    { blockNames, tokens, pooling }: Sequence,
     { blocks }: Prefix,
     running: readonly Sequence[],
   ): boolean {
     const { blockSize } = this.#blocks;
     const found = blocks.length;
     const next = blockNames[found];
-    if (next === undefined) return false;
+    if (next === undefined || pooling === "mean") return false;
     const ahead = running.find((other) => other.blockNames[found] === next);
     if (!ahead) return false;
     let alike = found + 1;

@@ -2,6 +2,7 @@
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { BlockManager, Prefix } from "./block-manager.ts";
 import { FairQueue, insertByArrival } from "./fair-queue.ts";
+import { statesWanted } from "./pooling.ts";
 import { PrefixSharing } from "./prefix-sharing.ts";
 import { PromptLookup } from "./prompt-lookup.ts";
 import {
@@ -39,7 +40,7 @@ export type StepPlan = {
  * held, and one more.
  */
 export type RowOutcome =
-  | { type: "computed"; row: StepRow; chosen: readonly Chosen[] }
+  | { type: "computed"; row: StepRow; chosen: readonly Chosen[]; embedding?: Float32Array }
   | { type: "failed"; row: StepRow; error: unknown };
 
 export type SchedulerStats = {
@@ -262,7 +263,7 @@ export class Scheduler {
     const preemptionsBefore = this.#preemptions;
     const decoding: Sequence[] = [];
     for (const sequence of [...this.#running]) {
-      if (remaining(sequence) !== 1 || !this.#running.includes(sequence)) continue;
+      if (!decodes(sequence) || !this.#running.includes(sequence)) continue;
       if (this.#makeRoom(sequence)) decoding.push(sequence);
     }
     let room = this.#speculation.room(decoding.length);
@@ -276,7 +277,7 @@ export class Scheduler {
 
   #planPrefill(plan: StepPlan): void {
     for (const sequence of this.#running) {
-      if (remaining(sequence) === 1) continue;
+      if (decodes(sequence)) continue;
       const chunk = this.#chunk(plan, remaining(sequence));
       if (chunk === 0) return;
       plan.prefill.push(this.#row(sequence, chunk));
@@ -387,7 +388,7 @@ export class Scheduler {
   /** Takes over what a row computed and the tokens that were chosen in it, up to the one that ends the sequence. */
   #take(
     sequence: Sequence,
-    { row, chosen }: Extract<RowOutcome, { type: "computed" }>,
+    { row, chosen, embedding }: Extract<RowOutcome, { type: "computed" }>,
   ): SequenceEvent[] {
     const events: SequenceEvent[] = [];
     for (const { token, logprobs } of chosen) {
@@ -398,6 +399,10 @@ export class Scheduler {
     // What was computed of guesses that did not hold lies behind that, and is written over.
     sequence.computed = row.position + row.tokens.length - row.samples + events.length;
     this.#prefixes.publish(sequence);
+    if (embedding) {
+      const { id, cachedTokens = 0 } = sequence;
+      events.push({ id, embedding, cachedTokens, finish: "stop" });
+    }
     this.#speculation.observe(sequence, row.samples - 1, chosen.length - 1);
     if (events.at(-1)?.finish !== undefined) this.#end(sequence);
     return events;
@@ -460,9 +465,27 @@ export class Scheduler {
       position: sequence.computed,
       blocks: this.#blocks.blocksOf(sequence.id),
       slot: sequence.slot,
-      samples: end === sequence.tokens.length ? 1 + guesses.length : 0,
+      ...wanted(sequence, { length, guesses: guesses.length }),
     };
   }
+}
+
+/** Whether its next row is a decode row; one that is pooled only ever has chunks of its prompt. */
+function decodes(sequence: Sequence): boolean {
+  return sequence.pooling === undefined && remaining(sequence) === 1;
+}
+
+/** What is asked of a row beside keys and values: only that of a sequence's last tokens tells what comes next. */
+function wanted(
+  sequence: Sequence,
+  { length, guesses }: { length: number; guesses: number },
+): Pick<StepRow, "samples" | "states"> {
+  const endsSequence = sequence.computed + length === sequence.tokens.length;
+  const { pooling } = sequence;
+  if (pooling !== undefined) {
+    return { samples: 0, states: statesWanted(pooling, { tokens: length, endsSequence }) };
+  }
+  return { samples: endsSequence ? 1 + guesses : 0 };
 }
 
 function count(counts: Record<string, number>, key: string): void {

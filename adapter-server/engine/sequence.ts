@@ -1,5 +1,6 @@
 /** One sequence that is decoded: what is asked for, how far it is, and what its client hears. */
 import type { TokenLogprobs } from "./logprobs.ts";
+import type { Pooling } from "./pooling.ts";
 import type { PromptLookup } from "./prompt-lookup.ts";
 import type { Sampling } from "./sampler.ts";
 
@@ -7,7 +8,9 @@ import type { Sampling } from "./sampler.ts";
 export type SequenceRequest = {
   id: number;
   prompt: readonly number[];
-  /** At least 1; prompt and output together fit the context. */
+  /** What is wanted is one vector made of the prompt's hidden states, and not a single token. */
+  pooling?: Pooling;
+  /** At least 1, and 0 where a vector is wanted; prompt and output together fit the context. */
   maxTokens: number;
   sampling: Sampling;
   /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
@@ -34,6 +37,8 @@ export type SequenceEvent = {
   /** With the first token: tokens of the prompt that were cached and not computed for it. */
   cachedTokens?: number;
   logprobs?: TokenLogprobs;
+  /** Of a sequence that is pooled, with its end. */
+  embedding?: Float32Array;
   finish?: FinishReason;
   error?: unknown;
 };

@@ -91,6 +91,14 @@ export class SimulatedRunner implements ModelRunner {
     );
   }
 
+  /** One value for each token: the one that would be said after it. */
+  statesOf({ states = 0, ...row }: StepRow): Float32Array {
+    return Float32Array.from({ length: states }, (_, index) => {
+      const logits = this.#logits({ states, ...row }, row.tokens.length - states + index + 1);
+      return logits.indexOf(5);
+    });
+  }
+
   loadSlot(slot: number, adapter: PackedAdapter): void {
     invariant(slot >= 1 && slot <= this.slots, `slot ${slot} exists`);
     this.loaded[slot] = adapter.digest;

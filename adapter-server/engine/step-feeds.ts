@@ -79,8 +79,10 @@ export class StepFeeds {
     // At least one, though nobody reads it: kernels that quantize rows refuse to have none.
     const sampledCount = Math.max(1, countSamples(rows));
     const sampled = this.#int32("sampledRows", sampledCount).fill(0);
+    const stated = this.#int32("stateRows", countStates(rows));
     let token = 0;
     let samples = 0;
+    let states = 0;
     for (const row of rows) {
       for (let i = 0; i < row.tokens.length; i++, token++) {
         tokens[token] = row.tokens[i]!;
@@ -91,12 +93,14 @@ export class StepFeeds {
         }
       }
       for (let i = row.samples; i > 0; i--) sampled[samples++] = token - i;
+      for (let i = row.states ?? 0; i > 0; i--) stated[states++] = token - i;
     }
     const zeroPoints = this.#view("rowZeroPoint", count, Uint8Array).fill(128);
     feeds.tokens = { type: "int32", data: tokens, shape: [count] };
     feeds.positions = { type: "float32", data: positions, shape: [turns, 1] };
     feeds.headTurns = { type: "int64", data: headTurns.data, shape: [count, headRows] };
     feeds.sampledRows = { type: "int32", data: sampled, shape: [sampledCount] };
+    feeds.stateRows = { type: "int32", data: stated, shape: [stated.length] };
     feeds.rowZeroPoint = { type: "uint8", data: zeroPoints, shape: [count, 1] };
   }
 
@@ -271,6 +275,10 @@ type Groups = {
 
 export function countSamples(rows: readonly StepRow[]): number {
   return rows.reduce((sum, { samples }) => sum + samples, 0);
+}
+
+function countStates(rows: readonly StepRow[]): number {
+  return rows.reduce((sum, { states = 0 }) => sum + states, 0);
 }
 
 function groupTokens(rows: readonly StepRow[], slots: AdapterSlots, run: SlotRun): Groups {

@@ -1,5 +1,6 @@
 /** Computes one planned step; a row that cannot be computed is found and fails alone. */
 import { invariant } from "../../sdk/protocol/errors.ts";
+import type { Pooler } from "./pooling.ts";
 import type { RowOutcome, StepPlan } from "./scheduler.ts";
 import type { Chosen } from "./sequence.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
@@ -19,9 +20,10 @@ type Rows = Pick<StepPlan, "decode" | "prefill">;
  * one bad row among n costs about 2 · log2 n more runs, and only that row fails.
  */
 export async function computeStep(
-  runner: Pick<ModelRunner, "run">,
+  runner: Pick<ModelRunner, "run" | "statesOf">,
   plan: Rows,
   chooser: Chooser,
+  pooler?: Pick<Pooler, "take">,
 ): Promise<RowOutcome[]> {
   const rows = [...plan.decode, ...plan.prefill];
   if (rows.length === 0) return [];
@@ -37,14 +39,16 @@ export async function computeStep(
     if (rows.length === 1 && only) return [{ type: "failed", row: only, error }];
     const [first, second] = halve(plan);
     return [
-      ...(await computeStep(runner, first, chooser)),
-      ...(await computeStep(runner, second, chooser)),
+      ...(await computeStep(runner, first, chooser, pooler)),
+      ...(await computeStep(runner, second, chooser, pooler)),
     ];
   }
   let next = 0;
   return rows.map((row) => {
     const own = results.slice(next, next + row.samples);
     next += row.samples;
+    const states = row.states ? runner.statesOf?.(row) : undefined;
+    if (states && pooler) return pooled(row, states, pooler);
     return sampled(row, own, chooser);
   });
 }
@@ -88,6 +92,16 @@ function sampled(
     if (chosen.length === 0) return { type: "failed", row, error };
   }
   return { type: "computed", row, chosen };
+}
+
+/** What a sequence that is to be embedded has got by this row. */
+function pooled(row: StepRow, states: Float32Array, pooler: Pick<Pooler, "take">): RowOutcome {
+  try {
+    const embedding = pooler.take(row, states);
+    return { type: "computed", row, chosen: [], ...(embedding && { embedding }) };
+  } catch (error) {
+    return { type: "failed", row, error };
+  }
 }
 
 function halve({ decode, prefill }: Rows): [Rows, Rows] {

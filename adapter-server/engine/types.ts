@@ -30,6 +30,8 @@ export type StepRow = {
   slot: number;
   /** Of how many of its last tokens the logits are wanted; none for all but a prompt's last chunk. */
   samples: number;
+  /** Of how many of its last tokens the final hidden states are wanted; absent is none. */
+  states?: number;
 };
 
 /** One layer module's low-rank pair, scaling folded into `b`. Row-major f32. */
@@ -85,6 +87,8 @@ export type ModelRunner = {
   weigh?(rows: readonly WeighedRow[]): Promise<TokenWeights[]>;
   /** The largest of each block of logits that `run` returned. */
   peaksOf?(logits: Float32Array): Float32Array | undefined;
+  /** Final hidden states of a row that `run` computed, `[row.states, hiddenSize]`; valid until the next call. */
+  statesOf?(row: StepRow): Float32Array | undefined;
   /** Copies an adapter into a slot that no row of the current step uses. `slot` ≥ 1. */
   loadSlot(slot: number, adapter: PackedAdapter): void;
   close(): Promise<void>;

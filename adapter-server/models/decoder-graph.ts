@@ -99,6 +99,7 @@ class DecoderBuilder {
     }
     const last = await this.#norm("final", { ...residual, weight: tensors.finalNorm });
     await this.#logits(last.normed);
+    this.#hiddenStates(last.normed);
     graph.output("logits", "float32", ["sampled", dims.vocabSize]);
     graph.output("logitPeaks", "float32", ["sampled", blocksOf(dims.vocabSize)]);
     this.#cached.emitOutputs();
@@ -388,6 +389,14 @@ class DecoderBuilder {
       default:
         return activation satisfies never;
     }
+  }
+
+  /** What embeddings are pooled from. Of usual calls no token's is asked for, and a gather of none costs none. */
+  #hiddenStates(normed: string): void {
+    const graph = this.#graph;
+    graph.input("stateRows", "int32", ["stated"]);
+    graph.op("Gather", [normed, "stateRows"], "hiddenStates", { axis: 0 });
+    graph.output("hiddenStates", "float32", ["stated", this.#spec.dims.hiddenSize]);
   }
 
   async #logits(normed: string): Promise<void> {

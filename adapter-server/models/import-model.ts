@@ -245,7 +245,7 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
-export const importerVersion = 11;
+export const importerVersion = 12;
 
 const temporarySuffix = ".tmp";
 /** Measuring takes a while in which nothing is written. */
