@@ -158,6 +158,7 @@ function listened(
       return logits;
     },
     loadSlot: (slot, adapter) => runner.loadSlot(slot, adapter),
+    clearSlot: (slot) => runner.clearSlot(slot),
     close: () => runner.close(),
   };
 }

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
@@ -64,6 +66,27 @@ describe("a call's adapters", () => {
     for (let call = 0; call < 600; call++) slots.arrange([1]);
     expect(slots.arrange([1]).rank).toBe(8);
     expect(slots.arrange([1, 2]).rank).toBe(32);
+  });
+
+  test("leave nothing behind when they are forgotten: neither place nor memory", async () => {
+    const slots = new AdapterSlots({ dims, slots: slotCount, rankMax });
+    const load = () => {
+      const adapter = makeAdapter(1, 8);
+      slots.load(1, adapter);
+      return new WeakRef(adapter);
+    };
+    const held = load();
+    slots.arrange([1]);
+    slots.clear(1);
+    expect(slots.placeOf(1)).toBe(-1);
+    expect(() => slots.arrange([1])).toThrow(/slot 1 is empty/);
+    slots.load(2, makeAdapter(2, 8));
+    const run = slots.arrange([2]);
+    expectWeights(slots, run, { place: 0, adapter: makeAdapter(2, 8) });
+    setFlagsFromString("--expose-gc");
+    await new Promise((resolve) => setImmediate(resolve));
+    (runInNewContext("gc") as () => void)();
+    expect(held.deref()).toBe(undefined);
   });
 
   test("may be none: the views then hold one place, for a call that reads nothing from it", () => {

@@ -61,6 +61,13 @@ export class AdapterSlots {
     this.#adapters[slot] = adapter;
   }
 
+  /** Forgets the slot's adapter, whose place others may have. */
+  clear(slot: number): void {
+    invariant(slot >= 1 && slot < this.#adapters.length, `slot ${slot} does not exist`);
+    this.#vacate(slot);
+    this.#adapters[slot] = undefined;
+  }
+
   /**
    * Brings the adapters of a call side by side.
    * @param slots distinct slots, none of them 0; may be empty

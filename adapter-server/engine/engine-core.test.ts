@@ -143,7 +143,7 @@ test("a sequence for an adapter that nobody loaded fails, and its slot is free f
 });
 
 test("an adapter that is unloaded serves who already asked, then leaves its slot", async () => {
-  const { core, turn, drain, tokensOf, outputs, stats } = setup({ slots: 1 });
+  const { runner, core, turn, drain, tokensOf, outputs, stats } = setup({ slots: 1 });
   const one = request(1, { adapter: "x" });
   core.receive({ type: "adapter", adapter: simulatedAdapter("x") });
   core.receive({ type: "add", request: one });
@@ -152,6 +152,7 @@ test("an adapter that is unloaded serves who already asked, then leaves its slot
   await drain();
   expect(tokensOf(1)).toEqual(simulatedContinuation({ ...one, vocabSize }));
   expect(stats()?.slots).toEqual([undefined]);
+  expect(runner.loaded).toEqual([undefined, undefined]);
   core.receive({ type: "add", request: request(2, { adapter: "x" }) });
   await drain();
   expect(outputs.get(2)).toMatchObject([{ error: { code: "model_not_found" } }]);

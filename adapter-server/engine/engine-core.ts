@@ -156,7 +156,8 @@ export class EngineCore {
       if (this.#scheduler.needs(digest)) continue;
       this.#leaving.delete(digest);
       this.#adapters.delete(digest);
-      this.#scheduler.unload(digest);
+      const slot = this.#scheduler.unload(digest);
+      if (slot !== undefined) this.#runner.clearSlot(slot);
     }
   }
 }

@@ -96,6 +96,10 @@ class OnnxModelRunner implements ModelRunner {
     this.#adapters.load(slot, adapter);
   }
 
+  clearSlot(slot: number): void {
+    this.#adapters.clear(slot);
+  }
+
   async close(): Promise<void> {
     const { adapted, base } = this.#graphs;
     await Promise.all([adapted.close(), base.close(), this.#weights.close()]);

@@ -183,9 +183,9 @@ export class Scheduler {
     return true;
   }
 
-  /** Takes the adapter out of its slot; no sequence may need it. */
-  unload(digest: string): void {
-    this.#slots.unload(digest);
+  /** Takes the adapter out of its slot; no sequence may need it. @returns the slot, if it had one */
+  unload(digest: string): number | undefined {
+    return this.#slots.unload(digest);
   }
 
   /** The next step. Empty when nobody can run, which with sequences present never lasts. */

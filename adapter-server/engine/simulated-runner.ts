@@ -104,6 +104,11 @@ export class SimulatedRunner implements ModelRunner {
     this.loaded[slot] = adapter.digest;
   }
 
+  clearSlot(slot: number): void {
+    invariant(slot >= 1 && slot <= this.slots, `slot ${slot} exists`);
+    this.loaded[slot] = undefined;
+  }
+
   async close(): Promise<void> {}
 
   #write(row: StepRow, written: Set<number>): void {

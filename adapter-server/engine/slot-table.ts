@@ -73,10 +73,12 @@ export class SlotTable {
     entry.usedAt = 0;
   }
 
-  /** Takes the adapter out of its slot; nobody may be using it. */
-  unload(digest: string): void {
+  /** Takes the adapter out of its slot, which nobody may be using. @returns the slot, if it had one */
+  unload(digest: string): number | undefined {
     const index = this.#slots.findIndex((slot) => slot.digest === digest);
-    if (index !== -1) this.vacate(index + 1);
+    if (index === -1) return undefined;
+    this.vacate(index + 1);
+    return index + 1;
   }
 
   /** Promises the slot to an adapter; its present users finish, no new ones come. */

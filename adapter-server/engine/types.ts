@@ -91,5 +91,7 @@ export type ModelRunner = {
   statesOf?(row: StepRow): Float32Array | undefined;
   /** Copies an adapter into a slot that no row of the current step uses. `slot` ≥ 1. */
   loadSlot(slot: number, adapter: PackedAdapter): void;
+  /** Lets go of a slot's adapter, which nobody uses any more: its memory is free once the host lets go as well. */
+  clearSlot(slot: number): void;
   close(): Promise<void>;
 };

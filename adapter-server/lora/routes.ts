@@ -2,6 +2,7 @@
 import { realpath } from "node:fs/promises";
 import { isAbsolute, relative, resolve, sep } from "node:path";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import { isAdapterName } from "./adapter-names.ts";
 import type { AdapterStore } from "./adapter-store.ts";
 
 export type LoraRoutesParts = {
@@ -26,18 +27,18 @@ export async function loadLoraAdapter(
   if (typeof name !== "string" || typeof path !== "string" || name === "" || path === "") {
     return refusal(400, "InvalidUserInput", "Both 'lora_name' and 'lora_path' must be provided.");
   }
-  if (!loraName.test(name)) {
-    return refusal(
-      400,
-      "InvalidUserInput",
-      `The lora adapter name ${JSON.stringify(name.slice(0, 128))} is not allowed.`,
-    );
-  }
   if (name === parts.baseId) {
     return refusal(
       400,
       "InvalidUserInput",
       `The lora adapter '${name}' conflicts with a served base model.`,
+    );
+  }
+  if (!isAdapterName(name)) {
+    return refusal(
+      400,
+      "InvalidUserInput",
+      `The lora adapter name ${JSON.stringify(name.slice(0, 128))} is not allowed: expected at most 64 letters, digits, '.', '_' and '-' that begin with a letter or digit.`,
     );
   }
   const notFound = refusal(
@@ -114,6 +115,3 @@ function refusal(
 ): Response {
   return Response.json({ error: { message, type, param, code: status } }, { status });
 }
-
-/** Fit for logs and metric labels. */
-const loraName = /^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$/;
