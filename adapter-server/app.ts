@@ -1,11 +1,14 @@
 /** The adapter-server's HTTP surface: OpenAI's chat completions, vLLM's operator routes and metrics. */
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { HubError, toErrorResponse } from "../sdk/protocol/errors.ts";
 import { servedModelHeader, tenantHeader } from "../sdk/protocol/http.ts";
 import { newId, requestId } from "../sdk/protocol/ids.ts";
 import { answerChat } from "./chat/complete.ts";
 import { readChatRequest } from "./chat/request.ts";
+import { answerEmbeddings } from "./embeddings/answer.ts";
+import { readEmbeddingsRequest } from "./embeddings/request.ts";
+import type { Caller } from "./generation/generate.ts";
 import { identify, requireOperator } from "./identity.ts";
 import type { AdapterStore } from "./lora/adapter-store.ts";
 import { loadLoraAdapter, unloadLoraAdapter } from "./lora/routes.ts";
@@ -50,14 +53,11 @@ export function createApp(parts: AppParts): Hono<Env> {
 
   app.post("/v1/chat/completions", async (c) => {
     const plan = readChatRequest(await readJson(c.req.raw), { baseId: model.id, ...limits });
-    return answerChat({ ...parts, metrics }, plan, {
-      signal: c.req.raw.signal,
-      isOperator: c.get("isOperator"),
-      // The gateway tells for whom it asks, and by which name its client knows the weights. Others do not:
-      // who could name tenants could have the share of many.
-      tenant: (c.get("isOperator") && c.req.header(tenantHeader)) || "",
-      ...(c.get("isOperator") && { servedAs: c.req.header(servedModelHeader) }),
-    });
+    return answerChat({ ...parts, metrics }, plan, callerOf(c));
+  });
+  app.post("/v1/embeddings", async (c) => {
+    const plan = readEmbeddingsRequest(await readJson(c.req.raw), { baseId: model.id, ...limits });
+    return answerEmbeddings({ ...parts, metrics }, plan, callerOf(c));
   });
 
   app.get("/v1/models", (c) => c.json({ object: "list", data: modelCards(parts) }));
@@ -93,6 +93,18 @@ export function createApp(parts: AppParts): Hono<Env> {
     return toErrorResponse(error);
   });
   return app;
+}
+
+/**
+ * The gateway tells for whom it asks, and by which name its client knows the weights. Others do not: who could
+ * name tenants could have the share of many.
+ */
+function callerOf(c: Context<Env>): Caller {
+  const isOperator = c.get("isOperator");
+  const { signal } = c.req.raw;
+  if (!isOperator) return { signal, isOperator, tenant: "" };
+  const tenant = c.req.header(tenantHeader) ?? "";
+  return { signal, isOperator, tenant, servedAs: c.req.header(servedModelHeader) };
 }
 
 /** As vLLM lists them: the base, then adapters with their base as `parent`. */

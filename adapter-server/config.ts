@@ -3,6 +3,7 @@ import { cpus } from "node:os";
 import { basename, delimiter, resolve } from "node:path";
 import { z } from "zod";
 import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
+import { type Pooling, poolings } from "./engine/pooling.ts";
 import { keyValueTypes } from "./models/graph-files.ts";
 import { type ModelFormat, modelFormats } from "./models/import-model.ts";
 import { isHubRef, parseHubRef } from "./models/library/source-ref.ts";
@@ -33,6 +34,9 @@ const limitValues = z.object({
   choicesMax: count.max(128).default(8),
   /** Adapters in one mix. */
   mixPartsMax: count.max(64).default(8),
+  /** Texts of one embeddings request, and their tokens together. */
+  embeddingInputsMax: count.max(100_000).default(2048),
+  embeddingTokensMax: count.default(300_000),
   bodyBytesMax: count.default(4 << 20),
   /** Adapters in host memory that nobody uses are dropped beyond this. */
   adapterHostBytesMax: count.default(1 << 30),
@@ -54,6 +58,8 @@ export const serverLimits = limitValues.refine(
 );
 export type ServerLimits = z.infer<typeof serverLimits>;
 
+export type EmbeddingSettings = { pooling: Pooling; matryoshka: boolean };
+
 export type Config = {
   host: string;
   port: number;
@@ -66,6 +72,7 @@ export type Config = {
   adapterFolders: string[];
   registryUrl: string | undefined;
   prefixCache: boolean;
+  embeddings: EmbeddingSettings;
   limits: ServerLimits;
 };
 
@@ -92,6 +99,10 @@ export function readConfig(env: Record<string, string | undefined>): Config {
       .map((path) => resolve(path)),
     registryUrl: parsed.REGISTRY_URL,
     prefixCache: parsed.ADAPTER_SERVER_PREFIX_CACHE,
+    embeddings: {
+      pooling: parsed.ADAPTER_SERVER_POOLING,
+      matryoshka: parsed.ADAPTER_SERVER_MATRYOSHKA,
+    },
     limits: readLimits(given),
   };
 }
@@ -138,6 +149,10 @@ const environment = z.object({
   ADAPTER_SERVER_THREADS: count.optional(),
   /** Whether prompts of one tenant share what is computed of them where they begin alike. */
   ADAPTER_SERVER_PREFIX_CACHE: z.stringbool().default(true),
+  /** What an embedding is made of where a request does not say it. */
+  ADAPTER_SERVER_POOLING: z.enum(poolings).default("last"),
+  /** Whether the model was trained so that embeddings may be shortened. */
+  ADAPTER_SERVER_MATRYOSHKA: z.stringbool().default(false),
   /** Folders below which `lora_path` may lie, separated as in PATH. */
   ADAPTER_SERVER_ADAPTER_FOLDERS: z.string().optional(),
   /** Where adapters are fetched by digest. */

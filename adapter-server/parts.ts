@@ -1,6 +1,6 @@
 /** What the adapter-server's routes work with; `server.ts` builds them. */
 import { HubError } from "../sdk/protocol/errors.ts";
-import type { ServerLimits } from "./config.ts";
+import type { EmbeddingSettings, ServerLimits } from "./config.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { AdapterStore } from "./lora/adapter-store.ts";
 import type { GenerationDefaults } from "./models/import-model.ts";
@@ -26,6 +26,7 @@ export type AppParts = {
   engine: Engine;
   adapters: AdapterStore;
   limits: ServerLimits;
+  embeddings: EmbeddingSettings;
   /** Opens operator routes and weights by digest; absent closes them. */
   operatorKey?: string | undefined;
   /** Asked of everyone else; absent lets everyone infer with the base and with loaded names. */

@@ -3,7 +3,12 @@ import { join } from "node:path";
 import type { Hono } from "hono";
 import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
 import { createApp } from "./app.ts";
-import { defaultThreads, type ServerLimits, serverLimits } from "./config.ts";
+import {
+  defaultThreads,
+  type EmbeddingSettings,
+  type ServerLimits,
+  serverLimits,
+} from "./config.ts";
 import { type Engine, startEngine } from "./engine/engine.ts";
 import type { ModelRunnerOptions } from "./engine/model-runner.ts";
 import { AdapterFileCache } from "./lora/adapter-files.ts";
@@ -33,6 +38,8 @@ export type AdapterServerOptions = {
   limits?: Partial<ServerLimits> | undefined;
   /** Whether prompts of one tenant share what is computed of them where they begin alike; true when absent. */
   prefixCache?: boolean | undefined;
+  /** How texts are embedded where requests do not say it: from the last token, and never shortened, when absent. */
+  embeddings?: EmbeddingSettings | undefined;
   threads?: number | undefined;
   version: string;
   onFault: (message: string, cause: unknown) => void;
@@ -108,6 +115,7 @@ async function createFromModel(
     engine,
     adapters,
     limits,
+    embeddings: options.embeddings ?? { pooling: "last", matryoshka: false },
     operatorKey: options.operatorKey,
     apiKey: options.apiKey,
     adapterFolders: options.adapterFolders ?? [],

@@ -8,8 +8,12 @@ import { tokenBytes } from "./token-bytes.ts";
 import { checkPatterns } from "./tokenizer-patterns.ts";
 
 export type Tokenizer = {
-  /** Control tokens written in the text are recognised; nothing is added at the start or end. */
-  encode(text: string): number[];
+  /**
+   * Control tokens written in the text are recognised.
+   * @param options.addSpecialTokens whether the tokens are added that the tokenizer sets at the start and end of a
+   *   text; absent is not, because chat templates write them
+   */
+  encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
   /** The text as `encode` takes it for nothing but text, whatever control tokens it spells. */
   quote(text: string): string;
   /** Special tokens are left out. Bytes that are no whole character come out as U+FFFD. */
@@ -41,7 +45,8 @@ function build(tokenizer: unknown, config: unknown): Tokenizer {
   const inner = new HuggingFaceTokenizer(control.tokenizer, z.looseObject({}).parse(config));
   const named = { bos_token, eos_token, pad_token, unk_token };
   return {
-    encode: (text) => inner.encode(control.resolve(text), { add_special_tokens: false }).ids,
+    encode: (text, { addSpecialTokens: add_special_tokens = false } = {}) =>
+      inner.encode(control.resolve(text), { add_special_tokens }).ids,
     quote: control.quote,
     decode: (ids) =>
       ids.length === 0 ? "" : inner.decode([...ids], { skip_special_tokens: true }),
