@@ -1,6 +1,7 @@
 /** `npm run bench -- NAME`: repeats a claim of the README as a ratio against a peer, in one run. */
 const benches: Record<string, () => Promise<{ run(args: readonly string[]): Promise<void> }>> = {
   accuracy: () => import("./accuracy.ts"),
+  adapters: () => import("./adapters/main.ts"),
   engine: () => import("./engine/main.ts"),
   gateway: () => import("./gateway.ts"),
   "prefix-cache": () => import("./prefix-cache.ts"),

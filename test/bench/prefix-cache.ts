@@ -25,21 +25,27 @@ export async function run([model = demoModel]: readonly string[]): Promise<void>
     onFault: (message, cause) => console.error(message, cause),
   });
   try {
-    printResults([await measure(server.engine, basename(model))]);
+    printResults([
+      await measurePrefixHits(server.engine, { name: basename(model), rounds: ROUNDS }),
+    ]);
   } finally {
     await server.close();
     await rm(dataDir, { recursive: true, force: true });
   }
 }
 
-async function measure(engine: Engine, name: string): Promise<Measured> {
+/** @param options `digest` of an adapter that the engine knows; the base without */
+export async function measurePrefixHits(
+  engine: Engine,
+  { name, rounds, digest }: { name: string; rounds: number; digest?: string },
+): Promise<Measured> {
   const cold: number[] = [];
   const warm: number[] = [];
-  for (let round = 0; round < ROUNDS + 1; round++) {
+  for (let round = 0; round < rounds + 1; round++) {
     const shared = tokensOf(SHARED_TOKENS, round);
     const [first, second] = [0, 1].map((own) => [...shared, ...tokensOf(OWN_TOKENS, 7 + own)]);
-    const colds = await firstTokenMs(engine, first ?? []);
-    const warms = await firstTokenMs(engine, second ?? []);
+    const colds = await firstTokenMs(engine, first ?? [], digest);
+    const warms = await firstTokenMs(engine, second ?? [], digest);
     // The first round warms up what is not the cache.
     if (round === 0) continue;
     cold.push(colds);
@@ -56,14 +62,18 @@ async function measure(engine: Engine, name: string): Promise<Measured> {
   };
 }
 
-async function firstTokenMs(engine: Engine, prompt: readonly number[]): Promise<number> {
+async function firstTokenMs(
+  engine: Engine,
+  prompt: readonly number[],
+  adapter: string | undefined,
+): Promise<number> {
   const startedAt = performance.now();
   const batches = engine.generate({
     prompt,
     maxTokens: 1,
     sampling: { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream: 0 },
     stopIds: [],
-    adapter: undefined,
+    adapter,
     tenant: "bench",
   });
   for await (const _batch of batches);

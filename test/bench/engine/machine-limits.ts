@@ -39,7 +39,8 @@ export function describeLimits(limits: MachineLimits): string {
   ].join("\n");
 }
 
-async function readBandwidth(threads: number): Promise<number> {
+/** Bytes read a second by so many threads together. */
+export async function readBandwidth(threads: number): Promise<number> {
   const workers = Array.from({ length: threads }, () =>
     startWorker(new URL("./programs/read-memory-worker.ts", import.meta.url), {
       workerData: { bytes: bufferBytes },

@@ -69,12 +69,15 @@ export function readOptions(args: readonly string[]): Options | undefined {
 }
 
 /** What a server takes that is told nothing. */
-function servedFormat(): ModelFormat {
+export function servedFormat(): ModelFormat {
   return readConfig({ MODEL: "unused" }).format;
 }
 
-/** @throws Error when a file was named and is not there */
-function findSmallModel(named: string | undefined): string | undefined {
+/**
+ * SmolLM2-135M's file: the one that is named, else that of the environment, else where its fixture lies.
+ * @throws Error when a file was named and is not there
+ */
+export function findSmallModel(named: string | undefined): string | undefined {
   const path = named ?? process.env.SMOLLM2_GGUF;
   if (path) {
     if (!existsSync(path)) throw new Error(`there is no file ${path}`);
@@ -85,13 +88,13 @@ function findSmallModel(named: string | undefined): string | undefined {
   return existsSync(fixture) ? fixture : undefined;
 }
 
-function oneOf<T extends string>(known: readonly T[], text: string): T {
+export function oneOf<T extends string>(known: readonly T[], text: string): T {
   const found = known.find((each) => each === text);
   if (found === undefined) throw new Error(`'${text}' is none of: ${known.join(", ")}`);
   return found;
 }
 
-function count(text: string): number {
+export function count(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1) throw new Error(`'${text}' is no number of things`);
   return value;

@@ -1,4 +1,5 @@
 /** What sharing a step brings: tokens a second of 1 to 64 sequences, drawn as a plot. */
+import { drawBars } from "../../plot.ts";
 import { median } from "../../report.ts";
 import { decodeSeconds } from "../least-work.ts";
 import { type Result, resultOf } from "../result.ts";
@@ -55,14 +56,13 @@ export const curve: Lane = async function* (setting) {
 
 /** One bar for each number of sequences, as long as its rate. */
 function plot(points: readonly { sequences: number; rate: number; limit: number }[]): string[] {
-  const longest = Math.max(...points.map(({ rate }) => rate));
   const [first] = points;
-  return points.map(({ sequences, rate, limit }) => {
-    const bar = "█".repeat(Math.max(1, Math.round((rate / longest) * barWidth)));
-    const gain = `${(rate / (first?.rate ?? Number.NaN)).toFixed(2)} ×`;
-    const figures = `${rate.toFixed(0).padStart(6)} tokens/s ${gain.padStart(8)}`;
-    return `${String(sequences).padStart(3)} ${bar.padEnd(barWidth)} ${figures}, ${Math.round((100 * rate) / limit)} % of the limit`;
-  });
+  return drawBars(
+    points.map(({ sequences, rate, limit }) => {
+      const gain = `${(rate / (first?.rate ?? Number.NaN)).toFixed(2)} ×`;
+      const figures = `${rate.toFixed(0).padStart(6)} tokens/s ${gain.padStart(8)}`;
+      const note = `${figures}, ${Math.round((100 * rate) / limit)} % of the limit`;
+      return { label: String(sequences), value: rate, note };
+    }),
+  );
 }
-
-const barWidth = 40;

@@ -1,8 +1,8 @@
 /** What a server holds that decodes with all its adapter slots taken, against its weights and configured pools. */
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { knowsProcessMemory } from "../../process-memory.ts";
 import type { MemoryReport } from "../programs/measure-memory.ts";
 import { boundedResult } from "../result.ts";
 import type { Lane } from "./table.ts";
@@ -12,7 +12,7 @@ const overheadMax = 350e6;
 const kvCacheTokens = 4096;
 
 export const memory: Lane = async function* (setting) {
-  if (!existsSync("/proc/self/smaps_rollup")) {
+  if (!knowsProcessMemory) {
     setting.tell("memory is read from Linux's /proc; this lane is left out");
     return;
   }

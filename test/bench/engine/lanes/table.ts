@@ -1,9 +1,8 @@
 /** The lanes of the engine benchmark: one for each row of what the engine promises. */
-import type { Result } from "../result.ts";
+import type { Lane as LaneOf } from "../../run-lanes.ts";
 import type { Setting } from "../setting.ts";
 
-/** Measures one promise; results come as they are there. */
-export type Lane = (setting: Setting) => AsyncGenerator<Result, void, void>;
+export type Lane = LaneOf<Setting>;
 
 export const laneNames = [
   ["decode", "tokens/s of 1 to 32 sequences, against llama.cpp"],

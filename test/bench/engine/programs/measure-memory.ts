@@ -3,9 +3,9 @@
  * for until every block of its KV cache has been written, and prints what it then holds. Its one argument is
  * JSON: `OurOptions`.
  */
-import { readFileSync } from "node:fs";
 import { serverLimits } from "../../../../adapter-server/config.ts";
 import { packedBytes } from "../../../../adapter-server/lora/shared-weights.ts";
+import { memoryBytes } from "../../process-memory.ts";
 import { promptOf } from "../contestant.ts";
 import { readWeightBytes } from "../imported-weights.ts";
 import { keyValueBytesOf } from "../least-work.ts";
@@ -50,8 +50,8 @@ await ours.answer(
 
 const hostAdapterBytes = adapters.reduce((sum, adapter) => sum + packedBytes(adapter), 0);
 const report: MemoryReport = {
-  pssBytes: kilobytesOf("Pss"),
-  rssBytes: kilobytesOf("Rss"),
+  pssBytes: memoryBytes("Pss"),
+  rssBytes: memoryBytes("Rss"),
   weightBytes: (await readWeightBytes(model.graphPath)).all,
   keyValueBytes: limits.kvCacheTokens * keyValueBytesOf(model.dims, limits.kvCacheType),
   // A slot holds what the adapter has; ours are of one rank.
@@ -61,8 +61,3 @@ const report: MemoryReport = {
 console.log(JSON.stringify(report));
 await ours.close();
 process.exit();
-
-function kilobytesOf(field: "Pss" | "Rss"): number {
-  const text = readFileSync("/proc/self/smaps_rollup", "utf8");
-  return 1024 * Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(text)?.[1]);
-}

@@ -1,0 +1,128 @@
+/** What a schema costs by token: answers that must be JSON of a schema, against free ones of the same length. */
+import type { AdapterServer } from "../../../../adapter-server/server.ts";
+import { SseParser } from "../../../../sdk/protocol/sse.ts";
+import { resultOf } from "../../engine/result.ts";
+import { takeTurns } from "../../engine/rounds.ts";
+import { baseId, operatorKey } from "../setting.ts";
+import type { Lane } from "./table.ts";
+
+const newTokens = 96;
+/** At most 5 % slower by token. */
+const least = 0.95;
+const batches = [1, 8];
+
+export const structured: Lane = async function* (setting) {
+  const server = await setting.open();
+  try {
+    const check = await post(server, { ...fieldsOf(true), max_tokens: 4 });
+    if (check.status !== 200) {
+      setting.tell(`structured output is not available: ${await check.text()}`);
+      return;
+    }
+    await check.arrayBuffer();
+    for (const sequences of batches) {
+      const figures = await takeTurns(
+        [true, false].map((isStructured) => ({
+          name: isStructured ? ("structured" as const) : ("free" as const),
+          measure: (round: number) => {
+            setting.tell(`${sequences} at a time, ${isStructured ? "structured" : "free"}`);
+            return decodeRate(server, sequences, isStructured, round);
+          },
+        })),
+        setting.full(7, 1),
+      );
+      yield resultOf({
+        name: `structured against free output, ${sequences} at a time`,
+        unit: "tokens/s",
+        ours: figures.structured,
+        peer: figures.free,
+        target: least,
+        notes: [`${newTokens} tokens, by the time from the first to the last; strict JSON schema`],
+      });
+    }
+  } finally {
+    await server.close();
+  }
+};
+
+async function decodeRate(
+  server: AdapterServer,
+  sequences: number,
+  isStructured: boolean,
+  round: number,
+): Promise<number> {
+  const rates = await Promise.all(
+    Array.from({ length: sequences }, (_, index) =>
+      streamRate(server, isStructured, `${round + 1}.${index}`),
+    ),
+  );
+  return rates.reduce((sum, rate) => sum + rate, 0);
+}
+
+/** Tokens a second after the first one. */
+async function streamRate(server: AdapterServer, isStructured: boolean, seed: string) {
+  const response = await post(server, {
+    ...fieldsOf(isStructured),
+    messages: [{ role: "user", content: `List ${seed} things that lie on a desk, with details.` }],
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+  if (!response.body) throw new Error("an answer without a body");
+  const parser = new SseParser();
+  let first: number | undefined;
+  let last = Number.NaN;
+  let tokens = 0;
+  for await (const bytes of response.body) {
+    for (const { data } of parser.push(bytes)) {
+      if (data === "[DONE]") continue;
+      const { choices, usage, error } = JSON.parse(data);
+      if (error) throw new Error(error.message);
+      if (choices[0]?.delta.content) {
+        last = performance.now();
+        first ??= last;
+      }
+      if (usage) tokens = usage.completion_tokens;
+    }
+  }
+  return ((tokens - 1) * 1000) / (last - (first ?? Number.NaN));
+}
+
+/** A schema that a small model can go on with for as long as it is asked to. */
+function fieldsOf(isStructured: boolean) {
+  const item = {
+    type: "object",
+    properties: {
+      name: { type: "string" },
+      kind: { enum: ["tool", "paper", "food", "other"] },
+      weight: { type: "number" },
+      tags: { type: "array", items: { type: "string" } },
+    },
+    required: ["name", "kind", "weight", "tags"],
+    additionalProperties: false,
+  };
+  const schema = {
+    type: "object",
+    properties: { items: { type: "array", items: item, minItems: 50 } },
+    required: ["items"],
+    additionalProperties: false,
+  };
+  return {
+    model: baseId,
+    messages: [{ role: "user", content: "List things." }],
+    max_tokens: newTokens,
+    temperature: 0,
+    ignore_eos: !isStructured,
+    ...(isStructured && {
+      response_format: {
+        type: "json_schema",
+        json_schema: { name: "things", strict: true, schema },
+      },
+    }),
+  };
+}
+
+async function post({ app }: AdapterServer, body: object): Promise<Response> {
+  const headers = { authorization: `Bearer ${operatorKey}` };
+  const url = "http://localhost/v1/chat/completions";
+  return app.fetch(new Request(url, { method: "POST", headers, body: JSON.stringify(body) }));
+}
