@@ -58,9 +58,10 @@ test("a token is chosen at every temperature that a request may ask for, next to
   });
   for (const temperature of [Number.MIN_VALUE, 1e-38, 1e-6, 1e-5, 1e-3]) {
     const sampling = { temperature, topP: 1, topK: 0, repetitionPenalty: 1, seed: 1, stream: 0 };
-    const chooser = new TokenChooser(runner, () => ({ sampling, logprobs: undefined, tokens: [] }));
+    const sequence = { sampling, logprobs: undefined, prompt: [], tokens: [], stopIds: [] };
+    const chooser = new TokenChooser(runner, () => sequence);
     const logits = Float32Array.of(20, 30, -400);
-    await chooser.prepare([{ sequenceId: 1, logits }]);
+    await chooser.prepare([{ sequenceId: 1, logits, said: [] }]);
     expect(chooser.choose(1, logits, []), `${temperature}`).toEqual({ token: 1 });
   }
   await native.close();

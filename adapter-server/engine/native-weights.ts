@@ -2,6 +2,7 @@
 import ort from "onnxruntime-node";
 import { OnnxGraph } from "../models/onnx-graph.ts";
 import { blocksOf, inBlocks, peaksOf } from "../models/token-blocks.ts";
+import { applyChanges } from "./logit-changes.ts";
 import { sessionOptions } from "./session-options.ts";
 import type { TokenWeights, WeighedRow } from "./token-weights.ts";
 
@@ -31,8 +32,9 @@ export class NativeWeights {
       this.#staged = new Float32Array(rows.length * size);
     }
     const inverses = Float32Array.from(rows, ({ temperature }) => 1 / temperature);
-    rows.forEach(({ logits }, row) => {
+    rows.forEach(({ logits, changes }, row) => {
       this.#staged.set(logits, row * size);
+      if (changes) applyChanges(this.#staged.subarray(row * size, (row + 1) * size), changes);
     });
     const staged = this.#staged.subarray(0, rows.length * size);
     const results = await this.#session.run({

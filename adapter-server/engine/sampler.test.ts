@@ -93,9 +93,13 @@ test("a draw from the likeliest is the one that sorting all tokens gives", () =>
       fc.double({ min: 0.2, max: 2, noNaN: true }),
       fc.nat(),
       fc.integer({ min: 0, max: 70 }),
-      (values, topP, temperature, position, topK) => {
+      fc.oneof(fc.constant(0), fc.double({ min: 0, max: 1, noNaN: true })),
+      (values, topP, temperature, position, topK, minP) => {
         const logits = Float32Array.from(values);
-        const sampling = { temperature, topP, topK, repetitionPenalty: 1, seed: 3, stream: 0 };
+        const sampling = {
+          ...{ temperature, topP, topK, minP, repetitionPenalty: 1 },
+          ...{ seed: 3, stream: 0 },
+        };
         const sampled = new Sampler(logits.length).sample(logits, sampling, position);
         expect(sampled).toBe(sampleBySorting(logits, sampling, position));
       },
@@ -141,16 +145,22 @@ test("sampling leaves the logits as they were, and a second time gives the same 
   expect(logits).toEqual(before);
 });
 
-/** The definition: sort by weight, keep the first `topK`, of these the shortest head with `topP` of the mass. */
+/**
+ * The definition: sort by weight, leave out those below `minP` of the first, keep the first `topK`, of these the
+ * shortest head with `topP` of the mass.
+ */
 function sampleBySorting(logits: Float32Array, sampling: Sampling, position: number): number {
   const max = Math.max(...logits);
   const weights = Float32Array.from(logits, (logit) =>
     Math.exp((logit - max) / sampling.temperature),
   );
-  const sorted = [...weights.keys()].sort((a, b) => weights[b]! - weights[a]! || a - b);
+  const least = (sampling.minP ?? 0) * Math.max(...weights);
+  const sorted = [...weights.keys()]
+    .filter((token) => weights[token]! >= least)
+    .sort((a, b) => weights[b]! - weights[a]! || a - b);
   const order = sampling.topK > 0 ? sorted.slice(0, sampling.topK) : sorted;
   // Summed in the order in which the sampler sums, so that not even the last bit differs.
-  const summed = sampling.topK > 0 ? order : [...weights.keys()];
+  const summed = sampling.topK > 0 ? order : order.toSorted((a, b) => a - b);
   const total = summed.reduce((sum, token) => sum + weights[token]!, 0);
   let mass = 0;
   const head: number[] = [];

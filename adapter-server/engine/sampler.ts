@@ -1,10 +1,12 @@
 /** Chooses the next token from a row's logits. The choice depends on seed and position, never on the batch. */
 import { invariant } from "../../sdk/protocol/errors.ts";
 import { blockTokens } from "../models/token-blocks.ts";
+import type { LogitWishes } from "./logit-changes.ts";
 import { uniform } from "./philox.ts";
 import {
   argmax,
   emptyWeights,
+  largestOf,
   type TokenWeights,
   tokensFrom,
   totalOf,
@@ -12,15 +14,15 @@ import {
   weightOfAbout,
 } from "./token-weights.ts";
 
-export type Sampling = {
+export type Sampling = LogitWishes & {
   /** 0 is greedy, and so is what is next to it. */
   temperature: number;
   /** The smallest set of tokens with at least this mass is drawn from; 1 is all, 0 the likeliest alone. */
   topP: number;
   /** Only this many of the likeliest tokens are drawn from; 0 is all. */
   topK: number;
-  /** Divides how likely it is that a token comes again; 1 is no penalty. */
-  repetitionPenalty: number;
+  /** Tokens less likely than this share of the likeliest one are not drawn; absent or 0 is all. */
+  minP?: number;
   seed: number;
   /** Tells apart the choices of one request, which share a seed. */
   stream: number;
@@ -47,7 +49,7 @@ export class Sampler {
     position: number,
     known: { weights?: TokenWeights | undefined; peaks?: Float32Array | undefined } = {},
   ): number {
-    const { temperature, topP, topK } = sampling;
+    const { temperature, topP, topK, minP = 0 } = sampling;
     if (isGreedy(sampling)) return finiteArgmax(logits, known.peaks);
     if (!known.weights) {
       const max = logits[finiteArgmax(logits, known.peaks)]!;
@@ -57,29 +59,33 @@ export class Sampler {
     const total = totalOf(weights);
     invariant(Number.isFinite(total), "the logits are finite");
     const draw = uniform(sampling.seed, sampling.stream, position);
-    if (topP >= 1 && topK === 0) return drawFromAll(weights, draw * total);
-    return this.#drawFromLikeliest(weights, draw, { topP, topK, total });
+    if (topP >= 1 && topK === 0 && minP <= 0) return drawFromAll(weights, draw * total);
+    return this.#drawFromLikeliest(weights, draw, { topP, topK, minP, total });
   }
 
   /**
-   * Draws among the `topK` heaviest tokens, of these among the fewest that hold `topP` of their mass.
-   * Without `topK`, tokens lighter than (1 − topP) · total / vocabSize hold less than 1 − topP together,
-   * so none of them can be needed, and the heap holds the few others.
+   * Draws among the tokens of at least `minP` of the heaviest one's weight, of these among the `topK` heaviest,
+   * and of these among the fewest that hold `topP` of their mass. Without `topK`, tokens lighter than
+   * (1 − topP) · mass / count hold less than 1 − topP together, so none of them can be needed, and the heap
+   * holds the few others.
    */
   #drawFromLikeliest(
     all: TokenWeights,
     draw: number,
-    { topP, topK, total }: { topP: number; topK: number; total: number },
+    { topP, topK, minP, total }: Record<"topP" | "topK" | "minP" | "total", number>,
   ): number {
     const { weights } = all;
     const order = this.#order;
-    const cutoff = topK > 0 ? weightOfAbout(all, topK) : ((1 - topP) * total) / weights.length;
-    let size = tokensFrom(all, cutoff, order);
+    const least = minP > 0 ? minP * largestOf(all.peaks) : 0;
+    const held =
+      minP > 0 && topK === 0 ? massFrom(all, least, order) : { mass: total, count: weights.length };
+    const cutoff = topK > 0 ? weightOfAbout(all, topK) : ((1 - topP) * held.mass) / held.count;
+    let size = tokensFrom(all, Math.max(cutoff, least), order);
     for (let i = (size >> 1) - 1; i >= 0; i--) siftDown(order, weights, i, size);
 
     const heapSize = size;
     const countMax = topK > 0 ? topK : size;
-    const wanted = topK > 0 ? Number.POSITIVE_INFINITY : topP * total;
+    const wanted = topK > 0 ? Number.POSITIVE_INFINITY : topP * held.mass;
     let mass = 0;
     // Popped tokens gather behind the heap, the heaviest last.
     while (size > 0 && heapSize - size < countMax && mass < wanted) {
@@ -108,6 +114,18 @@ export class Sampler {
 /** Whether the likeliest token is taken, whatever its weight. */
 export function isGreedy({ temperature, topP }: Sampling): boolean {
   return temperature < temperatureMin || topP <= 0;
+}
+
+/** What the tokens of at least some weight hold together, and how many they are. */
+function massFrom(
+  all: TokenWeights,
+  least: number,
+  found: Int32Array,
+): { mass: number; count: number } {
+  const count = tokensFrom(all, least, found);
+  let mass = 0;
+  for (let i = 0; i < count; i++) mass += all.weights[found[i]!]!;
+  return { mass, count };
 }
 
 /** @param target less than the weight of all */

@@ -8,9 +8,17 @@ import type { ModelRunner, StepRow } from "./types.ts";
 /** Chooses next tokens from `[vocabSize]` logits. */
 export type Chooser = {
   /** Hears of all that a call returned, before it is asked for any choice. */
-  prepare(results: readonly { sequenceId: number; logits: Float32Array }[]): Promise<void>;
+  prepare(results: readonly SampledLogits[]): Promise<void>;
   /** @param said tokens that this step has chosen for the sequence before */
   choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen;
+};
+
+/** Logits that a sequence's next token may be chosen from. */
+export type SampledLogits = {
+  sequenceId: number;
+  logits: Float32Array;
+  /** What the sequence has said in this step when it gets there: the guesses before. */
+  said: readonly number[];
 };
 
 type Rows = Pick<StepPlan, "decode" | "prefill">;
@@ -30,10 +38,8 @@ export async function computeStep(
   let results: Float32Array[];
   try {
     results = await runner.run(plan.decode, plan.prefill);
-    const owners = rows.flatMap((row) => new Array<StepRow>(row.samples).fill(row));
-    await chooser.prepare(
-      results.map((logits, index) => ({ sequenceId: owners[index]!.sequenceId, logits })),
-    );
+    const places = rows.flatMap(placesOf);
+    await chooser.prepare(results.map((logits, index) => ({ ...places[index]!, logits })));
   } catch (error) {
     const [only] = rows;
     if (rows.length === 1 && only) return [{ type: "failed", row: only, error }];
@@ -64,6 +70,14 @@ export function callsOf({ decode, prefill }: Rows, isApart: (row: StepRow) => bo
     ...decode.filter(isApart).map((row) => ({ decode: [row], prefill: [] })),
     ...prefill.filter(isApart).map((row) => ({ decode: [], prefill: [row] })),
   ];
+}
+
+function placesOf(row: StepRow): Omit<SampledLogits, "logits">[] {
+  const firstGuess = row.tokens.length - row.samples + 1;
+  return Array.from({ length: row.samples }, (_, index) => ({
+    sequenceId: row.sequenceId,
+    said: row.tokens.slice(firstGuess, firstGuess + index),
+  }));
 }
 
 /**

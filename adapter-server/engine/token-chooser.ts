@@ -1,9 +1,11 @@
-/** Chooses the tokens of a step: penalty, draw and log-probabilities of each row, as its sequence asks for them. */
+/** Chooses the tokens of a step: changes, draw and log-probabilities of each row, as its sequence asks for them. */
 import { invariant } from "../../sdk/protocol/errors.ts";
+import { applyChanges, type LogitChanges, logitChanges, wishesAnything } from "./logit-changes.ts";
 import { logprobsOf } from "./logprobs.ts";
-import { RepetitionPenalty } from "./repetition-penalty.ts";
 import { isGreedy, Sampler } from "./sampler.ts";
 import type { Chosen, SequenceRequest } from "./sequence.ts";
+import type { SampledLogits } from "./step.ts";
+import { TokenCounts } from "./token-counts.ts";
 import {
   argmax,
   emptyWeights,
@@ -13,79 +15,127 @@ import {
 } from "./token-weights.ts";
 import type { ModelRunner } from "./types.ts";
 
+/** One object for a sequence's whole life. */
 type Asking = Readonly<
-  Pick<SequenceRequest, "sampling" | "logprobs"> & { tokens: readonly number[] }
+  Pick<SequenceRequest, "prompt" | "sampling" | "logprobs" | "stopIds"> & {
+    tokens: readonly number[];
+  }
 >;
+
+/** What is found out of a row's logits before its token is chosen. */
+type Prepared = {
+  changes: LogitChanges | undefined;
+  /** Or why no token can be chosen. */
+  error?: unknown;
+  /** Weights for the draw, of the changed logits at the sequence's temperature. */
+  draw?: TokenWeights;
+  /** Weights for log-probabilities, of the model's own logits. */
+  likelihoods?: TokenWeights;
+};
 
 export class TokenChooser {
   readonly #runner: Pick<ModelRunner, "weigh" | "peaksOf">;
   readonly #sequenceOf: (id: number) => Asking | undefined;
-  readonly #penalty: RepetitionPenalty;
   readonly #sampler: Sampler;
   readonly #own: TokenWeights;
-  /** By logits, then by temperature, what was weighed natively for the step under way. */
-  #weighed = new Map<Float32Array, Map<number, TokenWeights>>();
+  readonly #changed: Float32Array;
+  readonly #counts = new WeakMap<Asking, TokenCounts>();
+  /** By logits of the step under way. */
+  #prepared = new Map<Float32Array, Prepared>();
 
   constructor(runner: ModelRunner, sequenceOf: (id: number) => Asking | undefined) {
     const { vocabSize } = runner.dims;
     this.#runner = runner;
     this.#sequenceOf = sequenceOf;
-    this.#penalty = new RepetitionPenalty(vocabSize);
     this.#sampler = new Sampler(vocabSize);
     this.#own = emptyWeights(vocabSize);
+    this.#changed = new Float32Array(vocabSize);
   }
 
-  /** Weighs all tokens that a step's choices need weighed, in one call. */
-  async prepare(results: readonly { sequenceId: number; logits: Float32Array }[]): Promise<void> {
-    this.#weighed = new Map();
-    if (!this.#runner.weigh) return;
-    const rows = results.flatMap(({ sequenceId, logits }): WeighedRow[] =>
-      this.#temperatures(sequenceId).map((temperature) => ({ logits, temperature })),
-    );
-    if (rows.length === 0) return;
-    const weighed = await this.#runner.weigh(rows);
-    for (const [index, { logits, temperature }] of rows.entries()) {
-      const known = this.#weighed.get(logits) ?? new Map<number, TokenWeights>();
-      this.#weighed.set(logits, known.set(temperature, weighed[index]!));
+  /** Finds out what each row changes, and weighs all tokens that the step's choices need weighed in one call. */
+  async prepare(results: readonly SampledLogits[]): Promise<void> {
+    this.#prepared = new Map();
+    const rows: WeighedRow[] = [];
+    const keep: ((weights: TokenWeights) => void)[] = [];
+    for (const { sequenceId, logits, said } of results) {
+      const sequence = this.#sequenceOf(sequenceId);
+      if (!sequence) continue;
+      const prepared = this.#changesOf(sequence, logits, said);
+      this.#prepared.set(logits, prepared);
+      const { changes } = prepared;
+      const { temperature } = sequence.sampling;
+      const draws = !isGreedy(sequence.sampling) && prepared.error === undefined;
+      const tells = sequence.logprobs !== undefined;
+      const shares = draws && tells && temperature === 1 && !changes;
+      if (draws) {
+        rows.push({ logits, changes, temperature });
+        keep.push((weights) => {
+          prepared.draw = weights;
+          if (shares) prepared.likelihoods = weights;
+        });
+      }
+      if (tells && !shares) {
+        rows.push({ logits, temperature: 1 });
+        keep.push((weights) => {
+          prepared.likelihoods = weights;
+        });
+      }
     }
+    if (!this.#runner.weigh || rows.length === 0) return;
+    const weighed = await this.#runner.weigh(rows);
+    for (const [index, weights] of weighed.entries()) keep[index]!(weights);
   }
 
   /**
-   * @param logits `[vocabSize]`
+   * @param logits `[vocabSize]`, of those that were prepared
    * @param said   tokens that this step has chosen for the sequence before
    * @throws Error when the logits allow no choice
    */
   choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen {
     const sequence = this.#sequenceOf(sequenceId);
-    invariant(sequence, "a planned row belongs to a sequence");
+    const prepared = this.#prepared.get(logits);
+    invariant(sequence && prepared, "a planned row belongs to a sequence and was prepared");
+    if (prepared.error !== undefined) throw prepared.error;
     const { sampling, tokens, logprobs: count } = sequence;
-    const penalized = this.#penalty.apply(logits, [tokens, said], sampling.repetitionPenalty);
-    // What the runner knows of the logits it does not know of penalized ones.
-    const token = this.#sampler.sample(penalized, sampling, tokens.length + said.length, {
-      weights: this.#weighed.get(penalized)?.get(sampling.temperature),
-      peaks: this.#runner.peaksOf?.(penalized),
+    const { changes, draw } = prepared;
+    const changed = changes && !draw ? this.#apply(logits, changes) : logits;
+    const token = this.#sampler.sample(changed, sampling, tokens.length + said.length, {
+      weights: draw,
+      // What the runner knows of the logits it does not know of changed ones.
+      peaks: changes ? undefined : this.#runner.peaksOf?.(logits),
     });
     if (count === undefined) return { token };
-    return { token, logprobs: logprobsOf(logits, this.#likelihoods(logits), { token, count }) };
+    const likelihoods = prepared.likelihoods ?? this.#weigh(logits);
+    return { token, logprobs: logprobsOf(logits, likelihoods, { token, count }) };
   }
 
-  /** At which the tokens are weighed for a sequence: its own for a draw, 1 for log-probabilities. */
-  #temperatures(sequenceId: number): number[] {
-    const sequence = this.#sequenceOf(sequenceId);
-    if (!sequence) return [];
-    const { sampling, logprobs } = sequence;
-    const drawn = !isGreedy(sampling) && sampling.repetitionPenalty === 1;
-    return [
-      ...new Set([
-        ...(drawn ? [sampling.temperature] : []),
-        ...(logprobs === undefined ? [] : [1]),
-      ]),
-    ];
+  /** A row whose logits leave no token fails by itself, when its turn comes. */
+  #changesOf(sequence: Asking, logits: Float32Array, said: readonly number[]): Prepared {
+    const { sampling, tokens, prompt, stopIds } = sequence;
+    if (!wishesAnything(sampling)) return { changes: undefined };
+    const counts = this.#countsOf(sequence);
+    const all = { counts, output: [...tokens.slice(prompt.length), ...said], stopIds };
+    try {
+      return { changes: counts.supposing(said, () => logitChanges(logits, sampling, all)) };
+    } catch (error) {
+      return { changes: undefined, error };
+    }
   }
 
-  #likelihoods(logits: Float32Array): TokenWeights {
-    const weighed = this.#weighed.get(logits)?.get(1);
-    if (weighed) return weighed;
+  #countsOf(sequence: Asking): TokenCounts {
+    const counts = this.#counts.get(sequence) ?? new TokenCounts();
+    this.#counts.set(sequence, counts);
+    counts.take(sequence.tokens, sequence.prompt.length);
+    return counts;
+  }
+
+  #apply(logits: Float32Array, changes: LogitChanges): Float32Array {
+    this.#changed.set(logits);
+    applyChanges(this.#changed, changes);
+    return this.#changed;
+  }
+
+  #weigh(logits: Float32Array): TokenWeights {
     weigh(this.#own, logits, { max: logits[argmax(logits)]!, temperature: 1 });
     return this.#own;
   }

@@ -3,6 +3,7 @@
  * the few that matter need not walk the many that do not.
  */
 import { blocksOf, blockTokens } from "../models/token-blocks.ts";
+import type { LogitChanges } from "./logit-changes.ts";
 
 export type TokenWeights = {
   /** Proportional to exp(logit / temperature), `[vocabSize]`. */
@@ -13,8 +14,12 @@ export type TokenWeights = {
   peaks: Float32Array;
 };
 
-/** One row to weigh: `[vocabSize]` logits. */
-export type WeighedRow = { logits: Float32Array; temperature: number };
+/** One row to weigh: `[vocabSize]` logits, and what is changed of them before. */
+export type WeighedRow = {
+  logits: Float32Array;
+  changes?: LogitChanges | undefined;
+  temperature: number;
+};
 
 export function emptyWeights(vocabSize: number): TokenWeights {
   const blocks = blocksOf(vocabSize);
@@ -61,7 +66,7 @@ export function argmax(logits: Float32Array, peaks?: Float32Array): number {
   return logits.indexOf(largest, peaks.indexOf(largest) * blockTokens);
 }
 
-function largestOf(values: Float32Array): number {
+export function largestOf(values: Float32Array): number {
   let largest = -Infinity;
   for (let i = 0; i < values.length; i++) if (values[i]! > largest) largest = values[i]!;
   return largest;
