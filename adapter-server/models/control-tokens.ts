@@ -45,6 +45,8 @@ export function controlTokens(tokenizer: unknown, config: unknown): ControlToken
     tokenizer: {
       ...file,
       model: withoutTexts(file.model, nameByText),
+      // What it sets at the start and end of a text it looks up by the text of a token.
+      post_processor: renamed(file.post_processor, nameByText),
       added_tokens: file.added_tokens.map((token) =>
         isControl(token)
           ? // Found as it stands: what a normalizer makes of a client's text must not become one either.
@@ -71,6 +73,14 @@ function withoutTexts({ vocab, ...model }: Model, names: ReadonlyMap<string, str
     ...model,
     vocab: Object.fromEntries(Object.entries(vocab).filter(([text]) => isWord(text))),
   };
+}
+
+/** Texts of control tokens by their names, wherever they stand as a value of their own. */
+function renamed(value: unknown, names: ReadonlyMap<string, string>): unknown {
+  if (typeof value === "string") return names.get(value) ?? value;
+  if (Array.isArray(value)) return value.map((one) => renamed(one, names));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, renamed(one, names)]));
 }
 
 function textOf(token: string | { content: string }): string {

@@ -20,6 +20,7 @@ type ChatGolden = {
 type FamilyGoldens = {
   encode: {
     text: string;
+    ids: number[];
     ids_without_added: number[];
     decoded_raw: string;
     decoded_skip_special: string;
@@ -131,8 +132,15 @@ describe.skipIf(!existsSync(families))("families fixtures (skipped without ../sh
 
     const goldens: FamilyGoldens = JSON.parse(readFileSync(join(original, "goldens.json"), "utf8"));
     expect(goldens.encode.length).toBe(7);
-    for (const { text, ids_without_added: ids, decoded_skip_special } of goldens.encode) {
+    for (const {
+      text,
+      ids: whole,
+      ids_without_added: ids,
+      decoded_skip_special,
+    } of goldens.encode) {
       expect({ text, ids: family.encode(text) }).toEqual({ text, ids });
+      const around = family.encode(text, { addSpecialTokens: true });
+      expect({ text, ids: around }).toEqual({ text, ids: whole });
       const decoded = family.decode(ids);
       expect({ text, decoded }).toEqual({ text, decoded: decoded_skip_special });
     }
