@@ -3,37 +3,27 @@ import { type Context, Hono } from "hono";
 import type { Logger } from "pino";
 import { z } from "zod";
 import { chatMessage } from "../sdk/protocol/chat.ts";
-import { HubError, parseOrThrow, toErrorResponse } from "../sdk/protocol/errors.ts";
-import { type Fetcher, tagsHeader, taskHeader } from "../sdk/protocol/http.ts";
-import { type AttemptResult, attemptInOrder, type Upstream } from "./attempts/attempt.ts";
-import { relay } from "./attempts/relay.ts";
+import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
+import type { Fetcher } from "../sdk/protocol/http.ts";
+import { answerCall, planCall } from "./answer-call.ts";
+import type { Upstream } from "./attempts/attempt.ts";
 import type { GatewayLimits } from "./config.ts";
-import { answerHeaders, streamedAnswer, wholeAnswer } from "./dialects/openai-chat/answer.ts";
-import { type ChatCall, readChatCall, toChatCall } from "./dialects/openai-chat/request.ts";
+import type { Call, Dialect } from "./dialects/dialect.ts";
+import { openAiChat } from "./dialects/openai-chat/index.ts";
+import { readChatCall, toChatCall } from "./dialects/openai-chat/request.ts";
 import { listModels, retrieveModel } from "./dialects/openai-models/models.ts";
+import { refusal } from "./http/answers.ts";
 import { readJsonBody, refuseDeeper } from "./http/body.ts";
 import { answerPreflight } from "./http/cors.ts";
+import { credentialOf } from "./http/credential.ts";
 import { baseHeaders, type Exchange, openExchange } from "./http/exchange.ts";
 import { forward } from "./http/forward.ts";
-import { readTags } from "./http/tags.ts";
 import type { Identity } from "./identity/identity.ts";
 import type { InFlight } from "./in-flight.ts";
 import type { Accounts } from "./metering/types.ts";
 import type { GatewayMetrics } from "./metrics.ts";
-import { classify } from "./routing/classify.ts";
-import { makePlan, type Plan } from "./routing/plan.ts";
-import {
-  findTarget,
-  type Resolved,
-  resolve,
-  resolveMix,
-  type Scope,
-  toPricedModel,
-} from "./routing/resolve.ts";
-import { reserve } from "./settling/reserve.ts";
-import { Settling } from "./settling/settle.ts";
+import type { Scope } from "./routing/resolve.ts";
 import type { SnapshotIndex } from "./snapshot/snapshot-index.ts";
-import { countInput, guessInput, inputTokensBound } from "./tokens/count.ts";
 
 export type AppParts = {
   identity: Identity;
@@ -56,7 +46,8 @@ export type AppParts = {
   now: () => number;
 };
 
-type Env = { Variables: { exchange: Exchange } };
+/** `dialect` is how errors are told; other addresses than a dialect's own tell them as OpenAI does. */
+type Env = { Variables: { exchange: Exchange; dialect: Dialect } };
 
 export function createApp(parts: AppParts): Hono<Env> {
   const app = new Hono<Env>();
@@ -64,7 +55,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   const json = (c: Context<Env>, body: unknown) => Response.json(body, { headers: headers(c) });
   const scopeOf = (c: Context<Env>): Scope => ({
     snapshot: parts.snapshot(),
-    projectId: parts.identity.identifyProject(c.req.header("authorization")).project.id,
+    projectId: parts.identity.identifyProject(credentialOf(c.req.raw)).project.id,
   });
   const pass = (c: Context<Env>, name: string, fetcher: Fetcher | undefined) => {
     if (fetcher) return forward(c.req.raw, { name, fetcher }, headers(c));
@@ -73,12 +64,18 @@ export function createApp(parts: AppParts): Hono<Env> {
 
   app.use(async (c, next) => {
     c.set("exchange", openExchange(parts.now));
+    c.set("dialect", openAiChat);
     await next();
   });
   app.options("*", (c) => answerPreflight(c.req.raw, headers(c)));
 
+  const answer = (c: Context<Env>, dialect: Dialect, read: () => Promise<Call>) => {
+    c.set("dialect", dialect);
+    const { exchange } = c.var;
+    return parts.inFlight.admit(() => answerCall(c.req.raw, { exchange, read }, parts));
+  };
   app.post("/v1/chat/completions", (c) =>
-    parts.inFlight.admit(() => completeChat(c.req.raw, c.var.exchange, parts)),
+    answer(c, openAiChat, () => readChatCall(c.req.raw, parts.limits)),
   );
   app.get("/v1/models", (c) => json(c, listModels(scopeOf(c))));
   app.get("/v1/models/*", (c) => json(c, retrieveModel(modelIdOf(c), scopeOf(c))));
@@ -117,139 +114,17 @@ export function createApp(parts: AppParts): Hono<Env> {
       throw methodNotAllowed(c, allowed);
     });
   }
-  app.notFound((c) => toErrorResponse(unknownUrl(c), headers(c)));
+  const refuse = (c: Context<Env>, error: unknown) => {
+    const { dialect, exchange } = c.var;
+    return refusal(error, { dialect, requestId: exchange.requestId }, headers(c));
+  };
+  app.notFound((c) => refuse(c, unknownUrl(c)));
   app.onError((error, c) => {
-    const response = toErrorResponse(error, headers(c));
+    const response = refuse(c, error);
     recordRefusal(error, response.status, c, parts);
     return response;
   });
   return app;
-}
-
-/** A request's way. Before `reserve` nothing is held; from there on `settling` ends it exactly once. */
-async function completeChat(
-  request: Request,
-  exchange: Exchange,
-  parts: AppParts,
-): Promise<Response> {
-  const { accounts, limits, now } = parts;
-
-  // identify
-  const principal = parts.identity.identifyProject(request.headers.get("authorization"));
-  const scope: Scope = { snapshot: parts.snapshot(), projectId: principal.project.id };
-  // parse
-  const call = await readChatCall(request, limits);
-  const tags = readTags(request.headers.get(tagsHeader));
-  // resolve, classify, plan
-  const plan = planCall(call, request.headers.get(taskHeader), scope, parts);
-  const defaultModel = defaultModelOf(plan, scope);
-  // reserve
-  const { requestId } = exchange;
-  const reservation = await reserve(accounts, {
-    requestId,
-    principal,
-    call,
-    targets: plan.targets,
-    limits,
-  });
-  const settling = new Settling(
-    { exchange, principal, call, plan, defaultModel, tags, reservation },
-    { ...parts, imageTokens: limits.imageTokens },
-  );
-  // attempt
-  const result = await attemptInOrder({
-    targets: plan.targets,
-    call,
-    context: { requestId, projectId: principal.project.id },
-    client: request.signal,
-    clientDeadlineMs: clientDeadlineMs(request, exchange),
-    upstream: (name) => parts.upstreams.get(name),
-    limits,
-    now,
-  });
-  settling.attempted(result);
-  // settle, record, answer
-  const headersOf = (answered: Exclude<AttemptResult, { type: "failed" }>) => ({
-    ...baseHeaders(exchange, now()),
-    ...reservation.headers,
-    ...answerHeaders(answered, plan.decision),
-    ...(result.tried.length > 1 && { "x-switchyard-attempts": String(result.tried.length) }),
-  });
-  switch (result.type) {
-    case "answer": {
-      const { cost } = await settling.answered(result);
-      return wholeAnswer(result.answer.bytes, headersOf(result), cost);
-    }
-    case "stream": {
-      const ended = parts.inFlight.open();
-      const body = relay(result.stream, {
-        keepAliveMs: limits.keepAliveMs,
-        onEnd: async (end) => {
-          await settling.relayed(result, end);
-          ended();
-        },
-      });
-      return streamedAnswer(body, headersOf(result));
-    }
-    case "failed": {
-      await settling.failed(result);
-      return toErrorResponse(result.error, {
-        ...baseHeaders(exchange, now()),
-        ...reservation.headers,
-      });
-    }
-    default:
-      return result satisfies never;
-  }
-}
-
-function planCall(
-  call: ChatCall,
-  task: string | null,
-  scope: Scope,
-  { limits, upstreams, now }: Pick<AppParts, "limits" | "upstreams" | "now">,
-): Plan {
-  const { model: requested, messages, metadata } = call.request;
-  const resolved = withMix(resolve(requested, scope), call, scope);
-  const route = resolved.type === "route" ? resolved.route : undefined;
-  return makePlan({
-    requested,
-    resolved,
-    classified: classify({ header: task, metadata, route, messages }),
-    scope,
-    upstream(name) {
-      const upstream = upstreams.get(name);
-      if (!upstream) return undefined;
-      const { notConfigured, servesAdapters } = upstream.provider;
-      return { notConfigured, servesAdapters, retryAfterMs: upstream.breaker.retryAfterMs() };
-    },
-    inputTokens({ model }) {
-      const bound = inputTokensBound(call, limits.imageTokens);
-      const fits = bound + (call.outputTokensMax ?? 0) <= (model.contextLength ?? bound);
-      if (fits || model.tokenizer === undefined) {
-        return { tokens: guessInput(call, limits.imageTokens), exact: false };
-      }
-      return { tokens: countInput(call, model.tokenizer, limits.imageTokens), exact: true };
-    },
-    outputTokensMax: call.outputTokensMax,
-    attemptsMax: limits.attemptsMax,
-    nowMs: now(),
-  });
-}
-
-/** `adapters` in the body stands for weights, so it is part of what the request names. */
-function withMix(resolved: Resolved, call: ChatCall, scope: Scope): Resolved {
-  const field = call.body.adapters;
-  if (field == null) return resolved;
-  if (resolved.type === "route") {
-    throw new HubError(
-      "unsupported_parameter",
-      "Unsupported parameter: 'adapters' mixes adapters over a base model, and the request names a route.",
-      { param: "adapters" },
-    );
-  }
-  const { target } = resolved;
-  return { type: "target", target: { ...target, mix: resolveMix(field, target, scope) } };
 }
 
 /** `POST /api/routes/explain`: the plan for a request that is not sent anywhere. */
@@ -258,24 +133,6 @@ async function explain(request: Request, scope: Scope, parts: AppParts): Promise
   const { task, ...body } = parseOrThrow(explainRequest, read.value);
   refuseDeeper(read, parts.limits.nestingMax);
   return planCall(toChatCall(body, read.bytes), task ?? null, scope, parts).decision;
-}
-
-function defaultModelOf({ decision }: Plan, scope: Scope) {
-  const route = decision.route && scope.snapshot.route(scope.projectId, decision.route);
-  const target = route ? findTarget(route.defaultModel, scope) : undefined;
-  return target && toPricedModel(target);
-}
-
-/**
- * Official SDKs tell after how many seconds they give up; working on after that helps nobody. Node's counts
- * until the answer begins, Python's until its next byte, so neither bounds how long a stream may be.
- */
-function clientDeadlineMs(request: Request, exchange: Exchange): number | undefined {
-  const { headers } = request;
-  const seconds = Number(
-    headers.get("x-stainless-timeout") ?? headers.get("x-stainless-read-timeout") ?? Number.NaN,
-  );
-  return seconds > 0 ? exchange.startedAtMs + seconds * 1000 : undefined;
 }
 
 /** Ids hold `/`, `:` and `@`, and come as they are or percent-encoded. */

@@ -1,11 +1,12 @@
 /** Sends a request to the planned models in turn, until one has begun to answer. */
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
-import type { ChatCall } from "../dialects/openai-chat/request.ts";
-import { ChatStream, type ChatStreamStep } from "../providers/openai/stream.ts";
+import type { Call } from "../dialects/dialect.ts";
 import type { CallContext, Provider, ProviderAnswer } from "../providers/provider.ts";
 import type { TransportResponse } from "../providers/transport.ts";
 import type { Target } from "../routing/resolve.ts";
+import type { AnswerStream, StreamStep } from "./answer-stream.ts";
 import type { Breaker } from "./breaker.ts";
+import { type Conversation, openConversation } from "./conversation.ts";
 import { isConnectionReset, isUpstreamFault, mayFallBack, toUpstreamError } from "./failure.ts";
 import { Watch } from "./watch.ts";
 
@@ -26,9 +27,9 @@ type Answered = { target: Target; adapterDigest: string | undefined; dropped: re
 export type OpenStream = {
   upstream: Upstream;
   response: TransportResponse;
-  reader: ChatStream;
+  reader: AnswerStream;
   watch: Watch;
-  first: ChatStreamStep;
+  first: StreamStep;
 };
 
 export type AttemptResult = { tried: Tried[] } & (
@@ -43,7 +44,7 @@ export type AttemptResult = { tried: Tried[] } & (
 
 export type AttemptInput = {
   targets: readonly Target[];
-  call: ChatCall;
+  call: Call;
   context: CallContext;
   /** Aborted when the client leaves. */
   client: AbortSignal;
@@ -137,14 +138,16 @@ async function attemptWithOneReconnect(
   const { watch, onSent } = input;
   let response: TransportResponse | undefined;
   try {
-    const request = provider.writeRequest(input.call, target, input.context);
+    const { call, context } = input;
+    const conversation = openConversation(call, { provider, target, context });
+    const { request } = conversation;
     const send = () => provider.transport.send({ ...request, signal: watch.signal, onSent });
     watch.expect("the first byte", provider.timeouts.firstByteMs);
     response = await send().catch((thrown) => {
       if (!isConnectionReset(thrown) || watch.ended) throw thrown;
       return send();
     });
-    const answered = await readBeginning(response, upstream, target, input);
+    const answered = await readBeginning(response, { ...input, upstream, target, conversation });
     return { ...answered, dropped: request.dropped };
   } catch (thrown) {
     watch.done();
@@ -153,43 +156,43 @@ async function attemptWithOneReconnect(
     throw watch.ended ? watch.signal.reason : thrown;
   }
 }
-async function readBeginning(
-  response: TransportResponse,
-  upstream: Upstream,
-  target: Target,
-  input: OneAttempt,
-) {
+
+type Beginning = Pick<OneAttempt, "call" | "limits" | "watch"> & {
+  upstream: Upstream;
+  target: Target;
+  conversation: Conversation;
+};
+
+async function readBeginning(response: TransportResponse, input: Beginning) {
+  const { upstream, target, conversation, call, limits, watch } = input;
   const { provider } = upstream;
-  const { call, limits, watch } = input;
   if (response.status !== 200) {
     const body = await readAll(response, watch, provider, limits.errorBytesMax, "truncate");
     throw provider.readError(response, body);
   }
   const answered = { target, adapterDigest: provider.readHead(response, target) };
   if (call.stream) {
-    const stream = await openStream(upstream, response, watch, input);
+    const stream = await openStream(response, input);
     return { type: "stream" as const, stream, ...answered };
   }
   const bytes = await readAll(response, watch, provider, limits.answerBytesMax, "refuse");
   watch.done();
-  return { type: "answer" as const, answer: provider.readAnswer(bytes), ...answered };
+  return { type: "answer" as const, answer: conversation.readAnswer(bytes), ...answered };
 }
 
 /** Reads until there is something for the client, so that all that fails before can still fall back. */
 async function openStream(
-  upstream: Upstream,
   response: TransportResponse,
-  watch: Watch,
-  { call, limits }: AttemptInput,
+  { upstream, watch, conversation, limits }: Beginning,
 ): Promise<OpenStream> {
   const { provider } = upstream;
-  if (!/^text\/event-stream\b/i.test(response.header("content-type") ?? "")) {
+  if (!provider.format.streamType.test(response.header("content-type") ?? "")) {
     throw new HubError(
       "upstream_error",
       `The upstream '${provider.name}' did not answer with a stream.`,
     );
   }
-  const reader = new ChatStream({ wantsUsage: call.wantsUsage, ...limits });
+  const reader = conversation.openStream(limits);
   const comments: Uint8Array[] = [];
   for (;;) {
     const chunk = await response.read();

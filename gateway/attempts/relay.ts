@@ -1,8 +1,7 @@
 /** Passes an opened stream on to the client, and tells exactly once how it ended. */
-import { type HubError, toErrorBody } from "../../sdk/protocol/errors.ts";
-import { formatSse, sseDone, sseKeepAlive } from "../../sdk/protocol/sse.ts";
-import type { ChatStreamStep } from "../providers/openai/stream.ts";
+import type { HubError } from "../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../providers/transport.ts";
+import type { StreamStep } from "./answer-stream.ts";
 import type { OpenStream } from "./attempt.ts";
 import { isUpstreamFault, toUpstreamError } from "./failure.ts";
 
@@ -13,6 +12,8 @@ export type RelayEnd =
 
 export type RelayOptions = {
   keepAliveMs: number;
+  /** What says nothing and keeps a connection open; absent where the dialect has none such. */
+  keepAlive: Uint8Array | undefined;
   /**
    * Called once, whatever happens, before the client is given the stream's end: what it settles is
    * durable when the client sees `[DONE]`. An error's frame waits for it too.
@@ -28,13 +29,13 @@ export type RelayOptions = {
 export function relay(stream: OpenStream, options: RelayOptions): ReadableStream<Uint8Array> {
   const { upstream, response, reader, watch } = stream;
   const { idleMs } = upstream.provider.timeouts;
-  let next: ChatStreamStep | undefined = stream.first;
+  let next: StreamStep | undefined = stream.first;
   let ended = false;
   let gone = false;
   let silent = true;
   let keepAlive: NodeJS.Timeout | undefined;
 
-  async function readOn(): Promise<ChatStreamStep> {
+  async function readOn(): Promise<StreamStep> {
     watch.expect("the next byte", idleMs);
     const chunk = await response.read();
     watch.received();
@@ -60,9 +61,8 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
     if (ended) return;
     await end(error ? { type: "upstream_failed", error } : { type: "done" });
     if (gone) return;
-    controller.enqueue(
-      encoder.encode(error ? formatSse(JSON.stringify(toErrorBody(error))) : sseDone),
-    );
+    const last = reader.ending(error);
+    if (last) controller.enqueue(last);
     controller.close();
   }
 
@@ -78,7 +78,8 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
       if (watch.ended) return leave();
       watch.signal.addEventListener("abort", leave);
       keepAlive = setInterval(() => {
-        if (silent && (controller.desiredSize ?? 0) > 0) controller.enqueue(keepAliveBytes);
+        const { keepAlive: sign } = options;
+        if (silent && sign && (controller.desiredSize ?? 0) > 0) controller.enqueue(sign);
         silent = true;
       }, options.keepAliveMs);
     },
@@ -121,5 +122,3 @@ function readRest(response: TransportResponse): void {
 }
 
 const restMs = 1_000;
-const encoder = new TextEncoder();
-const keepAliveBytes = encoder.encode(sseKeepAlive);

@@ -1,9 +1,9 @@
 /** Which task a request is of: what its sender says, else what the route's rules find in the messages. */
 
 import type { Route, TaskRule } from "../../sdk/protocol/catalog.ts";
-import { type ChatMessage, messageText } from "../../sdk/protocol/chat.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { taskHeader } from "../../sdk/protocol/http.ts";
+import type { CallTexts } from "../dialects/dialect.ts";
 
 export type Classified = { task: string; by: "header" | "metadata" | "rule" };
 
@@ -12,7 +12,8 @@ export type ClassifyInput = {
   header: string | null | undefined;
   metadata: Readonly<Record<string, string>> | null | undefined;
   route: Route | undefined;
-  messages: readonly ChatMessage[];
+  /** Read only where a route has rules. */
+  texts: () => Pick<CallTexts, "system" | "user">;
 };
 
 /**
@@ -32,7 +33,7 @@ export function classify(input: ClassifyInput): Classified | undefined {
   const told = input.metadata?.task;
   if (told !== undefined && taskName.test(told)) return { task: told, by: "metadata" };
   if (!input.route) return undefined;
-  const texts = readTexts(input.messages);
+  const texts = fold(input.texts());
   const policy = input.route.tasks.find(({ rules }) => rules.some((rule) => holds(rule, texts)));
   return policy && { task: policy.task, by: "rule" };
 }
@@ -48,13 +49,7 @@ function holds(rule: TaskRule, texts: Texts): boolean {
   );
 }
 
-function readTexts(messages: readonly ChatMessage[]): Texts {
-  const last = messages.findLast((message) => message.role === "user");
-  const user = (last && messageText(last)) ?? "";
-  const system = messages
-    .filter(({ role }) => role === "system" || role === "developer")
-    .map((message) => messageText(message) ?? "")
-    .join("\n");
+function fold({ user, system }: Pick<CallTexts, "system" | "user">): Texts {
   return { user, userFolded: user.toLowerCase(), systemFolded: system.toLowerCase() };
 }
 

@@ -14,6 +14,7 @@ import {
   testRoute,
   testSnapshot,
 } from "../../test/support/policy.ts";
+import { toChatCall } from "../dialects/openai-chat/request.ts";
 import { SnapshotIndex } from "../snapshot/snapshot-index.ts";
 import { classify } from "./classify.ts";
 import { editDistance, nearMatches } from "./near-matches.ts";
@@ -174,17 +175,18 @@ describe("tasks", () => {
       },
     ],
   });
+  const textsOf = (messages: object[]) => () => toChatCall({ model: "m", messages }, 0).texts();
   const of = (user: string, more: Partial<Parameters<typeof classify>[0]> = {}) =>
     classify({
       header: undefined,
       metadata: undefined,
       route,
-      messages: [
+      texts: textsOf([
         { role: "system", content: "You are SUPPORT." },
         { role: "user", content: "Triage: an older question" },
         { role: "assistant", content: "formal" },
         { role: "user", content: user },
-      ],
+      ]),
       ...more,
     });
 
@@ -202,7 +204,7 @@ describe("tasks", () => {
 
   test("rules read the last user message, and all tests of one rule must hold", () => {
     expect(of("this is urgent")).toEqual({ task: "triage", by: "rule" });
-    expect(of("this is urgent", { messages: [{ role: "user", content: "urgent" }] })).toBe(
+    expect(of("this is urgent", { texts: textsOf([{ role: "user", content: "urgent" }]) })).toBe(
       undefined,
     );
     expect(of("Make it FORMAL")).toEqual({ task: "tone", by: "rule" });
@@ -214,7 +216,7 @@ describe("tasks", () => {
       { type: "image_url", image_url: { url: "https://x/y.png" } },
       { type: "text", text: "Triage: this" },
     ];
-    expect(of("", { messages: [{ role: "user", content }] })?.task).toBe("triage");
+    expect(of("", { texts: textsOf([{ role: "user", content }]) })?.task).toBe("triage");
   });
 
   test("a header that is no task's name is refused; a client's own metadata is left alone", () => {

@@ -1,13 +1,13 @@
 /** Reserves the worst that a planned request may use, estimated in a way that costs the fast path nothing. */
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { GatewayLimits } from "../config.ts";
-import type { ChatCall } from "../dialects/openai-chat/request.ts";
+import type { Call } from "../dialects/dialect.ts";
 import type { Accounts, Reservation, ReserveRequest } from "../metering/types.ts";
 import { type Target, toPricedModel } from "../routing/resolve.ts";
 import { countInput, inputTokensBound } from "../tokens/count.ts";
 
 export type ReserveInput = Pick<ReserveRequest, "requestId" | "principal"> & {
-  call: ChatCall;
+  call: Call;
   targets: readonly Target[];
   limits: GatewayLimits;
 };
@@ -40,7 +40,7 @@ export async function reserve(accounts: Accounts, input: ReserveInput): Promise<
   }
 }
 
-function outputTokensMax({ model }: Target, call: ChatCall, limits: GatewayLimits): number {
+function outputTokensMax({ model }: Target, call: Call, limits: GatewayLimits): number {
   const asked = call.outputTokensMax ?? model.maxOutputTokens ?? limits.outputTokensDefault;
   return Math.min(asked, model.maxOutputTokens ?? asked, model.contextLength ?? asked);
 }

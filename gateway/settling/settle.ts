@@ -4,7 +4,7 @@ import { errorTable, type HubError } from "../../sdk/protocol/errors.ts";
 import type { UsageVector } from "../../sdk/protocol/usage.ts";
 import type { AttemptResult } from "../attempts/attempt.ts";
 import type { RelayEnd } from "../attempts/relay.ts";
-import type { ChatCall } from "../dialects/openai-chat/request.ts";
+import type { Call } from "../dialects/dialect.ts";
 import type { Exchange } from "../http/exchange.ts";
 import type { ReadUsage } from "../ledger/usage.ts";
 import type {
@@ -29,7 +29,7 @@ export type SettleParts = {
 export type SettleInput = {
   exchange: Exchange;
   principal: Principal;
-  call: ChatCall;
+  call: Call;
   plan: Plan;
   /** The route's default, whose price is the baseline of what routing saved. */
   defaultModel: PricedModel | undefined;

@@ -2,8 +2,7 @@
 import { createRequire } from "node:module";
 import { Tiktoken } from "tiktoken/lite";
 import type { Model } from "../../sdk/protocol/catalog.ts";
-import { type ChatRequest, messageText } from "../../sdk/protocol/chat.ts";
-import type { ChatCall } from "../dialects/openai-chat/request.ts";
+import type { Call } from "../dialects/dialect.ts";
 
 export type Tokenizer = NonNullable<Model["tokenizer"]>;
 
@@ -12,8 +11,8 @@ export type Tokenizer = NonNullable<Model["tokenizer"]>;
  * the JSON around each message is longer than what a chat template adds. Images are counted apart, because
  * a short URL may stand for many tokens.
  */
-export function inputTokensBound(call: ChatCall, imageTokens: number): number {
-  return call.bodyBytes + imageTokens * countImages(call.request);
+export function inputTokensBound(call: Call, imageTokens: number): number {
+  return call.bodyBytes + imageTokens * call.images();
 }
 
 /**
@@ -21,21 +20,21 @@ export function inputTokensBound(call: ChatCall, imageTokens: number): number {
  * quarter more, which covers the smaller vocabularies of open models on plain text.
  */
 export function countInput(
-  call: ChatCall,
+  call: Call,
   tokenizer: Tokenizer | undefined,
   imageTokens: number,
 ): number {
-  const texts = call.request.messages.map((message) => messageText(message) ?? "");
-  const text = texts.join("\n") + schemaText(call.body);
+  const { all, schemas } = call.texts();
+  const text = all.join("\n") + schemas;
   const counted = countTokens(text, tokenizer ?? "o200k_base");
-  const framing = templateTokens * (texts.length + 1);
+  const framing = templateTokens * (all.length + 1);
   const known = tokenizer === undefined ? Math.ceil(counted * foreignMargin) : counted;
-  return known + framing + imageTokens * countImages(call.request);
+  return known + framing + imageTokens * call.images();
 }
 
 /** As `countInput`, for where a guess is enough: four bytes to a token, as in English. */
-export function guessInput(call: ChatCall, imageTokens: number): number {
-  return Math.ceil(call.bodyBytes / bytesPerToken) + imageTokens * countImages(call.request);
+export function guessInput(call: Call, imageTokens: number): number {
+  return Math.ceil(call.bodyBytes / bytesPerToken) + imageTokens * call.images();
 }
 
 /** Tokens of a model's output: by its tokenizer, else four bytes each. */
@@ -68,21 +67,6 @@ function loadEncoder(tokenizer: Tokenizer): Tiktoken {
     pat_str: string;
   };
   return new Tiktoken(table.bpe_ranks, table.special_tokens, table.pat_str);
-}
-
-function countImages(request: ChatRequest): number {
-  let images = 0;
-  for (const { content } of request.messages) {
-    if (!Array.isArray(content)) continue;
-    for (const part of content) if (part.type === "image_url") images++;
-  }
-  return images;
-}
-
-/** Tools and schemas are written into the prompt by the provider. */
-function schemaText(body: Readonly<Record<string, unknown>>): string {
-  const parts = [body.tools, body.functions, body.response_format].filter((part) => part != null);
-  return parts.map((part) => JSON.stringify(part)).join("");
 }
 
 const require = createRequire(import.meta.url);

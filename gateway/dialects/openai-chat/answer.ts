@@ -1,51 +1,91 @@
-/** The headers that tell a client what answered, on streams and whole answers alike. */
-import { adapterDigestHeader, servedModelHeader, taskHeader } from "../../../sdk/protocol/http.ts";
-import { formatUsd, type PicoUsd } from "../../../sdk/protocol/money.ts";
-import type { Decision } from "../../routing/plan.ts";
-import type { Target } from "../../routing/resolve.ts";
+/** A canonical answer as a chat completion. */
+import type { FinishReason as ChatFinishReason, ChatUsage } from "../../../sdk/protocol/chat.ts";
+import type { UsageVector } from "../../../sdk/protocol/usage.ts";
+import type { Answer, AnswerChoice, FinishReason } from "../../canonical/answer.ts";
+import type { OutputPart } from "../../canonical/request.ts";
+import type { AnswerHead } from "../dialect.ts";
 
-export function answerHeaders(
-  answered: { target: Target; adapterDigest: string | undefined; dropped: readonly string[] },
-  { task, route }: Decision,
-): Record<string, string> {
-  const { target, adapterDigest, dropped } = answered;
+export function writeChatAnswer(answer: Answer, head: AnswerHead): unknown {
   return {
-    [servedModelHeader]: target.name,
-    ...(adapterDigest !== undefined && { [adapterDigestHeader]: adapterDigest }),
-    ...(task !== undefined && { [taskHeader]: task }),
-    ...(route !== undefined && { "x-switchyard-route": route }),
-    ...(dropped.length > 0 && { "x-switchyard-dropped": dropped.join(", ") }),
+    id: toChatId(answer.id, head),
+    object: "chat.completion",
+    created: Math.floor(head.createdAtMs / 1000),
+    model: answer.model ?? head.model,
+    choices: answer.choices.map(writeChoice),
+    ...(answer.usage && { usage: writeChatUsage(answer.usage.usage) }),
   };
 }
 
-/** @param cost absent when it is unknown: then there is no header, and not a zero */
-export function wholeAnswer(
-  bytes: Uint8Array,
-  headers: Record<string, string>,
-  cost: PicoUsd | undefined,
-): Response {
-  return new Response(bytes as Uint8Array<ArrayBuffer>, {
-    status: 200,
-    headers: {
-      ...headers,
-      "content-type": "application/json",
-      ...(cost !== undefined && { "x-switchyard-cost-usd": formatUsd(cost) }),
-    },
-  });
+/** Clients log and match the prefix. */
+export function toChatId(id: string | undefined, head: AnswerHead): string {
+  const own = id ?? head.id;
+  return own.startsWith("chatcmpl-") ? own : `chatcmpl-${own}`;
 }
 
-/** Proxies on the way must neither keep, compress nor gather the events. */
-export function streamedAnswer(
-  body: ReadableStream<Uint8Array>,
-  headers: Record<string, string>,
-): Response {
-  return new Response(body, {
-    status: 200,
-    headers: {
-      ...headers,
-      "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-cache, no-transform",
-      "x-accel-buffering": "no",
+/** OpenAI's counts are inclusive; what was not told of the parts is not told here. */
+export function writeChatUsage(usage: UsageVector): ChatUsage {
+  const { input = 0, cache_read, cache_write, output = 0, reasoning } = usage;
+  const prompt = input + (cache_read ?? 0) + (cache_write ?? 0);
+  const completion = output + (reasoning ?? 0);
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: {
+      cached_tokens: cache_read ?? 0,
+      ...(cache_write !== undefined && { cache_write_tokens: cache_write }),
     },
-  });
+    ...(reasoning !== undefined && {
+      completion_tokens_details: { reasoning_tokens: reasoning },
+    }),
+  };
+}
+
+export function toChatFinish(reason: FinishReason): ChatFinishReason {
+  switch (reason) {
+    case "stop":
+    case "stop_sequence":
+    case "pause":
+    case "refusal":
+      return "stop";
+    case "length":
+    case "tool_calls":
+    case "content_filter":
+      return reason;
+    default:
+      return reason satisfies never;
+  }
+}
+
+function writeChoice({ parts, finish, logprobs }: AnswerChoice, index: number): unknown {
+  const texts = textsOf(parts, "text");
+  const refusals = textsOf(parts, "refusal");
+  const reasoning = textsOf(parts, "reasoning").join("");
+  const calls = parts.filter((part) => part.type === "tool_call");
+  return {
+    index,
+    message: {
+      role: "assistant",
+      // OpenAI has null where there is none; who only calls tools has said nothing.
+      content:
+        texts.length === 0 && (calls.length > 0 || refusals.length > 0) ? null : texts.join(""),
+      refusal: refusals.length === 0 ? null : refusals.join(""),
+      // Clients read one or the other.
+      ...(reasoning !== "" && { reasoning_content: reasoning, reasoning }),
+      ...(calls.length > 0 && { tool_calls: calls.map(writeToolCall) }),
+    },
+    logprobs: logprobs ? { content: logprobs, refusal: null } : null,
+    finish_reason: toChatFinish(finish),
+  };
+}
+
+function textsOf(parts: readonly OutputPart[], type: "text" | "refusal" | "reasoning"): string[] {
+  return parts.flatMap((part) => (part.type === type ? [part.text] : []));
+}
+
+function writeToolCall(call: Extract<OutputPart, { type: "tool_call" }>): unknown {
+  const { id, name } = call;
+  return call.custom
+    ? { id, type: "custom", custom: { name, input: call.arguments } }
+    : { id, type: "function", function: { name, arguments: call.arguments || "{}" } };
 }

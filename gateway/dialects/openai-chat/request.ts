@@ -1,25 +1,12 @@
-/** Reads `POST /v1/chat/completions`: bytes with a bound, JSON, then the fields that Switchyard acts on. */
-import { type ChatRequest, chatRequest } from "../../../sdk/protocol/chat.ts";
+/** Reads `POST /v1/chat/completions`: the fields that Switchyard acts on, and the rest as it came. */
+import { type ChatRequest, chatRequest, messageText } from "../../../sdk/protocol/chat.ts";
 import { parseOrThrow } from "../../../sdk/protocol/errors.ts";
-import { readJsonBody, refuseDeeper } from "../../http/body.ts";
+import type { CanonicalRequest } from "../../canonical/request.ts";
+import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
-
-export type ChatCall = {
-  /** The checked fields. */
-  request: ChatRequest;
-  /** Everything as it was sent, what we do not know included; a provider's request starts from it. */
-  body: Readonly<Record<string, unknown>>;
-  /** The characters of `value` as they came, kept where a number in them may not survive as a double. */
-  source?: { value: Readonly<Record<string, unknown>>; text: string };
-  /** Length of the body as it came: no text in it can be more tokens than it has bytes. */
-  bodyBytes: number;
-  stream: boolean;
-  /** Whether the client wants the usage chunk at a stream's end. */
-  wantsUsage: boolean;
-  /** The client's own bound, of one choice. */
-  outputTokensMax: number | undefined;
-  choices: number;
-};
+import type { Call, CallTexts } from "../dialect.ts";
+import { readCanonicalChat } from "./canonical.ts";
+import { openAiChat } from "./index.ts";
 
 /**
  * @throws HubError `unsupported_media_type`, `request_too_large`, `invalid_json`, and what the schema
@@ -28,24 +15,83 @@ export type ChatCall = {
 export async function readChatCall(
   request: Request,
   limits: { requestBytesMax: number; nestingMax: number },
-): Promise<ChatCall> {
+): Promise<Call> {
   const body = await readJsonBody(request, limits.requestBytesMax);
-  const call = toChatCall(body.value, body.bytes);
+  const call = toChatCall(body.value, body.bytes, body);
   refuseDeeper(body, limits.nestingMax);
-  const { text } = body;
-  return mayLoseNumbers(text) ? { ...call, source: { value: call.body, text } } : call;
+  return call;
 }
 
 /** @throws HubError naming the field */
-export function toChatCall(body: unknown, bodyBytes: number): ChatCall {
-  const request = parseOrThrow(chatRequest, body);
-  return {
-    request,
-    body: body as Record<string, unknown>,
+export function toChatCall(
+  body: unknown,
+  bodyBytes: number,
+  { text }: Pick<JsonBody, "text"> = { text: "" },
+): Call {
+  return new ChatCall(parseOrThrow(chatRequest, body), body as Record<string, unknown>, {
     bodyBytes,
-    stream: request.stream === true,
-    wantsUsage: request.stream_options?.include_usage === true,
-    outputTokensMax: request.max_completion_tokens ?? request.max_tokens ?? undefined,
-    choices: request.n ?? 1,
-  };
+    text,
+  });
+}
+
+class ChatCall implements Call {
+  readonly dialect = openAiChat;
+  readonly model: string;
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly source?: { value: Readonly<Record<string, unknown>>; text: string };
+  readonly bodyBytes: number;
+  readonly stream: boolean;
+  readonly wantsUsage: boolean;
+  readonly outputTokensMax: number | undefined;
+  readonly choices: number;
+  readonly metadata: Readonly<Record<string, string>> | undefined;
+  readonly #request: ChatRequest;
+
+  constructor(
+    request: ChatRequest,
+    body: Readonly<Record<string, unknown>>,
+    { bodyBytes, text }: { bodyBytes: number; text: string },
+  ) {
+    this.#request = request;
+    this.model = request.model;
+    this.body = body;
+    if (mayLoseNumbers(text)) this.source = { value: body, text };
+    this.bodyBytes = bodyBytes;
+    this.stream = request.stream === true;
+    this.wantsUsage = request.stream_options?.include_usage === true;
+    this.outputTokensMax = request.max_completion_tokens ?? request.max_tokens ?? undefined;
+    this.choices = request.n ?? 1;
+    this.metadata = request.metadata ?? undefined;
+  }
+
+  images(): number {
+    let images = 0;
+    for (const { content } of this.#request.messages) {
+      if (!Array.isArray(content)) continue;
+      for (const part of content) if (part.type === "image_url") images++;
+    }
+    return images;
+  }
+
+  texts(): CallTexts {
+    const { messages } = this.#request;
+    const last = messages.findLast(({ role }) => role === "user");
+    const { tools, functions, response_format } = this.body;
+    return {
+      system: messages
+        .filter(({ role }) => role === "system" || role === "developer")
+        .map((message) => messageText(message) ?? "")
+        .join("\n"),
+      user: (last && messageText(last)) ?? "",
+      all: messages.map((message) => messageText(message) ?? ""),
+      schemas: [tools, functions, response_format]
+        .filter((part) => part != null)
+        .map((part) => JSON.stringify(part))
+        .join(""),
+    };
+  }
+
+  canonical(): CanonicalRequest {
+    return readCanonicalChat(this.body);
+  }
 }

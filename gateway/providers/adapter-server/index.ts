@@ -1,6 +1,6 @@
 /** Our adapter-server, in this process or behind a URL: OpenAI's dialect, weights named by digest. */
 import { readOpenAiError } from "../openai/errors.ts";
-import { readOpenAiAnswer } from "../openai/response.ts";
+import { openAiChatFormat } from "../openai/format.ts";
 import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
@@ -20,6 +20,7 @@ export function createAdapterServer(options: AdapterServerOptions): Provider {
   const { name, transport, timeouts, operatorKey, notConfigured } = options;
   return {
     name,
+    format: openAiChatFormat({ samplesMore: true, reasons: false }),
     transport,
     timeouts,
     notConfigured,
@@ -27,7 +28,6 @@ export function createAdapterServer(options: AdapterServerOptions): Provider {
     writeRequest: (call, target, context) =>
       writeAdapterServerRequest(call, target, { ...context, operatorKey }),
     readHead: readAdapterServerHead,
-    readAnswer: readOpenAiAnswer,
     readError: (response, body) => readOpenAiError(response, body, name),
   };
 }

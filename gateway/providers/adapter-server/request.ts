@@ -1,7 +1,7 @@
 /** The request as an adapter-server gets it: weights named by digest, never by a name that could move. */
 import { servedModelHeader, tenantHeader } from "../../../sdk/protocol/http.ts";
-import type { ChatCall } from "../../dialects/openai-chat/request.ts";
 import type { Target } from "../../routing/resolve.ts";
+import type { SpokenRequest } from "../format.ts";
 import { writeOpenAiRequest } from "../openai/request.ts";
 import type { CallContext, ProviderRequest } from "../provider.ts";
 
@@ -10,7 +10,7 @@ import type { CallContext, ProviderRequest } from "../provider.ts";
  * project's weights, so only what was resolved with the client's eyes goes out.
  */
 export function writeAdapterServerRequest(
-  call: ChatCall,
+  call: SpokenRequest,
   target: Target,
   context: CallContext & { operatorKey: string | undefined },
 ): ProviderRequest {

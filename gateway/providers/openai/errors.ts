@@ -22,6 +22,15 @@ export function readOpenAiErrorBody(json: unknown): UpstreamErrorBody | undefine
   };
 }
 
+/** An error that stands in a stream, or in an answer with status 200; `undefined` for anything else. */
+export function readErrorFrame(json: unknown): HubError | undefined {
+  const told = readOpenAiErrorBody(json);
+  if (!told) return undefined;
+  return new HubError("upstream_error", `The upstream broke off the answer: ${told.message}`, {
+    unquoted: "The upstream broke off the answer with an error.",
+  });
+}
+
 /**
  * 4xx are the client's to mend and pass on; 401 and 403 are our credentials' fault, 404 our name for the
  * model; 429 stays, unless it says that our own account there is empty, as 402 does; 5xx become 502.

@@ -3,8 +3,8 @@ import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
 import { readOpenAiError } from "./errors.ts";
+import { openAiChatFormat } from "./format.ts";
 import { writeOpenAiRequest } from "./request.ts";
-import { readOpenAiAnswer } from "./response.ts";
 
 export const openAiBaseUrl = "https://api.openai.com/v1";
 
@@ -20,6 +20,7 @@ export function createOpenAi(options: OpenAiOptions): Provider {
   const { name, transport, timeouts, apiKey, notConfigured } = options;
   return {
     name,
+    format: openAiChatFormat({ samplesMore: false, reasons: true }),
     transport,
     timeouts,
     notConfigured,
@@ -27,7 +28,6 @@ export function createOpenAi(options: OpenAiOptions): Provider {
     writeRequest: (call, target) =>
       writeOpenAiRequest(call, { upstreamModel: target.model.upstreamModel, apiKey }),
     readHead: () => undefined,
-    readAnswer: readOpenAiAnswer,
     readError: (response, body) => readOpenAiError(response, body, name),
   };
 }

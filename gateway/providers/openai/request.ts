@@ -1,6 +1,6 @@
 /** The request as an OpenAI-compatible upstream gets it: the client's own, with the upstream's model name. */
-import type { ChatCall } from "../../dialects/openai-chat/request.ts";
 import { membersOf } from "../../http/json-text.ts";
+import type { SpokenRequest } from "../format.ts";
 import type { ProviderRequest } from "../provider.ts";
 
 export type OpenAiRequestOptions = {
@@ -11,11 +11,17 @@ export type OpenAiRequestOptions = {
 const chatPath = "/chat/completions";
 
 /** Usage is always asked of a stream: without it nobody could be billed for what was used. */
-export function writeOpenAiRequest(call: ChatCall, options: OpenAiRequestOptions): ProviderRequest {
+export function writeOpenAiRequest(
+  call: SpokenRequest,
+  options: OpenAiRequestOptions,
+): ProviderRequest {
   const body: Record<string, unknown> = { ...call.body, model: options.upstreamModel };
   const dropped: string[] = [];
   if (call.stream) {
-    body.stream_options = { ...call.request.stream_options, include_usage: true };
+    body.stream_options = {
+      ...(body.stream_options as object | null | undefined),
+      include_usage: true,
+    };
   } else if (body.stream_options != null) {
     // OpenAI refuses it without a stream; the official SDK's own examples send it all the same.
     delete body.stream_options;
@@ -37,7 +43,7 @@ export function writeOpenAiRequest(call: ChatCall, options: OpenAiRequestOptions
  * A parsed number is a double, which rounds a 64-bit `seed`; so what was not changed goes out in the
  * characters in which it came, where that can matter.
  */
-function writeJson(body: Record<string, unknown>, source: ChatCall["source"]): string {
+function writeJson(body: Record<string, unknown>, source: SpokenRequest["source"]): string {
   if (source === undefined) return JSON.stringify(body);
   const texts = membersOf(source.text);
   const members = Object.entries(body).map(([name, value]) => {

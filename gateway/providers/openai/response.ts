@@ -1,23 +1,26 @@
 /** Reads a whole answer: that it is one, and what it used. */
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { type ReadUsage, readUsage } from "../../ledger/usage.ts";
-import type { ProviderAnswer } from "../provider.ts";
+import type { PassingAnswer } from "../format.ts";
 import { readOpenAiErrorBody } from "./errors.ts";
-import { type OpenAiChoice, openAiAnswer, openAiUsage } from "./schema.ts";
+import { type OpenAiAnswer, type OpenAiChoice, openAiAnswer, openAiUsage } from "./schema.ts";
 
 /**
  * The bytes go to the client as they came, the upstream's own `model` included; what answered in our
  * names is told in `x-switchyard-model`.
  * @throws HubError `upstream_error`; some upstreams answer 200 with an `error`, which is no success
  */
-export function readOpenAiAnswer(bytes: Uint8Array): ProviderAnswer {
+export function readOpenAiAnswer(bytes: Uint8Array): PassingAnswer {
+  const { usage, choices } = parseAnswer(bytes).answer;
+  const text = { toString: () => choices.map(choiceText).join("") };
+  return { usage: readReportedUsage(usage), text };
+}
+
+/** @throws HubError `upstream_error` */
+export function parseAnswer(bytes: Uint8Array): { json: unknown; answer: OpenAiAnswer } {
   const json = parseJson(bytes);
   const answer = openAiAnswer.safeParse(json);
-  if (answer.success) {
-    const { usage, choices } = answer.data;
-    const text = { toString: () => choices.map(choiceText).join("") };
-    return { bytes, usage: readReportedUsage(usage), text };
-  }
+  if (answer.success) return { json, answer: answer.data };
   const told = readOpenAiErrorBody(json)?.message;
   throw new HubError(
     "upstream_error",

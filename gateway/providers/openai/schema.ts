@@ -31,6 +31,7 @@ const choice = z.object({
 export type OpenAiChoice = z.infer<typeof choice>;
 
 export const openAiAnswer = z.object({ choices: z.array(choice), usage: z.unknown().optional() });
+export type OpenAiAnswer = z.infer<typeof openAiAnswer>;
 
 /** An `error` is an object at OpenAI and vLLM, a string at some that are compatible. */
 export const openAiError = z.object({

@@ -1,8 +1,10 @@
 /** Reads a chat completion's stream as it is relayed: bytes pass unchanged, usage is found on the way. */
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { parseSseFrame, SseFramer } from "../../../sdk/protocol/sse.ts";
+import type { StreamStep } from "../../attempts/answer-stream.ts";
 import type { ReadUsage } from "../../ledger/usage.ts";
-import { readOpenAiErrorBody } from "./errors.ts";
+import type { PassingStream } from "../format.ts";
+import { readErrorFrame } from "./errors.ts";
 import { RelayedText } from "./relayed-text.ts";
 import { readReportedUsage } from "./response.ts";
 
@@ -13,19 +15,12 @@ export type ChatStreamOptions = {
   relayedTextCharsMax: number;
 };
 
-export type ChatStreamStep = {
-  /** Bytes for the client, in order; stretches of whole frames. */
-  pass: Uint8Array[];
-  /** Set once the stream is over: by `[DONE]`, by its end, or by an error in it. */
-  end?: { error?: HubError };
-};
-
 /**
  * A frame is decoded as Latin-1, which only copies, and searched for a few ASCII keys; JSON is parsed for
  * the one frame that tells the usage. Text inside JSON strings cannot be taken for a key, because
  * quotes in it are escaped.
  */
-export class ChatStream {
+export class ChatStream implements PassingStream {
   readonly relayed: RelayedText;
   /** Whether an event was passed on, and not only comments, which upstreams send while they wait. */
   begun = false;
@@ -45,7 +40,7 @@ export class ChatStream {
     return this.#usage;
   }
 
-  push(chunk: Uint8Array): ChatStreamStep {
+  push(chunk: Uint8Array): StreamStep {
     let frames: Uint8Array[];
     try {
       frames = this.#framer.push(chunk);
@@ -56,7 +51,7 @@ export class ChatStream {
   }
 
   /** The upstream closed its stream. Without `[DONE]` it is whole only if the answer had finished. */
-  close(): ChatStreamStep {
+  close(): StreamStep {
     const rest = this.#framer.end();
     // Some forget the last blank line; official SDKs drop such an event, so the line is added.
     const last = parseSseFrame(rest) ? this.#relay([withBlankLine(rest)]) : { pass: [] };
@@ -66,7 +61,7 @@ export class ChatStream {
       : { pass: last.pass, end: { error: cut("ended its stream in the middle of the answer") } };
   }
 
-  #relay(frames: readonly Uint8Array[]): ChatStreamStep {
+  #relay(frames: readonly Uint8Array[]): StreamStep {
     const stretches = new Stretches();
     for (const frame of frames) {
       switch (this.#read(frame)) {
@@ -79,7 +74,12 @@ export class ChatStream {
         case "done":
           return { pass: stretches.all, end: {} };
         case "error":
-          return { pass: stretches.all, end: { error: readErrorFrame(frame) } };
+          return {
+            pass: stretches.all,
+            end: {
+              error: readErrorFrame(parseFrame(frame)) ?? cut("broke off the answer with an error"),
+            },
+          };
       }
     }
     return { pass: stretches.all };
@@ -93,7 +93,7 @@ export class ChatStream {
     this.relayed.add(text);
     if (!hasValue(text, '"usage":')) return "pass";
 
-    const chunk = parseChunk(frame);
+    const chunk = parseFrame(frame) as { usage?: unknown; choices?: unknown } | undefined;
     this.#usage = readReportedUsage(chunk?.usage) ?? this.#usage;
     const onlyUsage = !Array.isArray(chunk?.choices) || chunk.choices.length === 0;
     return onlyUsage && !this.#wantsUsage ? "swallow" : "pass";
@@ -126,28 +126,12 @@ function hasValue(text: string, key: string): boolean {
   return false;
 }
 
-function parseChunk(frame: Uint8Array): { usage?: unknown; choices?: unknown } | undefined {
+function parseFrame(frame: Uint8Array): unknown {
   try {
-    return JSON.parse(parseSseFrame(frame)?.data ?? "") as { usage?: unknown; choices?: unknown };
+    return JSON.parse(parseSseFrame(frame)?.data ?? "");
   } catch {
     return undefined;
   }
-}
-
-function readErrorFrame(frame: Uint8Array): HubError {
-  let told: unknown;
-  try {
-    told = JSON.parse(parseSseFrame(frame)?.data ?? "");
-  } catch {
-    told = undefined;
-  }
-  const message = readOpenAiErrorBody(told)?.message;
-  const unquoted = "The upstream broke off the answer with an error.";
-  return new HubError(
-    "upstream_error",
-    message === undefined ? unquoted : `The upstream broke off the answer: ${message}`,
-    { unquoted },
-  );
 }
 
 function cut(what: string, cause?: unknown): HubError {

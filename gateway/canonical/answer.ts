@@ -1,0 +1,181 @@
+/** What a model answers, in no dialect's words: events in the order in which they happen, or all of them gathered. */
+import type { ContentLogprob } from "../../sdk/protocol/chat.ts";
+import type { HubError } from "../../sdk/protocol/errors.ts";
+import type { ReadUsage } from "../ledger/usage.ts";
+import type { Citation, OutputPart, ReasoningPart } from "./request.ts";
+
+/**
+ * Streams are read into these, and whole answers too, so that there is one way through. A text, a reasoning or a
+ * tool call goes on until an event of another kind or index follows it in its choice.
+ */
+export type AnswerEvent =
+  /** First, once: what the provider calls the answer and the model. */
+  | { type: "start"; id?: string; model?: string }
+  | { type: "text"; choice: number; text: string; logprobs?: ContentLogprob[] }
+  | { type: "refusal"; choice: number; text: string }
+  | { type: "reasoning"; choice: number; text: string; id?: string }
+  /** Seals the reasoning before it, or stands alone for one that nobody may read. */
+  | { type: "reasoning_seal"; choice: number; signature?: string; encrypted?: string; id?: string }
+  /** A call begins. `call` counts the calls of a choice, from 0. */
+  | {
+      type: "tool_call";
+      choice: number;
+      call: number;
+      id: string;
+      name: string;
+      custom?: boolean;
+      signature?: string;
+    }
+  /** A piece of a call's JSON text. */
+  | { type: "tool_arguments"; choice: number; call: number; text: string }
+  /** About the text before it. */
+  | { type: "citation"; choice: number; citation: Citation }
+  | { type: "finish"; choice: number; reason: FinishReason; stopSequence?: string }
+  /** The newest counts for the whole answer; a later one replaces an earlier one. */
+  | { type: "usage"; usage: ReadUsage }
+  /** The provider broke off. Nothing follows. */
+  | { type: "error"; error: HubError }
+  /** The provider says that this is all. Nothing follows. */
+  | { type: "end" };
+
+export type FinishReason =
+  | "stop"
+  /** One of the request's stop strings came. */
+  | "stop_sequence"
+  | "length"
+  | "tool_calls"
+  /** Somebody's filter cut the answer off. */
+  | "content_filter"
+  /** The model declined. */
+  | "refusal"
+  /** The provider's own tools want another turn. */
+  | "pause";
+
+export type Answer = {
+  id: string | undefined;
+  model: string | undefined;
+  choices: AnswerChoice[];
+  usage: ReadUsage | undefined;
+};
+
+export type AnswerChoice = {
+  parts: OutputPart[];
+  finish: FinishReason;
+  stopSequence?: string;
+  logprobs?: ContentLogprob[];
+};
+
+/** Reads a provider's stream, however its bytes are cut. */
+export type EventReader = {
+  /** @throws Error when a frame grows past its bound */
+  push(chunk: Uint8Array): AnswerEvent[];
+  /** The provider closed its stream: `end` if the answer was whole, else an `error`. */
+  close(): AnswerEvent[];
+};
+
+/**
+ * Gathers events into a whole answer.
+ * @throws HubError the provider's own, where it broke off
+ */
+export function gatherAnswer(events: Iterable<AnswerEvent>): Answer {
+  const answer: Answer = { id: undefined, model: undefined, choices: [], usage: undefined };
+  for (const event of events) {
+    switch (event.type) {
+      case "start":
+        answer.id = event.id;
+        answer.model = event.model;
+        break;
+      case "usage":
+        answer.usage = event.usage;
+        break;
+      case "error":
+        throw event.error;
+      case "end":
+        break;
+      case "finish": {
+        const choice = choiceOf(answer, event.choice);
+        choice.finish = event.reason;
+        if (event.stopSequence !== undefined) choice.stopSequence = event.stopSequence;
+        break;
+      }
+      default:
+        addTo(choiceOf(answer, event.choice), event);
+    }
+  }
+  return answer;
+}
+
+type PartEvent = Exclude<
+  AnswerEvent,
+  { type: "start" | "usage" | "error" | "end" } | { type: "finish" }
+>;
+
+function choiceOf(answer: Answer, index: number): AnswerChoice {
+  for (;;) {
+    const choice = answer.choices[index];
+    if (choice) return choice;
+    answer.choices.push({ parts: [], finish: "stop" });
+  }
+}
+
+function addTo(choice: AnswerChoice, event: PartEvent): void {
+  const { parts } = choice;
+  const last = parts.at(-1);
+  switch (event.type) {
+    case "text":
+      if (last?.type === "text") last.text += event.text;
+      else parts.push({ type: "text", text: event.text });
+      if (event.logprobs) choice.logprobs = [...(choice.logprobs ?? []), ...event.logprobs];
+      return;
+    case "refusal":
+      if (last?.type === "refusal") last.text += event.text;
+      else parts.push({ type: "refusal", text: event.text });
+      return;
+    case "reasoning":
+      if (last?.type === "reasoning" && !isSealed(last)) last.text += event.text;
+      else parts.push({ type: "reasoning", text: event.text, ...withId(event.id) });
+      return;
+    case "reasoning_seal": {
+      const { signature, encrypted, id } = event;
+      const seal = {
+        ...(signature !== undefined && { signature }),
+        ...(encrypted !== undefined && { encrypted }),
+        ...withId(id),
+      };
+      if (last?.type === "reasoning" && !isSealed(last)) Object.assign(last, seal);
+      else parts.push({ type: "reasoning", text: "", ...seal });
+      return;
+    }
+    case "tool_call": {
+      const { id, name, custom, signature } = event;
+      parts.push({
+        type: "tool_call",
+        id,
+        name,
+        arguments: "",
+        ...(custom && { custom }),
+        ...(signature !== undefined && { signature }),
+      });
+      return;
+    }
+    case "tool_arguments": {
+      const calls = parts.filter((part) => part.type === "tool_call");
+      const call = calls[event.call];
+      if (call) call.arguments += event.text;
+      return;
+    }
+    case "citation":
+      if (last?.type === "text") last.citations = [...(last.citations ?? []), event.citation];
+      return;
+    default:
+      event satisfies never;
+  }
+}
+
+function isSealed({ signature, encrypted }: ReasoningPart): boolean {
+  return signature !== undefined || encrypted !== undefined;
+}
+
+function withId(id: string | undefined): { id?: string } {
+  return id === undefined ? {} : { id };
+}

@@ -1,0 +1,79 @@
+/** What the request path knows of a way in which clients speak: how to read them, and how to answer them. */
+import type { HubError } from "../../sdk/protocol/errors.ts";
+import type { Answer, AnswerEvent } from "../canonical/answer.ts";
+import type { CanonicalRequest } from "../canonical/request.ts";
+import type { FormatName } from "../providers/format.ts";
+
+export type Dialect = {
+  /** The format on the wire; a provider of the same format gets the client's bytes, and the client its bytes. */
+  readonly format: FormatName;
+  /** The media type of its streams. */
+  readonly streamType: string;
+  /** Bytes that mean nothing and keep proxies from closing a silent stream; absent where there are none. */
+  readonly keepAlive: Uint8Array | undefined;
+  /** A whole answer's body. */
+  writeAnswer(answer: Answer, head: AnswerHead): unknown;
+  openWriter(head: AnswerHead): EventWriter;
+  /**
+   * The last bytes of a stream that passed as it was, after everything that the provider sent. A good end is
+   * written only where the provider's own end is held back until the request is settled.
+   */
+  endOfStream(error: HubError | undefined): Uint8Array | undefined;
+  /** The body of a refusal; status and headers are the same for all dialects. */
+  writeError(error: HubError, requestId: string): unknown;
+};
+
+/** What our answer is called. */
+export type AnswerHead = {
+  /** Where the provider gives the answer no id. */
+  id: string;
+  createdAtMs: number;
+  /** The model as the client named it. */
+  model: string;
+  /** Whether a client that can choose wants usage in a stream. */
+  wantsUsage: boolean;
+};
+
+/** Writes a stream, event by event, as bytes that may go out at once. */
+export type EventWriter = {
+  /** @returns nothing where an event says nothing yet */
+  write(event: AnswerEvent): Uint8Array | undefined;
+  /** What is still to be said when the answer is over, or has broken off. */
+  end(error: HubError | undefined): Uint8Array | undefined;
+};
+
+/** A request, read as far as every request needs it; what only some need is read when it is asked for. */
+export type Call = {
+  readonly dialect: Dialect;
+  readonly model: string;
+  /** Everything as it was sent, what we do not know included; a request in the same format starts from it. */
+  readonly body: Readonly<Record<string, unknown>>;
+  /** The characters of `value` as they came, kept where a number in them may not survive as a double. */
+  readonly source?: { value: Readonly<Record<string, unknown>>; text: string };
+  /** Length of the body as it came: no text in it can be more tokens than it has bytes. */
+  readonly bodyBytes: number;
+  readonly stream: boolean;
+  /** Whether the client wants the usage chunk at a stream's end; true where the dialect always tells it. */
+  readonly wantsUsage: boolean;
+  /** The client's own bound, of one choice. */
+  readonly outputTokensMax: number | undefined;
+  readonly choices: number;
+  readonly metadata: Readonly<Record<string, string>> | undefined;
+  /** Pictures in it, of which a short URL may stand for many tokens. */
+  images(): number;
+  /** For rules that look at what is said, and for counting. */
+  texts(): CallTexts;
+  /** @throws HubError naming the field that is wrong, or that has no place in any other dialect */
+  canonical(): CanonicalRequest;
+};
+
+export type CallTexts = {
+  /** Of all instructions, joined. */
+  system: string;
+  /** Of the user's last turn. */
+  user: string;
+  /** Of each message, instructions included. */
+  all: string[];
+  /** Tools and schemas, which providers write into the prompt. */
+  schemas: string;
+};

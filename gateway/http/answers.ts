@@ -1,0 +1,64 @@
+/** Answers as they leave: the headers that tell a client what answered, whole answers, streams, refusals. */
+import { asHubError, toErrorResponse } from "../../sdk/protocol/errors.ts";
+import { adapterDigestHeader, servedModelHeader, taskHeader } from "../../sdk/protocol/http.ts";
+import { formatUsd, type PicoUsd } from "../../sdk/protocol/money.ts";
+import type { Dialect } from "../dialects/dialect.ts";
+import type { Decision } from "../routing/plan.ts";
+import type { Target } from "../routing/resolve.ts";
+
+export function answerHeaders(
+  answered: { target: Target; adapterDigest: string | undefined; dropped: readonly string[] },
+  { task, route }: Decision,
+): Record<string, string> {
+  const { target, adapterDigest, dropped } = answered;
+  return {
+    [servedModelHeader]: target.name,
+    ...(adapterDigest !== undefined && { [adapterDigestHeader]: adapterDigest }),
+    ...(task !== undefined && { [taskHeader]: task }),
+    ...(route !== undefined && { "x-switchyard-route": route }),
+    ...(dropped.length > 0 && { "x-switchyard-dropped": dropped.join(", ") }),
+  };
+}
+
+/** @param cost absent when it is unknown: then there is no header, and not a zero */
+export function wholeAnswer(
+  bytes: Uint8Array,
+  headers: Record<string, string>,
+  cost: PicoUsd | undefined,
+): Response {
+  return new Response(bytes as Uint8Array<ArrayBuffer>, {
+    status: 200,
+    headers: {
+      ...headers,
+      "content-type": "application/json",
+      ...(cost !== undefined && { "x-switchyard-cost-usd": formatUsd(cost) }),
+    },
+  });
+}
+
+/** Proxies on the way must neither keep, compress nor gather the events. */
+export function streamedAnswer(
+  body: ReadableStream<Uint8Array>,
+  { streamType }: Dialect,
+  headers: Record<string, string>,
+): Response {
+  return new Response(body, {
+    status: 200,
+    headers: {
+      ...headers,
+      "content-type": streamType,
+      "cache-control": "no-cache, no-transform",
+      "x-accel-buffering": "no",
+    },
+  });
+}
+
+/** Any thrown value in the client's own dialect. */
+export function refusal(
+  error: unknown,
+  { dialect, requestId }: { dialect: Dialect; requestId: string },
+  headers: Record<string, string>,
+): Response {
+  const { status, headers: all } = toErrorResponse(error, headers);
+  return Response.json(dialect.writeError(asHubError(error), requestId), { status, headers: all });
+}

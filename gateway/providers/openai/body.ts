@@ -1,0 +1,260 @@
+/** A canonical request as a chat completion's body. */
+import { HubError } from "../../../sdk/protocol/errors.ts";
+import type {
+  CanonicalRequest,
+  FilePart,
+  ImagePart,
+  InputPart,
+  OutputFormat,
+  OutputPart,
+  Reasoning,
+  TextPart,
+  Tool,
+  ToolChoice,
+  ToolResult,
+  Turn,
+} from "../../canonical/request.ts";
+import { toDataUrl } from "../../dialects/data-url.ts";
+
+/**
+ * What differs among those that speak it. OpenAI itself refuses what it does not know; engines such as vLLM and
+ * our own know more sampling, and no efforts.
+ */
+export type ChatBodyOptions = { samplesMore: boolean; reasons: boolean };
+
+/** @throws HubError `unsupported_parameter` for what would change the answer if it were left out */
+export function writeChatBody(
+  request: CanonicalRequest,
+  { samplesMore, reasons }: ChatBodyOptions,
+): { body: Record<string, unknown>; dropped: string[] } {
+  const dropped = new Set<string>();
+  const { output, toolChoice, reasoning, topLogprobs, stop } = request;
+  if (stop.length > stopMax) {
+    throw unsupported(
+      "stop",
+      `${stop.length} stop sequences are more than the ${stopMax} that this model's provider takes.`,
+    );
+  }
+  const tools = request.tools.flatMap((tool) => writeTool(tool, dropped));
+  const body: Record<string, unknown> = {
+    model: request.model,
+    messages: [
+      ...writeInstructions(request.instructions, dropped),
+      ...writeTurns(request.turns, dropped),
+    ],
+    ...(request.stream && { stream: true }),
+    ...(tools.length > 0 && { tools }),
+    // Without tools OpenAI refuses what is said about them.
+    ...(tools.length > 0 && toolChoice && { tool_choice: writeToolChoice(toolChoice) }),
+    ...(tools.length > 0 && { parallel_tool_calls: request.parallelToolCalls }),
+    response_format: output && writeOutputFormat(output),
+    max_completion_tokens: request.outputTokensMax,
+    ...(request.choices > 1 && { n: request.choices }),
+    temperature: request.temperature,
+    top_p: request.topP,
+    frequency_penalty: request.frequencyPenalty,
+    presence_penalty: request.presencePenalty,
+    logit_bias: request.logitBias,
+    seed: request.seed,
+    ...(stop.length > 0 && { stop }),
+    ...(topLogprobs !== undefined && { logprobs: true, top_logprobs: topLogprobs }),
+    user: request.user,
+  };
+  if (samplesMore) Object.assign(body, { top_k: request.topK, min_p: request.minP });
+  else {
+    if (request.topK !== undefined) dropped.add("topK");
+    if (request.minP !== undefined) dropped.add("minP");
+  }
+  if (reasons) body.reasoning_effort = reasoning && toEffort(reasoning);
+  else if (reasoning) dropped.add("reasoning");
+  for (const [name, value] of Object.entries(request.rest)) {
+    if (sharedFields.has(name)) body[name] = value;
+    else dropped.add(name);
+  }
+  for (const [name, value] of Object.entries(body)) if (value === undefined) delete body[name];
+  return { body, dropped: [...dropped] };
+}
+
+function writeInstructions(parts: readonly TextPart[], dropped: Set<string>): object[] {
+  if (parts.length === 0) return [];
+  return [{ role: "system", content: joined(parts, dropped) }];
+}
+
+/** A tool's pictures follow in a user's turn: its own message takes text alone. */
+function writeTurns(turns: readonly Turn[], dropped: Set<string>): object[] {
+  const messages: object[] = [];
+  let shown: InputPart[] = [];
+  const show = () => {
+    if (shown.length > 0)
+      messages.push({ role: "user", content: shown.map((part) => writeInput(part, dropped)) });
+    shown = [];
+  };
+  for (const turn of turns) {
+    if (turn.role !== "tool") show();
+    switch (turn.role) {
+      case "system":
+        messages.push({ role: "system", content: joined(turn.parts, dropped) });
+        break;
+      case "user":
+        messages.push({ role: "user", content: writeContent(turn.parts, dropped) });
+        break;
+      case "assistant":
+        messages.push(writeAssistant(turn.parts, dropped));
+        break;
+      case "tool":
+        messages.push(writeResult(turn.result, dropped));
+        shown.push(...turn.result.parts.filter((part) => part.type !== "text"));
+        break;
+      default:
+        turn satisfies never;
+    }
+  }
+  show();
+  return messages;
+}
+
+function writeContent(parts: readonly InputPart[], dropped: Set<string>): string | object[] {
+  if (parts.every((part) => part.type === "text")) return joined(parts, dropped);
+  return parts.map((part) => writeInput(part, dropped));
+}
+
+function writeInput(part: InputPart, dropped: Set<string>): object {
+  if ("cache" in part && part.cache) dropped.add("cache_control");
+  switch (part.type) {
+    case "text":
+      return { type: "text", text: part.text };
+    case "image":
+      return {
+        type: "image_url",
+        image_url: { url: toUrl(part), ...(part.detail && { detail: part.detail }) },
+      };
+    case "audio":
+      return { type: "input_audio", input_audio: { data: part.base64, format: part.format } };
+    case "file":
+      return { type: "file", file: writeFile(part) };
+    default:
+      return part satisfies never;
+  }
+}
+
+function toUrl({ source }: ImagePart): string {
+  switch (source.type) {
+    case "url":
+      return source.url;
+    case "base64":
+      return toDataUrl(source);
+    case "file_id":
+      throw unsupported(
+        "messages",
+        "An image by a file's id is not supported with this model; send its data.",
+      );
+    default:
+      return source satisfies never;
+  }
+}
+
+function writeFile({ source, name }: FilePart): object {
+  switch (source.type) {
+    case "url":
+      throw unsupported(
+        "messages",
+        "A file by URL is not supported with this model; send its data.",
+      );
+    case "base64":
+      return { filename: name ?? "file", file_data: toDataUrl(source) };
+    case "file_id":
+      return { file_id: source.id };
+    default:
+      return source satisfies never;
+  }
+}
+
+function writeAssistant(parts: readonly OutputPart[], dropped: Set<string>): object {
+  const texts = parts.flatMap((part) => (part.type === "text" ? [part] : []));
+  const refusals = parts.flatMap((part) => (part.type === "refusal" ? [part.text] : []));
+  const calls = parts.flatMap((part) => (part.type === "tool_call" ? [part] : []));
+  if (parts.some((part) => part.type === "reasoning")) dropped.add("messages.reasoning");
+  return {
+    role: "assistant",
+    content: texts.length === 0 && calls.length > 0 ? null : joined(texts, dropped),
+    ...(refusals.length > 0 && { refusal: refusals.join("") }),
+    ...(calls.length > 0 && {
+      tool_calls: calls.map(({ id, name, custom, arguments: input }) =>
+        custom
+          ? { id, type: "custom", custom: { name, input } }
+          : { id, type: "function", function: { name, arguments: input } },
+      ),
+    }),
+  };
+}
+
+function writeResult({ callId, parts, isError }: ToolResult, dropped: Set<string>): object {
+  const text = joined(
+    parts.filter((part) => part.type === "text"),
+    dropped,
+  );
+  // There is no field that says so; the model has to be told all the same.
+  return { role: "tool", tool_call_id: callId, content: isError ? `Error: ${text}` : text };
+}
+
+function joined(parts: readonly TextPart[], dropped: Set<string>): string {
+  if (parts.some(({ cache }) => cache)) dropped.add("cache_control");
+  return parts.map(({ text }) => text).join("\n\n");
+}
+
+function writeTool(tool: Tool, dropped: Set<string>): object[] {
+  switch (tool.type) {
+    case "function": {
+      const { name, description, parameters, strict, cache } = tool;
+      if (cache) dropped.add("cache_control");
+      const schema = parameters ?? { type: "object", properties: {} };
+      const shown = { name, description, parameters: schema, strict };
+      return [{ type: "function", function: shown }];
+    }
+    case "custom": {
+      const { name, description, format } = tool;
+      return [{ type: "custom", custom: { name, description, format } }];
+    }
+    case "native": {
+      const type = String(tool.tool.type);
+      throw unsupported(
+        "tools",
+        `The tool '${type.slice(0, 100)}' is run by another provider, and this model's has none such.`,
+      );
+    }
+    default:
+      return tool satisfies never;
+  }
+}
+
+function writeToolChoice(choice: ToolChoice): unknown {
+  if (choice.type === "tool") return { type: "function", function: { name: choice.name } };
+  return choice.type;
+}
+
+function writeOutputFormat(output: OutputFormat): unknown {
+  if (output.type === "json") return { type: "json_object" };
+  const { name, description, schema, strict } = output;
+  return { type: "json_schema", json_schema: { name, description, schema, strict } };
+}
+
+/** Budgets in tokens as the efforts that spend about as much. */
+function toEffort({ effort, tokensMax }: Reasoning): string | undefined {
+  if (effort !== undefined || tokensMax === undefined) return effort;
+  if (tokensMax === 0) return "none";
+  return tokensMax <= 2048 ? "low" : tokensMax <= 8192 ? "medium" : "high";
+}
+
+function unsupported(param: string, message: string): HubError {
+  return new HubError("unsupported_parameter", message, { param });
+}
+
+const stopMax = 4;
+/** Fields of other dialects that mean the same here. */
+const sharedFields: ReadonlySet<string> = new Set([
+  "service_tier",
+  "prompt_cache_key",
+  "prompt_cache_retention",
+  "store",
+  "verbosity",
+]);
