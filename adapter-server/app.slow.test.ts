@@ -632,13 +632,9 @@ test("what we do not compute is refused by its name, and harmless fields pass", 
     tools: [{ type: "function", function: { name: "f" } }],
     prompt_logprobs: 1,
     response_format: { type: "json_object" },
-    logit_bias: { 5: 1 },
-    frequency_penalty: 0.5,
-    min_p: 0.1,
     chat_template: "{{ messages }}",
-    continue_final_message: true,
-    allowed_token_ids: [5],
-    include_stop_str_in_output: true,
+    use_beam_search: true,
+    length_penalty: 0.5,
     echo: true,
     best_of: 2,
   };
@@ -746,7 +742,7 @@ test("wrong requests name the field", async () => {
     }),
   );
   expect(await errorOf(broken)).toMatchObject({ status: 400, code: "invalid_json" });
-  expect(await errorOf(await post("/v1/embeddings", {}))).toMatchObject({
+  expect(await errorOf(await post("/v1/rerank", {}))).toMatchObject({
     status: 404,
     code: "unknown_url",
   });

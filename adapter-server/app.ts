@@ -51,12 +51,13 @@ export function createApp(parts: AppParts): Hono<Env> {
     }),
   );
 
+  const reading = { baseId: model.id, vocabSize: engine.facts.dims.vocabSize, ...limits };
   app.post("/v1/chat/completions", async (c) => {
-    const plan = readChatRequest(await readJson(c.req.raw), { baseId: model.id, ...limits });
+    const plan = readChatRequest(await readJson(c.req.raw), reading);
     return answerChat({ ...parts, metrics }, plan, callerOf(c));
   });
   app.post("/v1/embeddings", async (c) => {
-    const plan = readEmbeddingsRequest(await readJson(c.req.raw), { baseId: model.id, ...limits });
+    const plan = readEmbeddingsRequest(await readJson(c.req.raw), reading);
     return answerEmbeddings({ ...parts, metrics }, plan, callerOf(c));
   });
 

@@ -32,6 +32,11 @@ const limitValues = z.object({
   slotWaitMsMax: count.default(1000),
   /** Answers to one request (`n`). */
   choicesMax: count.max(128).default(8),
+  /** Stop strings of one request, and stop tokens. */
+  stopsMax: count.max(1024).default(32),
+  /** Tokens with a bias (`logit_bias`) in one request. */
+  logitBiasMax: count.default(1024),
+  badWordsMax: count.max(4096).default(128),
   /** Adapters in one mix. */
   mixPartsMax: count.max(64).default(8),
   /** Texts of one embeddings request, and their tokens together. */

@@ -156,7 +156,7 @@ test("when one of several choices fails, the others are cancelled", async () => 
       stopIds: [],
       tenant: "",
     },
-    stop: [],
+    text: { stop: [], includeStop: false, skipSpecialTokens: true },
     choices: 3,
     signal: new AbortController().signal,
   });

@@ -1,6 +1,12 @@
 /** Answers one chat request: the prompt as the model's template writes it, and what comes of it in OpenAI's shapes. */
 import { newId } from "../../sdk/protocol/ids.ts";
-import { type Caller, type GenerationParts, generate, servedName } from "../generation/generate.ts";
+import {
+  type Caller,
+  cutPrompt,
+  type GenerationParts,
+  generate,
+  servedName,
+} from "../generation/generate.ts";
 import type { ServedModel } from "../parts.ts";
 import { type AnswerHead, toCompletion, toFrames } from "./answer.ts";
 import type { ChatPlan } from "./request.ts";
@@ -13,7 +19,7 @@ export function answerChat(
 ): Promise<Response> {
   const { model, nowMs } = parts;
   const startMs = nowMs();
-  const prompt = toPrompt(model, plan.messages);
+  const prompt = cutPrompt(parts, toPrompt(model, plan), plan);
   const head = (): AnswerHead => ({
     id: `chatcmpl-${newId("req", nowMs()).slice(4)}`,
     created: Math.floor(nowMs() / 1000),
@@ -33,7 +39,16 @@ export function answerChat(
 }
 
 /** Only the template writes control tokens: who ends a turn in a message's text has written some letters. */
-function toPrompt({ tokenizer, template }: ServedModel, messages: ChatPlan["messages"]): number[] {
-  const quoted = messages.map(({ role, content }) => ({ role, content: tokenizer.quote(content) }));
-  return tokenizer.encode(template.render(quoted));
+function toPrompt(
+  { tokenizer, template }: Pick<ServedModel, "tokenizer" | "template">,
+  { messages, rendering }: Pick<ChatPlan, "messages" | "rendering">,
+): number[] {
+  const { quote } = tokenizer;
+  const quoted = messages.map(({ role, content }) => ({ role, content: quote(content) }));
+  const variables = Object.entries(rendering.variables ?? {}).map(([name, value]) => [
+    name,
+    typeof value === "string" ? quote(value) : value,
+  ]);
+  const options = { ...rendering, variables: Object.fromEntries(variables) };
+  return tokenizer.encode(template.render(quoted, options));
 }

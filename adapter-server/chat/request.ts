@@ -9,9 +9,9 @@ import {
   readGeneration,
 } from "../generation/plan.ts";
 import { refuseUnsupported, unsupported } from "../generation/unsupported.ts";
-import type { TemplateMessage } from "../models/templates/chat-template.ts";
+import type { RenderOptions, TemplateMessage } from "../models/templates/chat-template.ts";
 
-export type ChatPlan = GenerationPlan & { messages: TemplateMessage[] };
+export type ChatPlan = GenerationPlan & { messages: TemplateMessage[]; rendering: RenderOptions };
 
 /** @throws HubError that names the field */
 export function readChatRequest(body: unknown, limits: GenerationLimits): ChatPlan {
@@ -21,7 +21,25 @@ export function readChatRequest(body: unknown, limits: GenerationLimits): ChatPl
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? undefined,
     logprobs: readLogprobs(request),
   });
-  return { ...plan, messages: request.messages.map(toTemplateMessage) };
+  return {
+    ...plan,
+    messages: request.messages.map(toTemplateMessage),
+    rendering: readRendering(request),
+  };
+}
+
+/** How the template is to write the messages. */
+function readRendering(request: z.infer<typeof renderingRequest>): RenderOptions {
+  const continueFinal = request.continue_final_message ?? false;
+  const generationPrompt = request.add_generation_prompt ?? !continueFinal;
+  if (continueFinal && generationPrompt) {
+    throw new HubError(
+      "invalid_value",
+      "'continue_final_message' and 'add_generation_prompt' exclude each other.",
+      { param: "continue_final_message" },
+    );
+  }
+  return { continueFinal, generationPrompt, variables: request.chat_template_kwargs ?? {} };
 }
 
 function readLogprobs({ logprobs, top_logprobs }: ExtendedRequest): number | undefined {
@@ -62,8 +80,21 @@ function refuseUnsupportedParts(message: ChatMessage, index: number): void {
   if (other !== -1) throw unsupported(`messages[${index}].content[${other}].type`);
 }
 
+/** Fields about the chat template, as vLLM has them. */
+const renderingFields = {
+  add_generation_prompt: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
+  /** Such as `enable_thinking`: single values, since templates are run within bounds for messages. */
+  chat_template_kwargs: z
+    .record(z.string().max(64), z.union([z.boolean(), z.number(), z.string().max(512)]))
+    .refine((all) => Object.keys(all).length <= 32, "expected at most 32 entries")
+    .nullish(),
+};
+const renderingRequest = z.object(renderingFields);
+
 const extendedRequest = chatRequest.extend({
   ...generationFields,
+  ...renderingFields,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
 });

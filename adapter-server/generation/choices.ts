@@ -27,7 +27,11 @@ export type DecodeOptions = {
   engine: Pick<Engine, "generate">;
   tokenizer: Pick<Tokenizer, "decode">;
   request: Omit<GenerateRequest, "signal">;
-  stop: readonly string[];
+  text: {
+    stop: readonly string[];
+    includeStop: boolean;
+    skipSpecialTokens: boolean;
+  };
   choices: number;
   signal: AbortSignal;
 };
@@ -52,9 +56,11 @@ async function* decodeChoice(
   options: DecodeOptions,
   choice: number,
 ): AsyncGenerator<Piece, void, void> {
-  const { engine, request, signal } = options;
-  const detokenizer = new Detokenizer(options.tokenizer);
-  const stops = new StopStrings(options.stop);
+  const { engine, request, signal, text } = options;
+  const detokenizer = new Detokenizer(options.tokenizer, text);
+  const stops = new StopStrings(text.stop, text);
+  const { minTokens = 0 } = request.sampling;
+  let said = 0;
   const sampling = { ...request.sampling, stream: choice };
   for await (const batch of engine.generate({ ...request, sampling, signal })) {
     const piece: Piece = { choice, text: "", tokens: [] };
@@ -62,8 +68,13 @@ async function* decodeChoice(
     if (batch.cachedTokens !== undefined) piece.cachedTokens = batch.cachedTokens;
     for (const [index, token] of batch.tokens.entries()) {
       piece.tokens.push(token);
-      if (!request.stopIds.includes(token)) {
-        piece.text += stops.push(detokenizer.push(token));
+      const ends = request.stopIds.includes(token);
+      if (!ends || text.includeStop) {
+        const more = detokenizer.push(token);
+        // What is said before an answer may end is not looked through for its end.
+        piece.text += ++said > minTokens ? stops.push(more) : more;
+      }
+      if (!ends) {
         const logprobs = batch.logprobs?.[index];
         if (logprobs) {
           piece.logprobs ??= [];

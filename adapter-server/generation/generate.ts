@@ -6,6 +6,7 @@ import { type AppParts, contextLengthOf } from "../parts.ts";
 import { streamHeaders, toByteStream } from "./byte-stream.ts";
 import { decodeChoices, type Piece } from "./choices.ts";
 import type { GenerationPlan } from "./plan.ts";
+import { toSampling } from "./sampling.ts";
 import { acquireWeights } from "./target.ts";
 
 export type GenerationParts = AppParts & { metrics: Metrics };
@@ -39,6 +40,11 @@ export async function generate(
   const { model, metrics } = parts;
   const { plan, prompt, caller, startMs } = request;
   const maxTokens = tokensLeft(parts, prompt.length, plan.maxTokens);
+  const sampling = toSampling(plan.sampling, {
+    ...parts,
+    ...model,
+    defaults: model.generationDefaults,
+  });
   const lease = await acquireWeights(parts, plan, caller);
   const leave = new AbortController();
   const pieces = tracked(
@@ -49,13 +55,13 @@ export async function generate(
       request: {
         prompt,
         maxTokens,
-        stopIds: plan.ignoreEos ? [] : model.endTokenIds,
+        stopIds: [...(plan.ignoreEos ? [] : model.endTokenIds), ...plan.stopTokens],
         adapter: lease?.adapter.digest,
         tenant: caller.tenant,
-        sampling: samplingOf(parts, plan),
+        sampling,
         logprobs: plan.logprobs,
       },
-      stop: plan.stop,
+      text: plan,
       choices: plan.choices,
       signal: AbortSignal.any([caller.signal, leave.signal]),
     }),
@@ -71,6 +77,17 @@ export async function generate(
     toByteStream(shape.frames(all), () => leave.abort()),
     { headers: { ...headers, ...streamHeaders } },
   );
+}
+
+/** The prompt, or its end where the client wants no more of it. */
+export function cutPrompt(
+  { engine }: AppParts,
+  prompt: readonly number[],
+  { promptTokensMax, maxTokens = 1 }: GenerationPlan,
+): readonly number[] {
+  if (promptTokensMax === undefined) return prompt;
+  const most = promptTokensMax === "fit" ? contextLengthOf(engine) - maxTokens : promptTokensMax;
+  return prompt.slice(Math.max(0, prompt.length - Math.max(1, most)));
 }
 
 /** What an answer calls the model that gave it. */
@@ -90,18 +107,6 @@ function tokensLeft(parts: AppParts, promptTokens: number, asked: number | undef
     );
   }
   return Math.min(left, asked ?? left);
-}
-
-function samplingOf(parts: AppParts, plan: GenerationPlan) {
-  const { generationDefaults } = parts.model;
-  return {
-    temperature: plan.temperature ?? generationDefaults.temperature ?? 1,
-    topP: plan.topP ?? generationDefaults.topP ?? 1,
-    topK: plan.topK ?? generationDefaults.topK ?? 0,
-    repetitionPenalty: plan.repetitionPenalty ?? generationDefaults.repetitionPenalty ?? 1,
-    seed: plan.seed ?? parts.newSeed(),
-    stream: 0,
-  };
 }
 
 /** Passes pieces on and keeps account of them; whatever way it ends, the weights are let go. */

@@ -2,6 +2,14 @@
 import { z } from "zod";
 import { chatRequest } from "../../sdk/protocol/chat.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import {
+  readSampling,
+  refuseMoreThan,
+  refuseUnknownTokens,
+  type SamplingLimits,
+  type SamplingPlan,
+  samplingFields,
+} from "./sampling.ts";
 import { adapterMix, readTarget, type Target } from "./target.ts";
 
 export type GenerationPlan = {
@@ -11,30 +19,33 @@ export type GenerationPlan = {
   /** Absent: as much as fits. */
   maxTokens: number | undefined;
   choices: number;
-  temperature: number | undefined;
-  topP: number | undefined;
-  topK: number | undefined;
-  repetitionPenalty: number | undefined;
-  seed: number | undefined;
+  sampling: SamplingPlan;
   /** How many of the likeliest tokens to tell with each token; absent: no log-probabilities. */
   logprobs: number | undefined;
+  /** Only so many tokens of the prompt's end; `fit` is as many as leave room for the answer. */
+  promptTokensMax: number | "fit" | undefined;
   stop: string[];
+  stopTokens: number[];
   ignoreEos: boolean;
+  /** Whether the answer's text has what ended it. */
+  includeStop: boolean;
+  /** Whether control tokens are left out of the answer's text. */
+  skipSpecialTokens: boolean;
   stream: boolean;
   includeUsage: boolean;
 };
 
-const { model, stream, temperature, top_p, max_tokens, stop, n } = chatRequest.shape;
+const { model, stream, max_tokens, n } = chatRequest.shape;
+const stopString = z.string().max(1024);
 
 /** The fields that all these routes share: OpenAI's, vLLM's under its names, and ours. */
 export const generationFields = {
+  ...samplingFields,
   model,
   stream,
-  temperature,
-  top_p,
   max_tokens,
-  stop,
   n,
+  stop: z.union([stopString, z.array(stopString)]).nullish(),
   stream_options: z
     .strictObject({
       include_usage: z.boolean().nullish(),
@@ -43,18 +54,23 @@ export const generationFields = {
       continuous_usage_stats: z.literal(false).nullish(),
     })
     .nullish(),
-  seed: z.int().nullish(),
   adapters: adapterMix,
-  /** As vLLM has it: draw from this many of the likeliest tokens. */
-  top_k: z.int().min(-1).nullish(),
-  /** As vLLM has it: makes what was said already less likely. */
-  repetition_penalty: z.number().min(0.01).max(100).nullish(),
   /** As vLLM has it: decode on past the end of the answer, for measuring. */
   ignore_eos: z.boolean().nullish(),
+  stop_token_ids: z.array(z.int().nonnegative()).nullish(),
+  include_stop_str_in_output: z.boolean().nullish(),
+  skip_special_tokens: z.boolean().nullish(),
+  /** Keeps the prompt's end; -1 for as much as fits. */
+  truncate_prompt_tokens: z.int().min(-1).nullish(),
 };
 const generationRequest = z.object(generationFields);
 
-export type GenerationLimits = { baseId: string; choicesMax: number; mixPartsMax: number };
+export type GenerationLimits = SamplingLimits & {
+  baseId: string;
+  choicesMax: number;
+  mixPartsMax: number;
+  stopsMax: number;
+};
 
 /**
  * @param own what each route reads in its own way
@@ -70,24 +86,35 @@ export function readGeneration(
     throw new HubError(
       "number_out_of_range",
       `Invalid 'n': expected at most ${limits.choicesMax}.`,
-      {
-        param: "n",
-      },
+      { param: "n" },
     );
   }
+  const stop = [request.stop ?? []].flat();
+  const stopTokens = request.stop_token_ids ?? [];
+  refuseMoreThan(limits.stopsMax, stop, "stop");
+  refuseMoreThan(limits.stopsMax, stopTokens, "stop_token_ids");
+  refuseUnknownTokens(stopTokens, limits.vocabSize, "stop_token_ids");
+  const sampling = readSampling(request, limits);
+  if (own.maxTokens !== undefined && (sampling.minTokens ?? 0) > own.maxTokens) {
+    throw new HubError(
+      "invalid_value",
+      "'min_tokens' is more than the answer may have; lower it, or raise 'max_tokens'.",
+      { param: "min_tokens" },
+    );
+  }
+  const truncate = request.truncate_prompt_tokens ?? undefined;
   return {
     ...own,
     model: request.model,
     target: readTarget(request, limits),
     choices,
-    temperature: request.temperature ?? undefined,
-    topP: request.top_p ?? undefined,
-    // vLLM writes "all" as -1 or 0.
-    topK: request.top_k == null ? undefined : Math.max(0, request.top_k),
-    repetitionPenalty: request.repetition_penalty ?? undefined,
-    seed: request.seed ?? undefined,
-    stop: [request.stop ?? []].flat(),
+    sampling,
+    promptTokensMax: truncate === -1 ? "fit" : truncate,
+    stop,
+    stopTokens,
     ignoreEos: request.ignore_eos ?? false,
+    includeStop: request.include_stop_str_in_output ?? false,
+    skipSpecialTokens: request.skip_special_tokens ?? true,
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
   };

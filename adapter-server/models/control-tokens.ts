@@ -13,6 +13,8 @@ export type ControlTokens = {
   quote(text: string): string;
   /** Whole control tokens by their names, and quoted ones as plain text. */
   resolve(text: string): string;
+  /** The texts of control tokens in place of their names. */
+  restore(text: string): string;
   /** The tokenizer's file with the names in place of the texts. */
   tokenizer: Record<string, unknown>;
 };
@@ -31,6 +33,8 @@ export function controlTokens(tokenizer: unknown, config: unknown): ControlToken
   const nameByText = new Map(
     control.map(({ content, id }) => [content, `${bracket}${id}${bracket}`]),
   );
+  const textByName = new Map([...nameByText].map(([text, name]) => [name, text]));
+  const anyName = new RegExp(`${bracket}\\d+${bracket}`, "g");
   // Where one begins with another, the longer is meant.
   const texts = [...nameByText.keys()].sort((a, b) => b.length - a.length);
   const anyText = new RegExp(texts.map(escapeRegExp).join("|") || "(?!)", "g");
@@ -42,6 +46,7 @@ export function controlTokens(tokenizer: unknown, config: unknown): ControlToken
         .replaceAll(bracket, "")
         .replace(anyText, (found) => nameByText.get(found) ?? found)
         .replaceAll(mark, ""),
+    restore: (text) => text.replace(anyName, (name) => textByName.get(name) ?? name),
     tokenizer: {
       ...file,
       model: withoutTexts(file.model, nameByText),

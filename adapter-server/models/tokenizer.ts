@@ -16,8 +16,11 @@ export type Tokenizer = {
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
   /** The text as `encode` takes it for nothing but text, whatever control tokens it spells. */
   quote(text: string): string;
-  /** Special tokens are left out. Bytes that are no whole character come out as U+FFFD. */
-  decode(ids: readonly number[]): string;
+  /**
+   * Special tokens are left out when nothing else is said. Bytes that are no whole character come out as U+FFFD.
+   * Nothing is tidied up: spaces before full stops are text.
+   */
+  decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string;
   /** What one token stands for in UTF-8, control tokens by their names; it may be part of a character. */
   bytesOf(id: number): Uint8Array;
   /** What chat templates refer to by name, such as `eos_token`. */
@@ -48,8 +51,14 @@ function build(tokenizer: unknown, config: unknown): Tokenizer {
     encode: (text, { addSpecialTokens: add_special_tokens = false } = {}) =>
       inner.encode(control.resolve(text), { add_special_tokens }).ids,
     quote: control.quote,
-    decode: (ids) =>
-      ids.length === 0 ? "" : inner.decode([...ids], { skip_special_tokens: true }),
+    decode: (ids, { skipSpecialTokens = true } = {}) => {
+      if (ids.length === 0) return "";
+      const text = inner.decode([...ids], {
+        skip_special_tokens: skipSpecialTokens,
+        clean_up_tokenization_spaces: false,
+      });
+      return skipSpecialTokens ? text : control.restore(text);
+    },
     bytesOf: tokenBytes(tokenizer, (id) => inner.id_to_token(id)),
     specialTokens: Object.fromEntries(
       Object.entries(named).flatMap(([name, token]) => (token ? [[name, content(token)]] : [])),

@@ -16,8 +16,8 @@ const texts = (
   ) as { text: string }[]
 ).map(({ text }) => text);
 
-function pieces(ids: readonly number[]): string[] {
-  const detokenizer = new Detokenizer(tokenizer);
+function pieces(ids: readonly number[], options = {}): string[] {
+  const detokenizer = new Detokenizer(tokenizer, options);
   return [...ids.map((id) => detokenizer.push(id)), detokenizer.flush()];
 }
 
@@ -47,8 +47,10 @@ test("any tokens at all give the same text piece by piece as at once", () => {
   );
 });
 
-test("special tokens are no text", () => {
-  expect(pieces([1, ...tokenizer.encode("Hi"), 2]).join("")).toBe("Hi");
+test("special tokens are no text, unless they are wished for", () => {
+  const ids = [1, ...tokenizer.encode("Hi"), 2];
+  expect(pieces(ids).join("")).toBe("Hi");
+  expect(pieces(ids, { skipSpecialTokens: false }).join("")).toBe("<|im_start|>Hi<|im_end|>");
 });
 
 test("a character of several tokens comes when its last token does", () => {

@@ -2,13 +2,18 @@
 
 export class StopStrings {
   readonly #stops: readonly string[];
+  readonly #includeStop: boolean;
   /** The end of the text so far, when a stop string may have begun there. */
   #held = "";
   #stopped = false;
 
-  /** @param stops empty ones are ignored */
-  constructor(stops: readonly string[]) {
+  /**
+   * @param stops       empty ones are ignored
+   * @param includeStop whether the text ends with the stop string, and not before it
+   */
+  constructor(stops: readonly string[], { includeStop = false } = {}) {
     this.#stops = stops.filter((stop) => stop !== "");
+    this.#includeStop = includeStop;
   }
 
   /** True once a stop string was found; from then on nothing more is text. */
@@ -21,11 +26,11 @@ export class StopStrings {
     if (this.#stopped || piece === "") return "";
     if (this.#stops.length === 0) return piece;
     const text = this.#held + piece;
-    const end = this.#firstStop(text);
-    if (end !== -1) {
+    const found = this.#firstStop(text);
+    if (found) {
       this.#stopped = true;
       this.#held = "";
-      return text.slice(0, end);
+      return text.slice(0, this.#includeStop ? found.end : found.start);
     }
     const certain = text.length - this.#possibleStart(text);
     this.#held = text.slice(certain);
@@ -40,10 +45,10 @@ export class StopStrings {
   }
 
   /**
-   * Where the stop string begins that is complete first, the longest of those that end together. So
+   * Where the stop string lies that is complete first, the longest of those that end together. So
    * the cut does not depend on how the text was pieced.
    */
-  #firstStop(text: string): number {
+  #firstStop(text: string): { start: number; end: number } | undefined {
     let start = -1;
     let end = Number.POSITIVE_INFINITY;
     for (const stop of this.#stops) {
@@ -53,7 +58,7 @@ export class StopStrings {
       start = index;
       end = stopEnd;
     }
-    return start;
+    return start === -1 ? undefined : { start, end };
   }
 
   /** Length of the longest end of the text with which a stop string begins. */

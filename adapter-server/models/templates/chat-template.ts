@@ -8,11 +8,20 @@ export type TemplateMessage = { role: string; content: string };
 
 export type ChatTemplate = {
   /**
-   * The messages, then the opening of the assistant's answer.
+   * The messages, then the opening of the assistant's answer, or what the last message leaves open.
    * @throws HubError `invalid_value` with the template's own words when it refuses the messages,
    *   `unsupported_model` when it takes more work or makes more text than messages like these call for
    */
-  render(messages: readonly TemplateMessage[], options?: { generationPrompt?: boolean }): string;
+  render(messages: readonly TemplateMessage[], options?: RenderOptions): string;
+};
+
+export type RenderOptions = {
+  /** Whether the opening of the assistant's answer follows the messages; true when absent. */
+  generationPrompt?: boolean;
+  /** Whether the text ends with the last message's own words, to be continued. */
+  continueFinal?: boolean;
+  /** What else the template may ask for, such as `enable_thinking`; it cannot stand for what templates get anyway. */
+  variables?: Readonly<Record<string, unknown>>;
 };
 
 /**
@@ -27,20 +36,43 @@ export function createChatTemplate(
 ): ChatTemplate {
   const template = parse(source);
   return {
-    render(messages, { generationPrompt = true } = {}) {
+    render(messages, options = {}) {
+      const { generationPrompt = true, continueFinal = false } = options;
       const variables = {
+        ...options.variables,
         ...specialTokens,
         messages,
         add_generation_prompt: generationPrompt,
         strftime_now: (format: unknown) => strftime(new Date(nowMs()), String(format)),
       };
       try {
-        return renderJinja(template, variables, boundsFor(messages));
+        const text = renderJinja(template, variables, boundsFor(messages));
+        return continueFinal ? upToFinalWords(text, messages) : text;
       } catch (cause) {
         throw toHubError(cause);
       }
     },
   };
+}
+
+/**
+ * Cuts off what the template writes behind the last message.
+ * @see `continue_final_message` of `apply_chat_template` in transformers
+ */
+function upToFinalWords(text: string, messages: readonly TemplateMessage[]): string {
+  const words = messages.at(-1)?.content ?? "";
+  const start = text.lastIndexOf(words.trim());
+  if (words.trim() === "" || start === -1) {
+    throw new HubError(
+      "invalid_value",
+      "'continue_final_message' needs a last message with text that the model's chat template keeps.",
+      { param: "continue_final_message" },
+    );
+  }
+  const kept = words.trimStart();
+  // A template may take the spaces at the end away.
+  const end = text.startsWith(kept, start) ? kept : words.trim();
+  return text.slice(0, start + end.length);
 }
 
 /** Far above what real templates need: some 200 steps for a message, its content a few times over. */
@@ -53,6 +85,7 @@ function boundsFor(messages: readonly TemplateMessage[]) {
 }
 
 function toHubError(cause: unknown): HubError {
+  if (cause instanceof HubError) return cause;
   const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, reasonCharsMax);
   // A stack that runs over is one more way to want too much.
   if (cause instanceof JinjaBoundError || cause instanceof RangeError) {
