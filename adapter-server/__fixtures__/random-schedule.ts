@@ -1,7 +1,8 @@
 /** Random schedules of sequences over a real runner, and what each of them answers together and alone. */
 import { EngineCore } from "../engine/engine-core.ts";
 import { uniform } from "../engine/philox.ts";
-import type { SchedulerLimits, SchedulerStats } from "../engine/scheduler.ts";
+import type { SchedulerLimits } from "../engine/scheduler.ts";
+import type { SchedulerStats } from "../engine/scheduler-stats.ts";
 import type { SequenceRequest } from "../engine/sequence.ts";
 import type { ModelRunner, PackedAdapter } from "../engine/types.ts";
 
@@ -79,7 +80,6 @@ export async function decodeTogether(
   );
   // Of the step under way: a guess that did not hold has logits too, behind those of the tokens that were said.
   const logits = new Map<number, Float32Array[]>();
-  let stats: SchedulerStats | undefined;
   const core = new EngineCore({
     runner: listened(runner, blocks, (id, values) => {
       logits.set(id, [...(logits.get(id) ?? []), values]);
@@ -87,8 +87,7 @@ export async function decodeTogether(
     limits: { ...limits, waitingMax: 1000, waitMsMax: 1e9, slotWaitMsMax: 0 },
     prefixCache,
     nowMs: () => 0,
-    emit: (outputs, now) => {
-      stats = now;
+    emit: (outputs) => {
       for (const { id, token, error, cachedTokens } of outputs) {
         if (error) throw new Error(`sequence ${id} failed: ${error.message}`);
         const answer = answered.get(id)!;
@@ -113,7 +112,7 @@ export async function decodeTogether(
     await core.turn();
     core.check();
   }
-  return { answered, stats: stats! };
+  return { answered, stats: core.stats() };
 }
 
 /** Decodes each sequence by itself, its prompt whole, in a pool that nobody else uses. */

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { EngineCore } from "./engine-core.ts";
 import type { SequenceOutput } from "./messages.ts";
 import type { Pooling } from "./pooling.ts";
-import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
+import type { SchedulerLimits } from "./scheduler.ts";
 import type { SequenceRequest } from "./sequence.ts";
 import type { SimulatedOptions } from "./simulated-runner.ts";
 import {
@@ -31,14 +31,12 @@ function setup(options: SimulatedOptions = {}, ownLimits: Partial<SchedulerLimit
   const runner = new SimulatedRunner({ vocabSize, ...options });
   const outputs = new Map<number, SequenceOutput[]>();
   const clock = { ms: 0 };
-  const last: { stats?: SchedulerStats } = {};
   const core = new EngineCore({
     runner,
     limits: { ...limits, ...ownLimits },
     prefixCache: true,
     nowMs: () => clock.ms,
-    emit: (batch, stats) => {
-      last.stats = stats;
+    emit: (batch) => {
       for (const output of batch) {
         const list = outputs.get(output.id) ?? [];
         list.push(output);
@@ -57,7 +55,7 @@ function setup(options: SimulatedOptions = {}, ownLimits: Partial<SchedulerLimit
   };
   const tokensOf = (id: number) =>
     (outputs.get(id) ?? []).flatMap(({ token }) => (token === undefined ? [] : [token]));
-  return { runner, core, outputs, turn, drain, tokensOf, stats: () => last.stats };
+  return { runner, core, outputs, turn, drain, tokensOf, stats: () => core.stats() };
 }
 
 function request(id: number, rest: Partial<SequenceRequest> = {}): SequenceRequest {
@@ -139,7 +137,7 @@ test("a sequence for an adapter that nobody loaded fails, and its slot is free f
   core.receive({ type: "add", request: request(1, { adapter: "ghost" }) });
   await drain();
   expect(outputs.get(1)).toMatchObject([{ error: { code: "model_not_found" } }]);
-  expect(stats()?.slots).toEqual([undefined]);
+  expect(stats().slots).toEqual([undefined]);
 });
 
 test("an adapter that is unloaded serves who already asked, then leaves its slot", async () => {
@@ -151,7 +149,7 @@ test("an adapter that is unloaded serves who already asked, then leaves its slot
   core.receive({ type: "forget", digest: "x" });
   await drain();
   expect(tokensOf(1)).toEqual(simulatedContinuation({ ...one, vocabSize }));
-  expect(stats()?.slots).toEqual([undefined]);
+  expect(stats().slots).toEqual([undefined]);
   expect(runner.loaded).toEqual([undefined, undefined]);
   core.receive({ type: "add", request: request(2, { adapter: "x" }) });
   await drain();
@@ -274,7 +272,7 @@ test("guesses that hold save steps, and the answer is the same with them and wit
     core.receive({ type: "add", request: request(1, { maxTokens: 40, stopIds: [], prompt: [1] }) });
     await drain();
     said[speculationTokensMax] = { tokens: tokensOf(1), steps: runner.rowsRun.length };
-    const { rows = 0, guessed = 0, held = 0 } = stats()?.speculation ?? {};
+    const { rows, guessed, held } = stats().speculation;
     expect([rows > 0, guessed > 0, held > 0]).toEqual(Array(3).fill(speculationTokensMax > 0));
     expect(runner.rowsRun.length + held).toBe(40);
   }
@@ -288,7 +286,7 @@ test("nothing is guessed while a step is full of sequences", async () => {
     core.receive({ type: "add", request: request(id, { maxTokens: 30, stopIds: [] }) });
   }
   for (let i = 0; i < 12; i++) await turn();
-  expect(stats()?.running).toBe(6);
+  expect(stats().running).toBe(6);
   expect(runner.rowsRun.every((row) => row.samples <= 1)).toBe(true);
 });
 
@@ -427,7 +425,7 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
           }
         }
         await drain();
-        expect(harness.stats()?.blocksUsed ?? 0).toBe(0);
+        expect(harness.stats().blocksUsed).toBe(0);
         expect(largestStep).toBeLessThanOrEqual(limits.stepTokensMax);
         expect(strangers).toEqual([]);
         for (const one of requests.values()) {

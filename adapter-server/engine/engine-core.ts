@@ -5,11 +5,13 @@ import { type CallRecord, recorded } from "./call-record.ts";
 import type { SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
 import { Pooler } from "./pooling.ts";
-import type { RowOutcome, SchedulerLimits, SchedulerStats, StepPlan } from "./scheduler.ts";
+import type { RowOutcome, SchedulerLimits } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { SchedulerStats } from "./scheduler-stats.ts";
 import type { SequenceEvent } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
 import { callsOf, computeStep } from "./step.ts";
+import type { StepPlan } from "./step-plan.ts";
 import { TokenChooser } from "./token-chooser.ts";
 import type { ModelRunner, PackedAdapter } from "./types.ts";
 
@@ -21,7 +23,8 @@ export type EngineCoreParts = {
   /** Whether sequences use the blocks of others that began alike. */
   prefixCache: boolean;
   nowMs: () => number;
-  emit: (outputs: SequenceOutput[], stats: SchedulerStats) => void;
+  /** Hears what came of each step that anything came of. */
+  emit: (outputs: SequenceOutput[]) => void;
 };
 
 export class EngineCore {
@@ -82,7 +85,11 @@ export class EngineCore {
       outputs.push(this.#output(event, adapters.get(event.id)));
     }
     this.#dropLeaving();
-    this.#emit(outputs, this.#scheduler.stats());
+    if (outputs.length > 0) this.#emit(outputs);
+  }
+
+  stats(): SchedulerStats {
+    return this.#scheduler.stats();
   }
 
   /** Everything is accounted for: for tests. */

@@ -15,7 +15,8 @@ import type {
 import { fromWireError } from "./messages.ts";
 import type { Pooling } from "./pooling.ts";
 import type { Sampling } from "./sampler.ts";
-import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
+import type { SchedulerLimits } from "./scheduler.ts";
+import { noStats, type SchedulerStats } from "./scheduler-stats.ts";
 import type { FinishReason, SequenceRequest } from "./sequence.ts";
 import { type Subject, Suspects } from "./suspects.ts";
 import type { PackedAdapter } from "./types.ts";
@@ -92,6 +93,7 @@ export type Engine = {
   loadAdapter(adapter: PackedAdapter): void;
   /** Forgets an adapter once the sequences that use it are done. */
   unloadAdapter(digest: string): void;
+  /** As the worker told them last: at most a tenth of a second ago, and a step. */
   stats(): EngineStats;
   close(): Promise<void>;
 };
@@ -246,8 +248,10 @@ class WorkerEngine implements Engine {
         this.#onReady();
         return;
       case "outputs":
-        this.#stats = message.stats;
         for (const output of message.outputs) this.#deliver(output);
+        return;
+      case "stats":
+        this.#stats = message.stats;
         return;
       default:
         message satisfies never;
@@ -371,19 +375,4 @@ function unavailable(message: string, cause?: unknown): HubError {
 const unsampled: Sampling = {
   ...{ temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1 },
   ...{ seed: 0, stream: 0 },
-};
-
-const noStats: SchedulerStats = {
-  running: 0,
-  waiting: 0,
-  waitingForSlot: 0,
-  blocksUsed: 0,
-  blocksTotal: 0,
-  prefixTokensQueried: 0,
-  prefixTokensHit: 0,
-  speculation: { rows: 0, guessed: 0, held: 0 },
-  preemptions: 0,
-  slots: [],
-  runningByAdapter: {},
-  waitingByAdapter: {},
 };

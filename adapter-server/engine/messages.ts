@@ -3,7 +3,8 @@ import type { ErrorCode } from "../../sdk/protocol/errors.ts";
 import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
 import type { CallRecord } from "./call-record.ts";
 import type { TokenLogprobs } from "./logprobs.ts";
-import type { SchedulerLimits, SchedulerStats } from "./scheduler.ts";
+import type { SchedulerLimits } from "./scheduler.ts";
+import type { SchedulerStats } from "./scheduler-stats.ts";
 import type { FinishReason, SequenceRequest } from "./sequence.ts";
 import type { ModelDims, PackedAdapter } from "./types.ts";
 
@@ -36,7 +37,9 @@ export type EngineFacts = {
 
 export type FromWorker =
   | { type: "ready"; facts: EngineFacts }
-  | { type: "outputs"; outputs: SequenceOutput[]; stats: SchedulerStats };
+  | { type: "outputs"; outputs: SequenceOutput[] }
+  /** Now and then, and when the work is done: taking them over with each step would cost the main thread more. */
+  | { type: "stats"; stats: SchedulerStats };
 
 /** A sequence's next token, its end, or its failure. */
 export type SequenceOutput = {

@@ -28,23 +28,24 @@ export class PrefixSharing {
   }
 
   /**
-   * Whether most of what the sequence lacks beside `prefix` is being computed by one that runs, as when a
-   * request asks for several choices: it is worth the few steps until that is done.
+   * The running sequence that computes most of what this one lacks beside `prefix`, as when a request asks for
+   * several choices, and up to which token: it is worth the few steps until that is done.
    */
-  isBeingComputed(
+  computedBy(
     { blockNames, tokens, pooling }: Sequence,
     { blocks }: Prefix,
     running: readonly Sequence[],
-  ): boolean {
+  ): Sequence["behind"] {
     const { blockSize } = this.#blocks;
     const found = blocks.length;
     const next = blockNames[found];
-    if (next === undefined || pooling === "mean") return false;
+    if (next === undefined || pooling === "mean") return undefined;
     const ahead = running.find((other) => other.blockNames[found] === next);
-    if (!ahead) return false;
+    if (!ahead) return undefined;
     let alike = found + 1;
     while (alike < blockNames.length && blockNames[alike] === ahead.blockNames[alike]) alike++;
-    return 2 * (alike - found) * blockSize >= tokens.length - found * blockSize;
+    const isMost = 2 * (alike - found) * blockSize >= tokens.length - found * blockSize;
+    return isMost ? { ahead, until: alike * blockSize } : undefined;
   }
 
   /** The sequence begins with what was found. */

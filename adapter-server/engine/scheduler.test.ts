@@ -2,10 +2,11 @@
 import { expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { BlockManager } from "./block-manager.ts";
-import type { SchedulerLimits, StepPlan } from "./scheduler.ts";
+import type { SchedulerLimits } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { SequenceRequest } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
+import type { StepPlan } from "./step-plan.ts";
 
 const limits: SchedulerLimits = {
   stepTokensMax: 16,
@@ -345,6 +346,45 @@ test("a tenant that was away does not claim the time it did not use", () => {
   for (let id = 20; id < 30; id++) scheduler.add(sequence(id, { tenant: "late", maxTokens: 1 }));
   const order = Array.from({ length: 8 }, () => ids(step(scheduler).plan.prefill)[0] ?? -1);
   expect(order.filter((id) => id >= 20)).toHaveLength(4);
+});
+
+test.each([
+  { why: "for a place", limits: { sequencesMax: 1 }, adapter: undefined },
+  { why: "for a slot", limits: {}, adapter: "cold" },
+  { why: "for what another computes", limits: { prefillChunkMax: 1 }, adapter: undefined },
+])("who waits $why is not looked up in every step", ({ limits, adapter }) => {
+  const { scheduler, blocks } = setup({
+    slots: 1,
+    prefixCache: true,
+    limits: { ...limits, waitingMax: 50 },
+  });
+  scheduler.add(sequence(0, { length: 40, maxTokens: 40, adapter: adapter && "hot" }));
+  step(scheduler);
+  for (let id = 1; id <= 40; id++) scheduler.add(sequence(id, { length: 40, adapter }));
+  step(scheduler);
+  let lookups = 0;
+  const find = blocks.find.bind(blocks);
+  blocks.find = (names) => {
+    lookups++;
+    return find(names);
+  };
+  for (let i = 0; i < 10; i++) step(scheduler);
+  expect(scheduler.stats().waiting).toBe(40);
+  expect(lookups).toBeLessThanOrEqual(10);
+});
+
+test("a tenant pays for guesses that did not hold", () => {
+  const { scheduler } = setup({ limits: { speculationTokensMax: 8, sequencesMax: 2 } });
+  scheduler.add(sequence(1, { tenant: "guessed", prompt: [9, 9, 9, 9], maxTokens: 40 }));
+  scheduler.add(sequence(2, { tenant: "plain", maxTokens: 40 }));
+  step(scheduler);
+  const plan = scheduler.plan();
+  expect(plan.decode[0]?.samples).toBeGreaterThan(1);
+  commit(scheduler, plan, 5);
+  scheduler.add(sequence(3, { tenant: "guessed" }));
+  scheduler.add(sequence(4, { tenant: "plain" }));
+  scheduler.cancel(1);
+  expect(ids(scheduler.plan().prefill)).toEqual([4]);
 });
 
 function catchHubError(run: () => void): HubError {

@@ -58,6 +58,10 @@ export type Sequence = SequenceRequest & {
   slot: number;
   /** What it may say next. */
   lookup: PromptLookup;
+  /** Of its first tokens, how many its tenant was charged with. */
+  paid: number;
+  /** While it waits: who computes what both begin with, and up to which token that is worth waiting for. */
+  behind: { ahead: Sequence; until: number } | undefined;
   /** Since when it would run if it had a slot. */
   slotMissedAtMs: number | undefined;
 };

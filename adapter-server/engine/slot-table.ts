@@ -41,19 +41,21 @@ export class SlotTable {
     return this.#slots[slot - 1]?.digest;
   }
 
+  /** Whether the adapter would get a slot now; not when there is none, nor when it must make way. */
+  isFreeFor(digest: string): boolean {
+    const resident = this.#slots.find((slot) => slot.digest === digest);
+    return resident ? resident.heir === undefined : this.#vacancy(digest) !== -1;
+  }
+
   /**
-   * A slot for one more user of the adapter: the one it sits in, an empty one, or the least recently
-   * used of those that nobody uses. `undefined` when there is none, or the adapter must make way.
+   * A slot for one more user of the adapter, where one is free for it: the one it sits in, an empty one, or the
+   * least recently used of those that nobody uses.
    */
-  acquire(digest: string): SlotGrant | undefined {
+  acquire(digest: string): SlotGrant {
     const resident = this.#slots.findIndex((slot) => slot.digest === digest);
-    if (resident !== -1) {
-      const slot = this.#slots[resident]!;
-      if (slot.heir !== undefined) return undefined;
-      return this.#grant(resident, false);
-    }
+    if (resident !== -1) return this.#grant(resident, false);
     const index = this.#vacancy(digest);
-    if (index === -1) return undefined;
+    invariant(index !== -1, `a slot is free for ${digest}`);
     for (const slot of this.#slots) if (slot.heir === digest) slot.heir = undefined;
     this.#slots[index]!.digest = digest;
     return this.#grant(index, true);

@@ -1,8 +1,9 @@
 /** Computes one planned step; a row that cannot be computed is found and fails alone. */
 import { invariant } from "../../sdk/protocol/errors.ts";
 import type { Pooler } from "./pooling.ts";
-import type { RowOutcome, StepPlan } from "./scheduler.ts";
+import type { RowOutcome } from "./scheduler.ts";
 import type { Chosen } from "./sequence.ts";
+import type { StepPlan } from "./step-plan.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
 
 /** Chooses next tokens from `[vocabSize]` logits. */

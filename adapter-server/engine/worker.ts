@@ -6,6 +6,9 @@ import { EngineCore } from "./engine-core.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./messages.ts";
 import type { ModelRunner } from "./types.ts";
 
+/** Before the call below, which does not return while the engine lives. */
+const statsEveryMs = 100;
+
 invariant(parentPort, "this file is the entry of a worker thread");
 await serve(parentPort, workerData as WorkerOptions);
 
@@ -19,8 +22,13 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
     limits: options.limits,
     prefixCache: options.prefixCache,
     nowMs: () => performance.now(),
-    emit: (outputs, stats) => tell({ type: "outputs", outputs, stats }),
+    emit: (outputs) => tell({ type: "outputs", outputs }),
   });
+  let toldStatsAtMs = Number.NEGATIVE_INFINITY;
+  const tellStats = () => {
+    toldStatsAtMs = performance.now();
+    tell({ type: "stats", stats: core.stats() });
+  };
 
   let closing = false;
   let wake = () => {};
@@ -35,6 +43,7 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
   while (!closing) {
     if (core.hasWork) {
       await core.turn();
+      if (!core.hasWork || performance.now() - toldStatsAtMs > statsEveryMs) tellStats();
       // One turn of the event loop between steps lets messages in.
       await nextTurn();
     } else {

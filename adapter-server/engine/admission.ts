@@ -1,0 +1,134 @@
+/** Lets waiting sequences run: whose turn it is, whether there is room, and which adapter gets a slot. */
+import type { BlockManager, Prefix } from "./block-manager.ts";
+import type { FairQueue } from "./fair-queue.ts";
+import type { PrefixSharing } from "./prefix-sharing.ts";
+import type { RunningSet } from "./running-set.ts";
+import type { Sequence } from "./sequence.ts";
+import type { SlotTable } from "./slot-table.ts";
+import { type StepPlan, tokensOf } from "./step-plan.ts";
+
+export type AdmissionLimits = {
+  /** Tokens computed in one step, decode and prefill together. */
+  stepTokensMax: number;
+  /** Tokens of one prompt computed in one step, so that others keep decoding meanwhile. */
+  prefillChunkMax: number;
+  /** Sequences that run at one time. */
+  sequencesMax: number;
+  /** How long a sequence waits for an adapter slot before one is kept free for it. */
+  slotWaitMsMax: number;
+};
+
+export type AdmissionParts = {
+  limits: AdmissionLimits;
+  queue: FairQueue<Sequence>;
+  running: RunningSet;
+  blocks: BlockManager;
+  slots: SlotTable;
+  prefixes: PrefixSharing;
+};
+
+export class Admission {
+  readonly #parts: AdmissionParts;
+
+  constructor(parts: AdmissionParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Starts sequences in the order of their turns while there are places, tokens in the step's budget, blocks and
+   * slots. What costs nothing to find out comes first: most who wait are passed over in most steps.
+   */
+  admit(plan: StepPlan, nowMs: number): void {
+    const { limits, queue, running, slots, prefixes } = this.#parts;
+    slots.keepPromises((digest) => this.#isWaitedFor(digest));
+    let lookedUp = 0;
+    for (const sequence of queue.turns()) {
+      if (running.size >= limits.sequencesMax || lookedUp > lookupTokensMax) return;
+      if (this.chunk(plan, sequence.tokens.length) === 0) return;
+      if (this.#isBehindAnother(sequence)) continue;
+      if (sequence.adapter !== undefined && !slots.isFreeFor(sequence.adapter)) {
+        this.#awaitSlot(sequence, sequence.adapter, nowMs);
+        continue;
+      }
+      if (sequence.blockNames.length === 0) lookedUp += sequence.tokens.length;
+      const prefix = prefixes.find(sequence);
+      sequence.behind = prefixes.computedBy(sequence, prefix, running.all());
+      if (sequence.behind) continue;
+      // Whoever is next keeps its turn: smaller ones behind it must not eat up the room it waits for.
+      if (!this.#hasRoomFor(sequence, prefix)) return;
+      this.#takeSlot(plan, sequence);
+      running.start(sequence, prefix);
+      plan.prefill.push(
+        running.row(sequence, this.chunk(plan, sequence.tokens.length - sequence.computed)),
+      );
+    }
+  }
+
+  /** How many of the tokens that a sequence lacks this step may compute. */
+  chunk(plan: StepPlan, missing: number): number {
+    const { stepTokensMax, prefillChunkMax } = this.#parts.limits;
+    return Math.max(0, Math.min(stepTokensMax - tokensOf(plan), prefillChunkMax, missing));
+  }
+
+  /** Whether it waits for what a running sequence computes for both. */
+  #isBehindAnother({ behind }: Sequence): boolean {
+    return (
+      behind !== undefined &&
+      behind.ahead.computed < behind.until &&
+      this.#parts.running.has(behind.ahead)
+    );
+  }
+
+  /**
+   * Room for the whole prompt, and a further block for everybody: else the next decode step would preempt the
+   * newcomer, and its prefill would be computed again and again.
+   */
+  #hasRoomFor(sequence: Sequence, prefix: Prefix): boolean {
+    const { blocks, running } = this.#parts;
+    const spare = running.size === 0 ? 0 : running.size + 1;
+    const shared = prefix.blocks.length - prefix.idle;
+    return blocks.blocksFor(sequence.tokens.length) - shared + spare <= blocks.free;
+  }
+
+  #takeSlot(plan: StepPlan, sequence: Sequence): void {
+    if (sequence.adapter === undefined) return;
+    const { slot, load } = this.#parts.slots.acquire(sequence.adapter);
+    sequence.slot = slot;
+    if (load) plan.loads.push({ slot, digest: sequence.adapter });
+  }
+
+  /**
+   * After a while a slot is promised to the adapter that waits, so that a stream of requests for
+   * adapters that are loaded cannot keep it out for ever: the slot that will be free soonest.
+   */
+  #awaitSlot(sequence: Sequence, digest: string, nowMs: number): void {
+    const { limits, slots } = this.#parts;
+    sequence.slotMissedAtMs ??= nowMs;
+    if (nowMs - sequence.slotMissedAtMs < limits.slotWaitMsMax) return;
+    if (slots.isPromisedTo(digest)) return;
+    let best: number | undefined;
+    let least = Number.POSITIVE_INFINITY;
+    for (const slot of slots.unpromised()) {
+      const left = this.#tokensLeftIn(slot);
+      if (left < least) [best, least] = [slot, left];
+    }
+    if (best !== undefined) slots.promise(best, digest);
+  }
+
+  #tokensLeftIn(slot: number): number {
+    let most = 0;
+    for (const sequence of this.#parts.running.all()) {
+      if (sequence.slot !== slot) continue;
+      most = Math.max(most, sequence.prompt.length + sequence.maxTokens - sequence.computed);
+    }
+    return most;
+  }
+
+  #isWaitedFor(digest: string): boolean {
+    for (const { adapter } of this.#parts.queue.waiting()) if (adapter === digest) return true;
+    return false;
+  }
+}
+
+/** Tokens of newcomers whose blocks are named in one step: hashing takes time from those who decode. */
+const lookupTokensMax = 16_384;

@@ -1,0 +1,113 @@
+/** Who runs, and what they hold: blocks, a slot, their tenant's account. Who needs blocks takes them from the youngest. */
+import type { BlockManager, Prefix } from "./block-manager.ts";
+import { type FairQueue, insertByArrival } from "./fair-queue.ts";
+import { statesWanted } from "./pooling.ts";
+import type { PrefixSharing } from "./prefix-sharing.ts";
+import { remaining, type Sequence } from "./sequence.ts";
+import type { SlotTable } from "./slot-table.ts";
+import type { StepRow } from "./types.ts";
+
+export type RunningParts = {
+  blocks: BlockManager;
+  slots: SlotTable;
+  queue: FairQueue<Sequence>;
+  prefixes: PrefixSharing;
+};
+
+export class RunningSet {
+  /** Sequences that lost their blocks to others. */
+  preemptions = 0;
+  readonly #parts: RunningParts;
+  /** Oldest first. */
+  readonly #sequences: Sequence[] = [];
+  readonly #members = new Set<Sequence>();
+
+  constructor(parts: RunningParts) {
+    this.#parts = parts;
+  }
+
+  get size(): number {
+    return this.#sequences.length;
+  }
+
+  has(sequence: Sequence): boolean {
+    return this.#members.has(sequence);
+  }
+
+  /** Oldest first. */
+  all(): readonly Sequence[] {
+    return this.#sequences;
+  }
+
+  /** A sequence that waited runs from now on, in its slot and from the cached prefix on. */
+  start(sequence: Sequence, prefix: Prefix): void {
+    const { blocks, queue, prefixes } = this.#parts;
+    prefixes.begin(sequence, prefix);
+    blocks.grow(sequence.id, sequence.tokens.length);
+    // What is computed again, because its blocks were taken, was paid for.
+    const free = Math.max(sequence.paid, sequence.computed);
+    queue.start(sequence, Math.max(0, sequence.tokens.length - free));
+    sequence.paid = sequence.tokens.length;
+    sequence.slotMissedAtMs = undefined;
+    insertByArrival(this.#sequences, sequence);
+    this.#members.add(sequence);
+  }
+
+  /** Gives back all that it holds, and what its tenant paid for tokens that were not computed. */
+  stop(sequence: Sequence): void {
+    const { blocks, slots, queue } = this.#parts;
+    this.#sequences.splice(this.#sequences.indexOf(sequence), 1);
+    this.#members.delete(sequence);
+    if (remaining(sequence) > 1) {
+      queue.charge(sequence, sequence.computed - sequence.paid);
+      sequence.paid = sequence.computed;
+    }
+    queue.stop(sequence);
+    blocks.release(sequence.id);
+    if (sequence.slot !== 0) slots.release(sequence.slot);
+    sequence.slot = 0;
+  }
+
+  /** Blocks for all of the sequence's tokens; the youngest make way. False when it had to make way itself. */
+  makeRoom(sequence: Sequence): boolean {
+    while (!this.#parts.blocks.grow(sequence.id, sequence.tokens.length)) {
+      const youngest = this.#sequences.at(-1)!;
+      this.#preempt(youngest);
+      if (youngest === sequence) return false;
+    }
+    return true;
+  }
+
+  /** The sequence's next `length` tokens, and guesses at what follows them. */
+  row(sequence: Sequence, length: number, guesses: readonly number[] = []): StepRow {
+    return {
+      sequenceId: sequence.id,
+      tokens: [...sequence.tokens.slice(sequence.computed, sequence.computed + length), ...guesses],
+      position: sequence.computed,
+      blocks: this.#parts.blocks.blocksOf(sequence.id),
+      slot: sequence.slot,
+      ...wanted(sequence, { length, guesses: guesses.length }),
+    };
+  }
+
+  /** Back into the queue without its blocks; what it has generated is prompt when it runs again. */
+  #preempt(sequence: Sequence): void {
+    this.preemptions++;
+    this.stop(sequence);
+    sequence.computed = 0;
+    this.#parts.queue.push(sequence);
+  }
+}
+
+/** What is asked of a row beside keys and values: only that of a sequence's last tokens tells what comes next. */
+function wanted(
+  sequence: Sequence,
+  { length, guesses }: { length: number; guesses: number },
+): Pick<StepRow, "samples" | "states"> {
+  const endsSequence = sequence.computed + length === sequence.tokens.length;
+  const { pooling } = sequence;
+  if (pooling !== undefined) {
+    return { samples: 0, states: statesWanted(pooling, { tokens: length, endsSequence }) };
+  }
+  return { samples: endsSequence ? 1 + guesses : 0 };
+}

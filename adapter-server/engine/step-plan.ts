@@ -1,0 +1,32 @@
+/** What one step is to do: plain data, filled while the scheduler plans. */
+import { remaining, type Sequence } from "./sequence.ts";
+import type { StepRow } from "./types.ts";
+
+/** One step: first copy adapters into slots, then compute the rows. */
+export type StepPlan = {
+  loads: { slot: number; digest: string }[];
+  decode: StepRow[];
+  prefill: StepRow[];
+};
+
+export function emptyPlan(): StepPlan {
+  return { loads: [], decode: [], prefill: [] };
+}
+
+export function tokensOf({ decode, prefill }: StepPlan): number {
+  let tokens = 0;
+  for (const row of decode) tokens += row.tokens.length;
+  for (const row of prefill) tokens += row.tokens.length;
+  return tokens;
+}
+
+/** Takes the rows of these sequences out of the plan. */
+export function withdraw(plan: StepPlan, ids: ReadonlySet<number>): void {
+  plan.decode = plan.decode.filter((row) => !ids.has(row.sequenceId));
+  plan.prefill = plan.prefill.filter((row) => !ids.has(row.sequenceId));
+}
+
+/** Whether its next row is a decode row; one that is pooled only ever has chunks of its prompt. */
+export function decodes(sequence: Sequence): boolean {
+  return sequence.pooling === undefined && remaining(sequence) === 1;
+}
