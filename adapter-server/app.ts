@@ -26,6 +26,7 @@ export function createApp(parts: AppParts): Hono<Env> {
     adapterLabel: (digest) => labelOf(adapters, digest),
     slots: engine.facts.slots,
     nowMs: parts.nowMs,
+    monotonicMs: parts.monotonicMs,
   });
   const app = new Hono<Env>();
 

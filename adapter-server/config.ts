@@ -42,6 +42,8 @@ const limitValues = z.object({
   /** Texts of one embeddings request, and their tokens together. */
   embeddingInputsMax: count.max(100_000).default(2048),
   embeddingTokensMax: count.default(300_000),
+  /** How long a client may leave a stream's next frame unread; then the answer is ended. */
+  unreadMsMax: count.default(60_000),
   bodyBytesMax: count.default(4 << 20),
   /** Adapters in host memory that nobody uses are dropped beyond this. */
   adapterHostBytesMax: count.default(1 << 30),

@@ -11,6 +11,7 @@ export type MetricsParts = {
   adapterLabel: (digest: string) => string;
   slots: number;
   nowMs: () => number;
+  monotonicMs: () => number;
 };
 
 export type Outcome = "stop" | "length" | "abort" | "error";
@@ -73,7 +74,7 @@ export class Metrics {
   }
 
   /**
-   * @param startMs       when the request came, which is before its adapter was loaded
+   * @param startMs       when the request came, by `monotonicMs`; that is before its adapter was loaded
    * @param promptTokens  counted once, however many choices there are
    */
   begin(request: {
@@ -82,7 +83,7 @@ export class Metrics {
     promptTokens: number;
   }): RequestTrack {
     const { startMs, adapter, promptTokens } = request;
-    const { nowMs, adapterLabel } = this.#parts;
+    const { monotonicMs, adapterLabel } = this.#parts;
     const label = adapter === undefined ? "" : adapterLabel(adapter);
     const lastMs = new Map<number, number>();
     let ended = false;
@@ -90,7 +91,7 @@ export class Metrics {
     return {
       tokens: (count, choice) => {
         if (count === 0) return;
-        const now = nowMs();
+        const now = monotonicMs();
         const last = lastMs.get(choice);
         if (lastMs.size === 0) this.#firstToken.observe((now - startMs) / 1000);
         if (last !== undefined) this.#interToken.observe((now - last) / 1000 / count);
@@ -103,7 +104,7 @@ export class Metrics {
         ended = true;
         this.#requests.inc({ finished_reason: outcome });
         this.#adapterRequests.inc({ adapter: label, finished_reason: outcome });
-        this.#latency.observe((nowMs() - startMs) / 1000);
+        this.#latency.observe((monotonicMs() - startMs) / 1000);
       },
     };
   }

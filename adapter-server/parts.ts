@@ -34,7 +34,10 @@ export type AppParts = {
   /** Folders below which `lora_path` may lie. */
   adapterFolders: readonly string[];
   version: string;
+  /** The time of day, which may be set back and forth. */
   nowMs: () => number;
+  /** Never steps: for how long things take. */
+  monotonicMs: () => number;
   /** Where a client gives no seed. */
   newSeed: () => number;
   /** Hears of our own failures. */

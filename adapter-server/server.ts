@@ -121,6 +121,7 @@ async function createFromModel(
     adapterFolders: options.adapterFolders ?? [],
     version: options.version,
     nowMs: () => Date.now(),
+    monotonicMs: () => performance.now(),
     newSeed: () => Math.floor(Math.random() * 2 ** 53),
     onFault: options.onFault,
   });

@@ -17,8 +17,8 @@ export function answerChat(
   plan: ChatPlan,
   caller: Caller,
 ): Promise<Response> {
-  const { model, nowMs } = parts;
-  const startMs = nowMs();
+  const { model, nowMs, monotonicMs } = parts;
+  const startMs = monotonicMs();
   const prompt = cutPrompt(parts, toPrompt(model, plan), plan);
   const head = (): AnswerHead => ({
     id: `chatcmpl-${newId("req", nowMs()).slice(4)}`,

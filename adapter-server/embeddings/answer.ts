@@ -15,7 +15,7 @@ export async function answerEmbeddings(
   caller: Caller,
 ): Promise<Response> {
   const { engine, metrics, embeddings } = parts;
-  const startMs = parts.nowMs();
+  const startMs = parts.monotonicMs();
   const width = engine.facts.dims.hiddenSize;
   checkDimensions(plan.dimensions, { width, shortened: embeddings.matryoshka });
   const prompts = toPrompts(parts, plan);

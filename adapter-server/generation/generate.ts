@@ -29,7 +29,7 @@ export type AnswerShape = {
 /**
  * Weights, then tokens. The answer begins with the first token, so that failures before it have a status.
  * @param prompt  tokens that the choices continue
- * @param startMs when the request came
+ * @param startMs when the request came, by `monotonicMs`
  * @throws HubError `context_length_exceeded`, and what weights and engine throw
  */
 export async function generate(
@@ -74,7 +74,10 @@ export async function generate(
   if (adapter !== undefined) headers[adapterDigestHeader] = adapter;
   if (!plan.stream) return Response.json(await shape.whole(all), { headers });
   return new Response(
-    toByteStream(shape.frames(all), () => leave.abort()),
+    toByteStream(shape.frames(all), {
+      onCancel: () => leave.abort(),
+      unreadMsMax: parts.limits.unreadMsMax,
+    }),
     { headers: { ...headers, ...streamHeaders } },
   );
 }
