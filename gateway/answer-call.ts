@@ -61,7 +61,12 @@ export async function answerCall(
   const result = await attemptInOrder({
     targets: plan.targets,
     call,
-    context: { requestId, projectId: principal.project.id, startedAtMs: exchange.startedAtMs },
+    context: {
+      requestId,
+      projectId: principal.project.id,
+      startedAtMs: exchange.startedAtMs,
+      nowMs: now,
+    },
     client: request.signal,
     clientDeadlineMs: clientDeadlineMs(request, exchange),
     upstream: (name) => parts.upstreams.get(name),

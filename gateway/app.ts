@@ -12,6 +12,8 @@ import type { Call, Dialect } from "./dialects/dialect.ts";
 import { openAiChat } from "./dialects/openai-chat/index.ts";
 import { readChatCall, toChatCall } from "./dialects/openai-chat/request.ts";
 import { listModels, retrieveModel } from "./dialects/openai-models/models.ts";
+import { openAiResponses } from "./dialects/openai-responses/index.ts";
+import { readResponsesCall } from "./dialects/openai-responses/request.ts";
 import { refusal } from "./http/answers.ts";
 import { readJsonBody, refuseDeeper } from "./http/body.ts";
 import { answerPreflight } from "./http/cors.ts";
@@ -76,6 +78,9 @@ export function createApp(parts: AppParts): Hono<Env> {
   };
   app.post("/v1/chat/completions", (c) =>
     answer(c, openAiChat, () => readChatCall(c.req.raw, parts.limits)),
+  );
+  app.post("/v1/responses", (c) =>
+    answer(c, openAiResponses, () => readResponsesCall(c.req.raw, parts.limits)),
   );
   app.get("/v1/models", (c) => json(c, listModels(scopeOf(c))));
   app.get("/v1/models/*", (c) => json(c, retrieveModel(modelIdOf(c), scopeOf(c))));
@@ -183,6 +188,7 @@ const explainRequest = z.looseObject({
 
 const knownPaths = [
   ["/v1/chat/completions", "POST"],
+  ["/v1/responses", "POST"],
   ["/v1/models", "GET"],
   ["/v1/models/*", "GET"],
   ["/healthz", "GET"],

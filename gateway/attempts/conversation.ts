@@ -45,6 +45,8 @@ export function openConversation(
   const head: AnswerHead = {
     id: context.requestId,
     createdAtMs: context.startedAtMs,
+    nowMs: context.nowMs,
+    request: call.body,
     model: call.model,
     wantsUsage: call.wantsUsage,
   };

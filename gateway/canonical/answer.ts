@@ -105,6 +105,70 @@ export function gatherAnswer(events: Iterable<AnswerEvent>): Answer {
   return answer;
 }
 
+/** The events that a whole answer is gathered from. */
+export function eventsOf({ id, model, choices, usage }: Answer): AnswerEvent[] {
+  const events: AnswerEvent[] = [
+    { type: "start", ...withId(id), ...(model !== undefined && { model }) },
+  ];
+  for (const [choice, { parts, finish, stopSequence, logprobs }] of choices.entries()) {
+    let calls = 0;
+    let told = logprobs;
+    for (const part of parts) {
+      events.push(...eventsOfPart(part, { choice, call: calls, logprobs: told }));
+      if (part.type === "tool_call") calls++;
+      if (part.type === "text") told = undefined;
+    }
+    const stopped = stopSequence === undefined ? {} : { stopSequence };
+    events.push({ type: "finish", choice, reason: finish, ...stopped });
+  }
+  if (usage) events.push({ type: "usage", usage });
+  return events;
+}
+
+function eventsOfPart(
+  part: OutputPart,
+  {
+    choice,
+    call,
+    logprobs,
+  }: { choice: number; call: number; logprobs: ContentLogprob[] | undefined },
+): AnswerEvent[] {
+  switch (part.type) {
+    case "text":
+      return [
+        { type: "text", choice, text: part.text, ...(logprobs && { logprobs }) },
+        ...(part.citations ?? []).map(
+          (citation) => ({ type: "citation", choice, citation }) as const,
+        ),
+      ];
+    case "refusal":
+      return [{ type: "refusal", choice, text: part.text }];
+    case "reasoning": {
+      const { type, text, id, signature, encrypted } = part;
+      const seal = {
+        ...(signature !== undefined && { signature }),
+        ...(encrypted !== undefined && { encrypted }),
+      };
+      return [
+        ...(text === "" ? [] : [{ type, choice, text, ...withId(id) } as const]),
+        ...(isSealed(part)
+          ? [{ type: "reasoning_seal", choice, ...seal, ...withId(id) } as const]
+          : []),
+      ];
+    }
+    case "tool_call": {
+      const { type, id, name, custom, signature } = part;
+      const more = { ...(custom && { custom }), ...(signature !== undefined && { signature }) };
+      return [
+        { type, choice, call, id, name, ...more },
+        { type: "tool_arguments", choice, call, text: part.arguments },
+      ];
+    }
+    default:
+      return part satisfies never;
+  }
+}
+
 type PartEvent = Exclude<
   AnswerEvent,
   { type: "start" | "usage" | "error" | "end" } | { type: "finish" }

@@ -28,6 +28,9 @@ export type AnswerHead = {
   /** Where the provider gives the answer no id. */
   id: string;
   createdAtMs: number;
+  nowMs: () => number;
+  /** What was asked, of which some dialects repeat a part. */
+  request: Readonly<Record<string, unknown>>;
   /** The model as the client named it. */
   model: string;
   /** Whether a client that can choose wants usage in a stream. */

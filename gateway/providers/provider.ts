@@ -14,7 +14,12 @@ export type ProviderRequest = {
 };
 
 /** For whom a provider is asked. */
-export type CallContext = { requestId: string; projectId: string; startedAtMs: number };
+export type CallContext = {
+  requestId: string;
+  projectId: string;
+  startedAtMs: number;
+  nowMs: () => number;
+};
 
 /** A whole answer, its bytes as the client gets them. */
 export type ProviderAnswer = PassingAnswer & { bytes: Uint8Array };

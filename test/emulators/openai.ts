@@ -27,7 +27,17 @@ export type EmulatedUsage = {
 };
 
 /** What the model says; usage is counted in words where it is not given. */
-export type EmulatedAnswer = { content: string; usage?: EmulatedUsage };
+export type EmulatedAnswer = {
+  content: string;
+  toolCalls?: { id: string; name: string; arguments: string }[];
+  /** As vLLM and DeepSeek send it. */
+  reasoning?: string;
+  refusal?: string;
+  finish?: string;
+  usage?: EmulatedUsage;
+};
+/** With its usage. */
+type WholeAnswer = EmulatedAnswer & { usage: EmulatedUsage };
 
 export type OpenAiEmulatorOptions = {
   answer?: (request: EmulatedRequest) => string | EmulatedAnswer;
@@ -159,20 +169,29 @@ function failBefore(response: ServerResponse, fault: Fault): boolean {
 function sendAnswer(
   response: ServerResponse,
   request: EmulatedRequest,
-  { content, usage }: Required<EmulatedAnswer>,
+  said: WholeAnswer,
   fault: Fault,
 ): void {
+  const { content, reasoning, refusal = null, toolCalls } = said;
+  const message = {
+    role: "assistant",
+    content: content === "" ? null : content,
+    refusal,
+    annotations: [],
+    ...(reasoning !== undefined && { reasoning_content: reasoning }),
+    ...(toolCalls && { tool_calls: toolCalls.map(toToolCall) }),
+  };
   const answer = {
     ...head("chat.completion", request),
     choices: [
       {
         index: 0,
-        message: { role: "assistant", content, refusal: null, annotations: [] },
+        message,
         logprobs: null,
-        finish_reason: "stop",
+        finish_reason: finishOf(said),
       },
     ],
-    ...(fault.name !== "no-usage" && { usage }),
+    ...(fault.name !== "no-usage" && { usage: said.usage }),
     system_fingerprint: fingerprint,
   };
   if (fault.name === "cut") {
@@ -186,7 +205,7 @@ function sendAnswer(
 async function streamAnswer(
   response: ServerResponse,
   request: EmulatedRequest,
-  answer: Required<EmulatedAnswer>,
+  answer: WholeAnswer,
   fault: Fault,
   deltaDelayMs: number,
 ): Promise<void> {
@@ -220,11 +239,8 @@ async function streamAnswer(
 }
 
 /** The chunks in OpenAI's order: role, deltas, finish, usage if asked for, `[DONE]`. */
-function* events(
-  request: EmulatedRequest,
-  { content, usage }: Required<EmulatedAnswer>,
-  fault: Fault,
-): Generator<string> {
+function* events(request: EmulatedRequest, said: WholeAnswer, fault: Fault): Generator<string> {
+  const { content, reasoning = "", refusal = "", toolCalls = [], usage } = said;
   const wantsUsage = request.stream_options?.include_usage === true && fault.name !== "no-usage";
   const shared = {
     ...head("chat.completion.chunk", request),
@@ -237,23 +253,43 @@ function* events(
       ...(wantsUsage && { usage: null }),
     });
   yield chunk({ role: "assistant", content: "", refusal: null }, null);
+  for (const word of words(reasoning)) yield chunk({ reasoning_content: word }, null);
   for (const word of words(content)) yield chunk({ content: word }, null);
-  yield chunk({}, "stop");
+  for (const word of words(refusal)) yield chunk({ refusal: word }, null);
+  for (const [index, call] of toolCalls.entries()) {
+    const { function: named, ...head } = toToolCall(call);
+    const begin = { index, ...head, function: { ...named, arguments: "" } };
+    yield chunk({ tool_calls: [begin] }, null);
+    for (const piece of call.arguments.match(/.{1,5}/gs) ?? []) {
+      yield chunk({ tool_calls: [{ index, function: { arguments: piece } }] }, null);
+    }
+  }
+  yield chunk({}, finishOf(said));
   if (wantsUsage) yield JSON.stringify({ ...shared, choices: [], usage });
   yield "[DONE]";
 }
 
-function toAnswer(
-  answer: string | EmulatedAnswer,
-  request: EmulatedRequest,
-): Required<EmulatedAnswer> {
-  const { content, usage } = typeof answer === "string" ? { content: answer } : answer;
-  if (usage) return { content, usage };
+function toToolCall({
+  id,
+  name,
+  arguments: text,
+}: NonNullable<EmulatedAnswer["toolCalls"]>[number]) {
+  return { id, type: "function", function: { name, arguments: text } };
+}
+
+function finishOf({ finish, toolCalls }: EmulatedAnswer): string {
+  return finish ?? (toolCalls ? "tool_calls" : "stop");
+}
+
+function toAnswer(answer: string | EmulatedAnswer, request: EmulatedRequest): WholeAnswer {
+  const said: EmulatedAnswer = typeof answer === "string" ? { content: answer } : answer;
+  const { content, usage } = said;
+  if (usage) return { ...said, usage };
   const text = request.messages.map((message) => textOf(message.content)).join(" ");
   const prompt_tokens = words(text).length;
   const completion_tokens = words(content).length;
   return {
-    content,
+    ...said,
     usage: {
       prompt_tokens,
       completion_tokens,

@@ -11,7 +11,14 @@ import { openAiChat } from "./index.ts";
 
 const format = openAiChatFormat({ samplesMore: true, reasons: true });
 const limits = { frameBytesMax: 1 << 20, relayedTextCharsMax: 1 << 20 };
-const head: AnswerHead = { id: "req_1", createdAtMs: 5000, model: "asked", wantsUsage: true };
+const head: AnswerHead = {
+  id: "req_1",
+  createdAtMs: 5000,
+  nowMs: () => 6000,
+  model: "asked",
+  request: {},
+  wantsUsage: true,
+};
 
 test("a request with everything comes through as it was", () => {
   const body = {
