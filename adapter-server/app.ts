@@ -22,7 +22,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   const metrics = new Metrics({
     modelName: model.id,
     engineStats: () => engine.stats(),
-    hostStats: () => adapters.stats(),
+    hostStats: () => ({ ...adapters.stats(), hostAdapters: adapters.stats().hostDigests.length }),
     adapterLabel: (digest) => labelOf(adapters, digest),
     slots: engine.facts.slots,
     nowMs: parts.nowMs,

@@ -4,6 +4,7 @@ import { basename, delimiter, resolve } from "node:path";
 import { z } from "zod";
 import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
 import { type Pooling, poolings } from "./engine/pooling.ts";
+import { type DeclaredAdapter, parseDeclared } from "./lora/declared-adapters.ts";
 import { keyValueTypes } from "./models/graph-files.ts";
 import { type ModelFormat, modelFormats } from "./models/import-model.ts";
 import { isHubRef, parseHubRef } from "./models/library/source-ref.ts";
@@ -45,10 +46,22 @@ const limitValues = z.object({
   /** How long a client may leave a stream's next frame unread; then the answer is ended. */
   unreadMsMax: count.default(60_000),
   bodyBytesMax: count.default(4 << 20),
-  /** Adapters in host memory that nobody uses are dropped beyond this. */
+  /** Of all adapters in host memory together; loads wait while those in use fill it. */
   adapterHostBytesMax: count.default(1 << 30),
   adapterDiskBytesMax: count.default(4 * 2 ** 30),
   adapterFileBytesMax: count.default(1 << 30),
+  /** Adapters that are read at one time from one kind of place: disk, folders, the registry. */
+  adapterFetchesMax: count.max(64).default(8),
+  /** How long an adapter's files may take to come. */
+  adapterFetchMsMax: count.default(60_000),
+  /** How long a load waits for adapters in use to leave host memory. */
+  adapterRoomWaitMsMax: count.default(30_000),
+  /** Threads that check and pack adapters; large ones leave one to small ones. */
+  adapterPackersMax: count.max(16).default(2),
+  /** Adapters that have a name. */
+  adapterNamesMax: count.default(4096),
+  /** Adapters that metrics tell apart; further ones are counted as 'other'. */
+  adapterLabelsMax: count.default(1000),
   /** Starts in a row that may fail before the engine is left alone for a while. */
   engineRestartsMax: count.default(3),
   /** How long; then it is tried again. */
@@ -77,6 +90,8 @@ export type Config = {
   operatorKey: string | undefined;
   apiKey: string | undefined;
   adapterFolders: string[];
+  /** In memory before the first request. */
+  adapters: DeclaredAdapter[];
   registryUrl: string | undefined;
   prefixCache: boolean;
   embeddings: EmbeddingSettings;
@@ -104,6 +119,7 @@ export function readConfig(env: Record<string, string | undefined>): Config {
       .split(delimiter)
       .filter((path) => path !== "")
       .map((path) => resolve(path)),
+    adapters: readDeclared(parsed),
     registryUrl: parsed.REGISTRY_URL,
     prefixCache: parsed.ADAPTER_SERVER_PREFIX_CACHE,
     embeddings: {
@@ -112,6 +128,14 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     },
     limits: readLimits(given),
   };
+}
+
+function readDeclared(env: z.infer<typeof environment>): DeclaredAdapter[] {
+  const [preload, pin] = [env.ADAPTER_SERVER_PRELOAD ?? "", env.ADAPTER_SERVER_PIN ?? ""];
+  return [
+    ...parseDeclared(pin, { pinned: true, variable: "ADAPTER_SERVER_PIN" }),
+    ...parseDeclared(preload, { pinned: false, variable: "ADAPTER_SERVER_PRELOAD" }),
+  ];
 }
 
 /** The folder's or file's name, or the repository's. */
@@ -162,6 +186,10 @@ const environment = z.object({
   ADAPTER_SERVER_MATRYOSHKA: z.stringbool().default(false),
   /** Folders below which `lora_path` may lie, separated as in PATH. */
   ADAPTER_SERVER_ADAPTER_FOLDERS: z.string().optional(),
+  /** Adapters in memory from the start, as `name=folder` or `sha256-…`, separated by commas. */
+  ADAPTER_SERVER_PRELOAD: z.string().optional(),
+  /** The same for adapters that are never evicted from slots and memory. */
+  ADAPTER_SERVER_PIN: z.string().optional(),
   /** Where adapters are fetched by digest. */
   REGISTRY_URL: z.url().optional(),
 });

@@ -14,7 +14,8 @@ import type { ModelRunnerOptions } from "./engine/model-runner.ts";
 import { AdapterFileCache } from "./lora/adapter-files.ts";
 import type { AdapterSource } from "./lora/adapter-source.ts";
 import { AdapterStore } from "./lora/adapter-store.ts";
-import { openPacker } from "./lora/packer.ts";
+import { type DeclaredAdapter, loadDeclared } from "./lora/declared-adapters.ts";
+import { openPacker, type Packer } from "./lora/packer.ts";
 import type { ImportedModel, ModelFormat } from "./models/import-model.ts";
 import { openForServing } from "./models/library/import.ts";
 import { createChatTemplate } from "./models/templates/chat-template.ts";
@@ -33,6 +34,8 @@ export type AdapterServerOptions = {
   apiKey?: string | undefined;
   /** Where adapters come from by digest. */
   source?: AdapterSource | undefined;
+  /** Adapters that are in memory before the first request. */
+  adapters?: readonly DeclaredAdapter[] | undefined;
   /** Folders below which `lora_path` may lie. */
   adapterFolders?: readonly string[] | undefined;
   limits?: Partial<ServerLimits> | undefined;
@@ -51,6 +54,7 @@ export type AdapterServer = {
   /** Its `fetch` serves requests, behind a socket or in this process. */
   app: Pick<Hono, "fetch">;
   engine: Engine;
+  adapters: AdapterStore;
   /** What the registry has to know of the base. */
   model: ImportedModel;
   /** Ends what still runs with `shutting_down`. */
@@ -86,22 +90,15 @@ async function createFromModel(
     throw new HubError("unsupported_model", "The model has no chat template.");
   }
   const template = createChatTemplate(model.chatTemplate, tokenizer.specialTokens);
-  const files = await AdapterFileCache.open(
-    join(options.dataDir, "adapters"),
-    limits.adapterDiskBytesMax,
-  );
-  const packer = openPacker();
   const engine = await startModelEngine(model, limits, options);
-  const adapters = new AdapterStore({
-    packer,
-    shape: model.shape,
-    engine,
-    source: options.source,
-    files,
-    hostBytesMax: limits.adapterHostBytesMax,
-    fileBytesMax: limits.adapterFileBytesMax,
-    acquiringMax: limits.waitingMax,
-  });
+  const packer = openPacker({ threadsMax: limits.adapterPackersMax });
+  const close = async () => void (await Promise.all([engine.close(), packer.close()]));
+  const adapters = await openAdapters({ model, limits, engine, packer }, options).catch(
+    async (error: unknown) => {
+      await close();
+      throw error;
+    },
+  );
   const app = createApp({
     model: {
       id: options.model.id,
@@ -125,12 +122,36 @@ async function createFromModel(
     newSeed: () => Math.floor(Math.random() * 2 ** 53),
     onFault: options.onFault,
   });
-  return {
-    app,
+  return { app, engine, adapters, model, close };
+}
+
+/** The adapters' tiers; those that the settings name are in memory when it resolves. */
+async function openAdapters(
+  parts: { model: ImportedModel; limits: ServerLimits; engine: Engine; packer: Packer },
+  options: AdapterServerOptions,
+): Promise<AdapterStore> {
+  const { model, limits, engine, packer } = parts;
+  const files = await AdapterFileCache.open(
+    join(options.dataDir, "adapters"),
+    limits.adapterDiskBytesMax,
+  );
+  const adapters = new AdapterStore({
+    packer,
+    shape: model.shape,
     engine,
-    model,
-    close: async () => void (await Promise.all([engine.close(), packer.close()])),
-  };
+    source: options.source,
+    files,
+    hostBytesMax: limits.adapterHostBytesMax,
+    roomWaitMsMax: limits.adapterRoomWaitMsMax,
+    fileBytesMax: limits.adapterFileBytesMax,
+    fetchesMax: limits.adapterFetchesMax,
+    fetchMsMax: limits.adapterFetchMsMax,
+    acquiringMax: limits.waitingMax,
+    namesMax: limits.adapterNamesMax,
+    nowMs: () => performance.now(),
+  });
+  await loadDeclared(adapters, options.adapters ?? [], options.onFault);
+  return adapters;
 }
 
 /** All that decides which numbers are computed. */

@@ -1,13 +1,13 @@
 /** The engine's loop body: messages in, one step, outputs out. It runs in a worker, and in tests without one. */
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import { packedBytes } from "../lora/shared-weights.ts";
 import { BlockManager } from "./block-manager.ts";
 import { type CallRecord, recorded } from "./call-record.ts";
-import type { SequenceOutput, ToWorker } from "./messages.ts";
+import type { CoreStats, SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
 import { Pooler } from "./pooling.ts";
 import type { RowOutcome, SchedulerLimits } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
-import type { SchedulerStats } from "./scheduler-stats.ts";
 import type { SequenceEvent } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
 import { callsOf, computeStep } from "./step.ts";
@@ -36,7 +36,10 @@ export class EngineCore {
   readonly #pooler: Pooler;
   /** Messages that wait for the step under way to end. */
   #inbox: Exclude<ToWorker, { type: "close" }>[] = [];
+  readonly #slots: SlotTable;
   readonly #adapters = new Map<string, PackedAdapter>();
+  /** What it takes to copy each of them into a slot. */
+  readonly #adapterBytes = new Map<string, number>();
   /** Adapters to forget once no sequence needs them. */
   readonly #leaving = new Set<string>();
   /** Sequences whose first token is still to come. */
@@ -49,12 +52,13 @@ export class EngineCore {
     this.#emit = emit;
     this.#chooser = new TokenChooser(runner, (id) => this.#scheduler.sequence(id));
     this.#pooler = new Pooler(runner.dims.hiddenSize, (id) => this.#scheduler.sequence(id));
+    this.#slots = new SlotTable(runner.slots, (digest) => this.#adapterBytes.get(digest) ?? 1);
     this.#scheduler = new Scheduler({
       limits,
       prefixCache,
       nowMs,
       blocks: new BlockManager(runner),
-      slots: new SlotTable(runner.slots),
+      slots: this.#slots,
     });
   }
 
@@ -88,8 +92,13 @@ export class EngineCore {
     if (outputs.length > 0) this.#emit(outputs);
   }
 
-  stats(): SchedulerStats {
-    return this.#scheduler.stats();
+  /** How it stands, and what has happened since this was asked last. */
+  stats(): CoreStats {
+    return {
+      ...this.#scheduler.stats(),
+      slotEvictions: this.#slots.evictions,
+      slotLoadsMs: this.#runner.takeSlotLoads?.() ?? [],
+    };
   }
 
   /** Everything is accounted for: for tests. */
@@ -120,10 +129,14 @@ export class EngineCore {
         return;
       case "adapter":
         this.#adapters.set(message.adapter.digest, message.adapter);
+        this.#adapterBytes.set(message.adapter.digest, Math.max(1, packedBytes(message.adapter)));
         this.#leaving.delete(message.adapter.digest);
         return;
       case "forget":
         this.#leaving.add(message.digest);
+        return;
+      case "pin":
+        this.#slots.pin(message.digest, message.pinned);
         return;
       default:
         message satisfies never;
@@ -163,6 +176,7 @@ export class EngineCore {
       if (this.#scheduler.needs(digest)) continue;
       this.#leaving.delete(digest);
       this.#adapters.delete(digest);
+      this.#adapterBytes.delete(digest);
       const slot = this.#scheduler.unload(digest);
       if (slot !== undefined) this.#runner.clearSlot(slot);
     }

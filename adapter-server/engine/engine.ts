@@ -5,6 +5,7 @@ import { startWorker } from "../start-worker.ts";
 import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
 import type { TokenLogprobs } from "./logprobs.ts";
 import type {
+  CoreStats,
   EngineFacts,
   FromWorker,
   RunnerModule,
@@ -16,7 +17,7 @@ import { fromWireError } from "./messages.ts";
 import type { Pooling } from "./pooling.ts";
 import type { Sampling } from "./sampler.ts";
 import type { SchedulerLimits } from "./scheduler.ts";
-import { noStats, type SchedulerStats } from "./scheduler-stats.ts";
+import { noStats } from "./scheduler-stats.ts";
 import type { FinishReason, SequenceRequest } from "./sequence.ts";
 import { type Subject, Suspects } from "./suspects.ts";
 import type { PackedAdapter } from "./types.ts";
@@ -73,7 +74,7 @@ export type TokenBatch = {
   embedding?: Float32Array;
 };
 
-export type EngineStats = SchedulerStats & { restarts: number; ready: boolean };
+export type EngineStats = Omit<CoreStats, "slotLoadsMs"> & { restarts: number; ready: boolean };
 
 export type Engine = {
   readonly facts: EngineFacts;
@@ -93,8 +94,12 @@ export type Engine = {
   loadAdapter(adapter: PackedAdapter): void;
   /** Forgets an adapter once the sequences that use it are done. */
   unloadAdapter(digest: string): void;
+  /** Whether the adapter, once it has a slot, keeps it; fewer may be pinned than there are slots. */
+  pinAdapter(digest: string, pinned: boolean): void;
   /** As the worker told them last: at most a tenth of a second ago, and a step. */
   stats(): EngineStats;
+  /** Tells how long each adapter took that was copied into a slot. */
+  onSlotLoad(listener: (ms: number) => void): void;
   close(): Promise<void>;
 };
 
@@ -111,10 +116,12 @@ class WorkerEngine implements Engine {
   readonly #suspects = new Suspects();
   readonly #callRecord: CallRecord;
   readonly #adapters = new Map<string, PackedAdapter>();
+  readonly #pinned = new Set<string>();
   readonly started: Promise<void>;
   #worker: Worker;
   #facts: EngineFacts | undefined;
-  #stats: SchedulerStats = noStats;
+  #stats: CoreStats = noCoreStats;
+  readonly #slotLoadListeners: ((ms: number) => void)[] = [];
   #state: "starting" | "ready" | "down" | "closed" = "starting";
   #nextId = 1;
   #restarts = 0;
@@ -190,8 +197,19 @@ class WorkerEngine implements Engine {
     if (this.#adapters.delete(digest)) this.#tell({ type: "forget", digest });
   }
 
+  pinAdapter(digest: string, pinned: boolean): void {
+    if (pinned === this.#pinned.has(digest)) return;
+    if (pinned) this.#pinned.add(digest);
+    else this.#pinned.delete(digest);
+    this.#tell({ type: "pin", digest, pinned });
+  }
+
   stats(): EngineStats {
     return { ...this.#stats, restarts: this.#restarts, ready: this.#state === "ready" };
+  }
+
+  onSlotLoad(listener: (ms: number) => void): void {
+    this.#slotLoadListeners.push(listener);
   }
 
   async close(): Promise<void> {
@@ -252,6 +270,9 @@ class WorkerEngine implements Engine {
         return;
       case "stats":
         this.#stats = message.stats;
+        for (const ms of message.stats.slotLoadsMs) {
+          for (const listener of this.#slotLoadListeners) listener(ms);
+        }
         return;
       default:
         message satisfies never;
@@ -274,7 +295,7 @@ class WorkerEngine implements Engine {
   #onExit(cause: unknown): void {
     if (this.#state === "closed") return;
     this.#options.onFault("the engine's worker died", cause);
-    this.#stats = { ...noStats, slots: this.#stats.slots.map(() => undefined) };
+    this.#stats = { ...noCoreStats, slots: this.#stats.slots.map(() => undefined) };
     this.#accuseThoseInTheCall();
     this.#failAll(
       unavailable(
@@ -299,6 +320,7 @@ class WorkerEngine implements Engine {
     this.#state = "starting";
     this.#worker = this.#spawn();
     for (const adapter of this.#adapters.values()) this.#tell({ type: "adapter", adapter });
+    for (const digest of this.#pinned) this.#tell({ type: "pin", digest, pinned: true });
   }
 
   #accuseThoseInTheCall(): void {
@@ -376,3 +398,5 @@ const unsampled: Sampling = {
   ...{ temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1 },
   ...{ seed: 0, stream: 0 },
 };
+
+const noCoreStats: CoreStats = { ...noStats, slotEvictions: 0, slotLoadsMs: [] };

@@ -24,6 +24,8 @@ export type ToWorker =
   /** The weights lie in shared memory, so this copies no weights. */
   | { type: "adapter"; adapter: PackedAdapter }
   | { type: "forget"; digest: string }
+  /** Whether the adapter, once it has a slot, keeps it. */
+  | { type: "pin"; digest: string; pinned: boolean }
   | { type: "close" };
 
 /** What a runner can hold, told when it is ready. */
@@ -35,11 +37,18 @@ export type EngineFacts = {
   rankMax: number;
 };
 
+export type CoreStats = SchedulerStats & {
+  /** Adapters that made way for others in a slot so far. */
+  slotEvictions: number;
+  /** How long each adapter took that was copied into a slot since this was told last. */
+  slotLoadsMs: number[];
+};
+
 export type FromWorker =
   | { type: "ready"; facts: EngineFacts }
   | { type: "outputs"; outputs: SequenceOutput[] }
   /** Now and then, and when the work is done: taking them over with each step would cost the main thread more. */
-  | { type: "stats"; stats: SchedulerStats };
+  | { type: "stats"; stats: CoreStats };
 
 /** A sequence's next token, its end, or its failure. */
 export type SequenceOutput = {
