@@ -30,6 +30,8 @@ const limitValues = z.object({
   prefillChunkMax: count.default(256),
   /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 guesses none. */
   speculationTokensMax: z.coerce.number().int().min(0).default(16),
+  /** Tokens of prompts of which one step tells how likely they were; each takes a row of logits in memory, twice. */
+  scoredTokensMax: count.max(4096).default(32),
   slotWaitMsMax: count.default(1000),
   /** Answers to one request (`n`). */
   choicesMax: count.max(128).default(8),

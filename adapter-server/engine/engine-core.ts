@@ -164,6 +164,7 @@ export class EngineCore {
     if (event.token !== undefined) output.token = event.token;
     if (event.cachedTokens !== undefined) output.cachedTokens = event.cachedTokens;
     if (event.logprobs !== undefined) output.logprobs = event.logprobs;
+    if (event.promptLogprobs !== undefined) output.promptLogprobs = event.promptLogprobs;
     if (event.embedding !== undefined) output.embedding = event.embedding;
     if (event.finish !== undefined) output.finish = event.finish;
     if (event.error !== undefined) output.error = toWireError(event.error);

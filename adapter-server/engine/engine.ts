@@ -3,7 +3,7 @@ import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { startWorker } from "../start-worker.ts";
 import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
-import type { TokenLogprobs } from "./logprobs.ts";
+import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
 import type {
   CoreStats,
   EngineFacts,
@@ -41,6 +41,8 @@ export type GenerateRequest = {
   sampling: Sampling;
   /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
   logprobs?: number | undefined;
+  /** The same of each token of the prompt but the first. */
+  promptLogprobs?: number | undefined;
   stopIds: readonly number[];
   /** Digest of an adapter that was loaded; absent for the base. */
   adapter?: string | undefined;
@@ -65,6 +67,8 @@ export type TokenBatch = {
   tokens: number[];
   /** One for each token, when the request asks for them. */
   logprobs?: TokenLogprobs[];
+  /** In the first batch, when they were asked for: of the prompt's second token and those behind it. */
+  promptLogprobs?: readonly PromptLogprobs[];
   finish?: FinishReason;
   /** In the first batch: digest of the adapter that sat in the slot. */
   adapter?: string;
@@ -354,6 +358,7 @@ class TokenStream {
       this.#batch.logprobs ??= [];
       this.#batch.logprobs.push(output.logprobs);
     }
+    if (output.promptLogprobs !== undefined) this.#batch.promptLogprobs = output.promptLogprobs;
     if (output.adapter !== undefined) this.#batch.adapter = output.adapter;
     if (output.cachedTokens !== undefined) this.#batch.cachedTokens = output.cachedTokens;
     if (output.embedding !== undefined) this.#batch.embedding = output.embedding;

@@ -2,7 +2,7 @@
 import type { ErrorCode } from "../../sdk/protocol/errors.ts";
 import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
 import type { CallRecord } from "./call-record.ts";
-import type { TokenLogprobs } from "./logprobs.ts";
+import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
 import type { SchedulerLimits } from "./scheduler.ts";
 import type { SchedulerStats } from "./scheduler-stats.ts";
 import type { FinishReason, SequenceRequest } from "./sequence.ts";
@@ -57,6 +57,8 @@ export type SequenceOutput = {
   /** With the first token: tokens of the prompt that were cached. */
   cachedTokens?: number;
   logprobs?: TokenLogprobs;
+  /** With the first token, when they were asked for. */
+  promptLogprobs?: readonly PromptLogprobs[];
   /** Of a sequence that is pooled, at its end: `[hiddenSize]`. */
   embedding?: Float32Array;
   finish?: FinishReason;

@@ -1,10 +1,10 @@
 /** Chooses the tokens of a step: changes, draw and log-probabilities of each row, as its sequence asks for them. */
 import { invariant } from "../../sdk/protocol/errors.ts";
 import { applyChanges, type LogitChanges, logitChanges, wishesAnything } from "./logit-changes.ts";
-import { logprobsOf } from "./logprobs.ts";
+import { logprobsOf, type PromptLogprobs, rankOf } from "./logprobs.ts";
 import { isGreedy, Sampler } from "./sampler.ts";
 import type { Chosen, SequenceRequest } from "./sequence.ts";
-import type { SampledLogits } from "./step.ts";
+import type { SampledLogits, ScoredLogits } from "./step.ts";
 import { TokenCounts } from "./token-counts.ts";
 import {
   argmax,
@@ -17,7 +17,7 @@ import type { ModelRunner } from "./types.ts";
 
 /** One object for a sequence's whole life. */
 type Asking = Readonly<
-  Pick<SequenceRequest, "prompt" | "sampling" | "logprobs" | "stopIds"> & {
+  Pick<SequenceRequest, "prompt" | "sampling" | "logprobs" | "promptLogprobs" | "stopIds"> & {
     tokens: readonly number[];
   }
 >;
@@ -53,11 +53,14 @@ export class TokenChooser {
   }
 
   /** Finds out what each row changes, and weighs all tokens that the step's choices need weighed in one call. */
-  async prepare(results: readonly SampledLogits[]): Promise<void> {
+  async prepare(
+    choices: readonly SampledLogits[],
+    scored: readonly ScoredLogits[] = [],
+  ): Promise<void> {
     this.#prepared = new Map();
     const rows: WeighedRow[] = [];
     const keep: ((weights: TokenWeights) => void)[] = [];
-    for (const { sequenceId, logits, said } of results) {
+    for (const { sequenceId, logits, said } of choices) {
       const sequence = this.#sequenceOf(sequenceId);
       if (!sequence) continue;
       const prepared = this.#changesOf(sequence, logits, said);
@@ -80,6 +83,14 @@ export class TokenChooser {
           prepared.likelihoods = weights;
         });
       }
+    }
+    for (const { logits } of scored) {
+      const prepared: Prepared = { changes: undefined };
+      this.#prepared.set(logits, prepared);
+      rows.push({ logits, temperature: 1 });
+      keep.push((weights) => {
+        prepared.likelihoods = weights;
+      });
     }
     if (!this.#runner.weigh || rows.length === 0) return;
     const weighed = await this.#runner.weigh(rows);
@@ -107,6 +118,24 @@ export class TokenChooser {
     if (count === undefined) return { token };
     const likelihoods = prepared.likelihoods ?? this.#weigh(logits);
     return { token, logprobs: logprobsOf(logits, likelihoods, { token, count }) };
+  }
+
+  /**
+   * @param logits   `[vocabSize]` of the prompt's token at `position`, of those that were prepared
+   * @throws Error when they are not all numbers
+   */
+  score(sequenceId: number, logits: Float32Array, position: number): PromptLogprobs {
+    const sequence = this.#sequenceOf(sequenceId);
+    invariant(sequence, "a planned row belongs to a sequence");
+    const token = sequence.prompt[position + 1];
+    invariant(token !== undefined, "only the prompt's tokens are scored");
+    const likelihoods = this.#prepared.get(logits)?.likelihoods ?? this.#weigh(logits);
+    const count = sequence.promptLogprobs ?? 0;
+    return {
+      token,
+      ...logprobsOf(logits, likelihoods, { token, count }),
+      rank: rankOf(logits, likelihoods, token),
+    };
   }
 
   /** A row whose logits leave no token fails by itself, when its turn comes. */
