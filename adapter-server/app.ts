@@ -122,6 +122,7 @@ function modelCards(parts: AppParts) {
       parent: null,
       max_model_len: contextLengthOf(engine),
     },
+    ...encoderCard(parts, card),
     ...adapters.names().map(({ name, path, digest }) => ({
       id: name,
       ...card,
@@ -131,6 +132,16 @@ function modelCards(parts: AppParts) {
       digest,
     })),
   ];
+}
+
+/** What only embeds is a model like others in the list. */
+function encoderCard(
+  { encoder }: AppParts,
+  card: { object: "model"; created: number; owned_by: string },
+) {
+  if (!encoder) return [];
+  const { id, tokensMax } = encoder;
+  return [{ id, ...card, root: id, parent: null, max_model_len: tokensMax }];
 }
 
 /** Every digest that was ever asked for would be a series for ever; the head of it tells enough. */

@@ -47,6 +47,11 @@ const limitValues = z.object({
   embeddingTokensMax: count.default(300_000),
   /** How long a client may leave a stream's next frame unread; then the answer is ended. */
   unreadMsMax: count.default(60_000),
+  /** An encoder's graph and weights. A graph is read whole. */
+  encoderBytesMax: count.max(2 ** 31 - 1).default(2 ** 31 - 1),
+  /** Texts that an encoder computes in one native call, and their tokens with padding. */
+  encoderBatchRowsMax: count.max(1024).default(32),
+  encoderBatchTokensMax: count.default(4096),
   bodyBytesMax: count.default(4 << 20),
   /** Of all adapters in host memory together; loads wait while those in use fill it. */
   adapterHostBytesMax: count.default(1 << 30),
@@ -81,6 +86,8 @@ export const serverLimits = limitValues.refine(
 export type ServerLimits = z.infer<typeof serverLimits>;
 
 export type EmbeddingSettings = { pooling: Pooling; matryoshka: boolean };
+/** What clients call an encoder, and the folder that it was exported to. */
+export type EncoderSetting = { id: string; folder: string };
 
 export type Config = {
   host: string;
@@ -97,6 +104,7 @@ export type Config = {
   registryUrl: string | undefined;
   prefixCache: boolean;
   embeddings: EmbeddingSettings;
+  encoder: EncoderSetting | undefined;
   limits: ServerLimits;
 };
 
@@ -128,6 +136,7 @@ export function readConfig(env: Record<string, string | undefined>): Config {
       pooling: parsed.ADAPTER_SERVER_POOLING,
       matryoshka: parsed.ADAPTER_SERVER_MATRYOSHKA,
     },
+    encoder: toEncoder(parsed),
     limits: readLimits(given),
   };
 }
@@ -143,6 +152,15 @@ function readDeclared(env: z.infer<typeof environment>): DeclaredAdapter[] {
 /** The folder's or file's name, or the repository's. */
 function defaultId(model: string): string {
   return isHubRef(model) ? parseHubRef(model).repo : basename(model);
+}
+
+function toEncoder({
+  ADAPTER_SERVER_ENCODER: path,
+  ADAPTER_SERVER_ENCODER_ID: id,
+}: z.infer<typeof environment>): EncoderSetting | undefined {
+  if (path === undefined) return undefined;
+  const folder = resolve(path);
+  return { folder, id: id ?? basename(folder) };
 }
 
 /** All cores: the engine's threads hardly spin, so the other threads get theirs when they need it. */
@@ -186,6 +204,9 @@ const environment = z.object({
   ADAPTER_SERVER_POOLING: z.enum(poolings).default("last"),
   /** Whether the model was trained so that embeddings may be shortened. */
   ADAPTER_SERVER_MATRYOSHKA: z.stringbool().default(false),
+  /** A sentence-transformers folder with an ONNX export, and what clients call it; the folder's name when absent. */
+  ADAPTER_SERVER_ENCODER: z.string().min(1).optional(),
+  ADAPTER_SERVER_ENCODER_ID: z.string().min(1).optional(),
   /** Folders below which `lora_path` may lie, separated as in PATH. */
   ADAPTER_SERVER_ADAPTER_FOLDERS: z.string().optional(),
   /** Adapters in memory from the start, as `name=folder` or `sha256-…`, separated by commas. */

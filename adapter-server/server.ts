@@ -6,9 +6,13 @@ import { createApp } from "./app.ts";
 import {
   defaultThreads,
   type EmbeddingSettings,
+  type EncoderSetting,
   type ServerLimits,
   serverLimits,
 } from "./config.ts";
+import type { ServedEncoder } from "./embeddings/embedder.ts";
+import { openEncoder } from "./encoder/encoder.ts";
+import { importEncoder } from "./encoder/import-encoder.ts";
 import { type Engine, startEngine } from "./engine/engine.ts";
 import type { ModelRunnerOptions } from "./engine/model-runner.ts";
 import { AdapterFileCache } from "./lora/adapter-files.ts";
@@ -43,6 +47,8 @@ export type AdapterServerOptions = {
   prefixCache?: boolean | undefined;
   /** How texts are embedded where requests do not say it: from the last token, and never shortened, when absent. */
   embeddings?: EmbeddingSettings | undefined;
+  /** A model of its own that only embeds, beside the base. */
+  encoder?: EncoderSetting | undefined;
   threads?: number | undefined;
   version: string;
   onFault: (message: string, cause: unknown) => void;
@@ -90,9 +96,11 @@ async function createFromModel(
     throw new HubError("unsupported_model", "The model has no chat template.");
   }
   const template = createChatTemplate(model.chatTemplate, tokenizer.specialTokens);
+  const encoder = options.encoder && (await serveEncoder(options.encoder, limits, options));
   const engine = await startModelEngine(model, limits, options);
   const packer = openPacker({ threadsMax: limits.adapterPackersMax });
-  const close = async () => void (await Promise.all([engine.close(), packer.close()]));
+  const close = async () =>
+    void (await Promise.all([engine.close(), packer.close(), encoder?.encoder.close()]));
   const adapters = await openAdapters({ model, limits, engine, packer }, options).catch(
     async (error: unknown) => {
       await close();
@@ -113,6 +121,7 @@ async function createFromModel(
     adapters,
     limits,
     embeddings: options.embeddings ?? { pooling: "last", matryoshka: false },
+    encoder,
     operatorKey: options.operatorKey,
     apiKey: options.apiKey,
     adapterFolders: options.adapterFolders ?? [],
@@ -152,6 +161,28 @@ async function openAdapters(
   });
   await loadDeclared(adapters, options.adapters ?? [], options.onFault);
   return adapters;
+}
+
+async function serveEncoder(
+  { id, folder }: EncoderSetting,
+  limits: ServerLimits,
+  { dataDir, threads, onFault }: AdapterServerOptions,
+): Promise<ServedEncoder> {
+  const bytesMax = limits.encoderBytesMax;
+  const { tokenizer, ...imported } = await importEncoder(folder, { dataDir, bytesMax });
+  const encoder = await openEncoder({
+    graph: imported,
+    limits: {
+      requestsMax: limits.waitingMax,
+      batchRowsMax: limits.encoderBatchRowsMax,
+      batchTokensMax: limits.encoderBatchTokensMax,
+    },
+    threads: threads ?? defaultThreads(),
+    onFault,
+  });
+  const { pooling, normalizes, tokensMax, vocabSize } = imported;
+  const facts = { pooling, normalizes, tokensMax, vocabSize };
+  return { id, encoder, tokenizer: createTokenizer(tokenizer), ...facts };
 }
 
 /** All that decides which numbers are computed. */
