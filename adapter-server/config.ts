@@ -53,6 +53,16 @@ const limitValues = z.object({
   encoderBatchRowsMax: count.max(1024).default(32),
   encoderBatchTokensMax: count.default(4096),
   bodyBytesMax: count.default(4 << 20),
+  /** Answers that follow a grammar at one time, waiting ones included. */
+  grammarSequencesMax: count.max(4096).default(256),
+  /** Threads that find out what grammars allow next. */
+  grammarThreadsMax: count.max(16).default(2),
+  /** How long a grammar may take to compile, and a step may wait for what it allows next. */
+  grammarMsMax: count.default(10_000),
+  /** Memory of one such thread's grammars. */
+  grammarBytesMax: count.max(2 ** 31).default(512 << 20),
+  /** Compiled grammars that one such thread keeps. */
+  grammarsCachedMax: count.default(64),
   /** Of all adapters in host memory together; loads wait while those in use fill it. */
   adapterHostBytesMax: count.default(1 << 30),
   adapterDiskBytesMax: count.default(4 * 2 ** 30),

@@ -23,7 +23,8 @@ import { openPacker, type Packer } from "./lora/packer.ts";
 import type { ImportedModel, ModelFormat } from "./models/import-model.ts";
 import { openForServing } from "./models/library/import.ts";
 import { createChatTemplate } from "./models/templates/chat-template.ts";
-import { createTokenizer } from "./models/tokenizer.ts";
+import { createTokenizer, type Tokenizer } from "./models/tokenizer.ts";
+import { toVocabulary } from "./output/grammar/vocabulary.ts";
 
 export type AdapterServerOptions = {
   /**
@@ -97,7 +98,7 @@ async function createFromModel(
   }
   const template = createChatTemplate(model.chatTemplate, tokenizer.specialTokens);
   const encoder = options.encoder && (await serveEncoder(options.encoder, limits, options));
-  const engine = await startModelEngine(model, limits, options);
+  const engine = await startModelEngine({ model, tokenizer, limits }, options);
   const packer = openPacker({ threadsMax: limits.adapterPackersMax });
   const close = async () =>
     void (await Promise.all([engine.close(), packer.close(), encoder?.encoder.close()]));
@@ -192,8 +193,11 @@ function fingerprintOf({ baseDigest, numerics }: ImportedModel, limits: ServerLi
 }
 
 function startModelEngine(
-  model: ImportedModel,
-  limits: ServerLimits,
+  {
+    model,
+    tokenizer,
+    limits,
+  }: { model: ImportedModel; tokenizer: Tokenizer; limits: ServerLimits },
   { threads, prefixCache = true, onFault }: AdapterServerOptions,
 ): Promise<Engine> {
   const { graphPath, format, blockSize, dims } = model;
@@ -213,6 +217,11 @@ function startModelEngine(
     runner: { module, options: runnerOptions },
     limits,
     prefixCache,
+    grammars: {
+      vocabulary: toVocabulary(tokenizer, model.dims.vocabSize),
+      endTokenIds: model.endTokenIds,
+      limits,
+    },
     restartsMax: limits.engineRestartsMax,
     downMs: limits.engineDownMs,
     onFault,

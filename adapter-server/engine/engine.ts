@@ -1,8 +1,10 @@
 /** The engine as the main thread sees it: a worker that decodes, is watched, and is started anew when it dies. */
 import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import type { Grammar } from "../output/grammar/matchers.ts";
 import { startWorker } from "../start-worker.ts";
 import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
+import type { GrammarMasksOptions } from "./grammar-masks.ts";
 import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
 import type {
   CoreStats,
@@ -27,6 +29,8 @@ export type EngineOptions = {
   limits: SchedulerLimits;
   /** Whether sequences use what is computed already of others that began alike. */
   prefixCache: boolean;
+  /** What grammars are matched over; absent where there are none. */
+  grammars?: GrammarMasksOptions | undefined;
   /** Starts that may fail one after the other before the engine is left down for a while. */
   restartsMax: number;
   /** How long it is left down before it is tried again. */
@@ -39,6 +43,8 @@ export type GenerateRequest = {
   prompt: readonly number[];
   maxTokens: number;
   sampling: Sampling;
+  /** What the output has to match, up to its end. */
+  grammar?: Grammar | undefined;
   /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
   logprobs?: number | undefined;
   /** The same of each token of the prompt but the first. */
@@ -246,9 +252,9 @@ class WorkerEngine implements Engine {
   }
 
   #spawn(): Worker {
-    const { runner, limits, prefixCache } = this.#options;
+    const { runner, limits, prefixCache, grammars } = this.#options;
     const callRecord = this.#callRecord;
-    const workerData: WorkerOptions = { runner, limits, prefixCache, callRecord };
+    const workerData: WorkerOptions = { runner, limits, prefixCache, grammars, callRecord };
     const worker = startWorker(new URL("./worker.ts", import.meta.url), { workerData });
     let fault: unknown;
     worker.on("message", (message: FromWorker) => this.#hear(message));

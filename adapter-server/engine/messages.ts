@@ -2,6 +2,7 @@
 import type { ErrorCode } from "../../sdk/protocol/errors.ts";
 import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
 import type { CallRecord } from "./call-record.ts";
+import type { GrammarMasksOptions } from "./grammar-masks.ts";
 import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
 import type { SchedulerLimits } from "./scheduler.ts";
 import type { SchedulerStats } from "./scheduler-stats.ts";
@@ -15,6 +16,7 @@ export type WorkerOptions = {
   runner: RunnerModule;
   limits: SchedulerLimits;
   prefixCache: boolean;
+  grammars?: GrammarMasksOptions | undefined;
   callRecord: CallRecord;
 };
 

@@ -1,4 +1,5 @@
 /** One sequence that is decoded: what is asked for, how far it is, and what its client hears. */
+import type { Grammar } from "../output/grammar/matchers.ts";
 import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
 import type { Pooling } from "./pooling.ts";
 import type { PromptLookup } from "./prompt-lookup.ts";
@@ -13,6 +14,8 @@ export type SequenceRequest = {
   /** At least 1, and 0 where a vector is wanted; prompt and output together fit the context. */
   maxTokens: number;
   sampling: Sampling;
+  /** What the output has to match, up to its end. */
+  grammar?: Grammar | undefined;
   /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
   logprobs?: number | undefined;
   /** The same of each token of the prompt but the first, before which there is nothing. */

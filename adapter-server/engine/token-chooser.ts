@@ -1,7 +1,9 @@
 /** Chooses the tokens of a step: changes, draw and log-probabilities of each row, as its sequence asks for them. */
 import { invariant } from "../../sdk/protocol/errors.ts";
+import type { GrammarMasks } from "./grammar-masks.ts";
 import { applyChanges, type LogitChanges, logitChanges, wishesAnything } from "./logit-changes.ts";
 import { logprobsOf, type PromptLogprobs, rankOf } from "./logprobs.ts";
+import { withMask } from "./masked-logits.ts";
 import { isGreedy, Sampler } from "./sampler.ts";
 import type { Chosen, SequenceRequest } from "./sequence.ts";
 import type { SampledLogits, ScoredLogits } from "./step.ts";
@@ -22,6 +24,8 @@ type Asking = Readonly<
   }
 >;
 
+type Masks = Pick<GrammarMasks, "ready" | "maskOf">;
+
 /** What is found out of a row's logits before its token is chosen. */
 type Prepared = {
   changes: LogitChanges | undefined;
@@ -36,6 +40,7 @@ type Prepared = {
 export class TokenChooser {
   readonly #runner: Pick<ModelRunner, "weigh" | "peaksOf">;
   readonly #sequenceOf: (id: number) => Asking | undefined;
+  readonly #masks: Masks | undefined;
   readonly #sampler: Sampler;
   readonly #own: TokenWeights;
   readonly #changed: Float32Array;
@@ -43,10 +48,16 @@ export class TokenChooser {
   /** By logits of the step under way. */
   #prepared = new Map<Float32Array, Prepared>();
 
-  constructor(runner: ModelRunner, sequenceOf: (id: number) => Asking | undefined) {
+  /** @param masks of the sequences that follow a grammar */
+  constructor(
+    runner: ModelRunner,
+    sequenceOf: (id: number) => Asking | undefined,
+    masks?: Masks | undefined,
+  ) {
     const { vocabSize } = runner.dims;
     this.#runner = runner;
     this.#sequenceOf = sequenceOf;
+    this.#masks = masks;
     this.#sampler = new Sampler(vocabSize);
     this.#own = emptyWeights(vocabSize);
     this.#changed = new Float32Array(vocabSize);
@@ -58,12 +69,13 @@ export class TokenChooser {
     scored: readonly ScoredLogits[] = [],
   ): Promise<void> {
     this.#prepared = new Map();
+    await this.#masks?.ready(choices.map(({ sequenceId }) => sequenceId));
     const rows: WeighedRow[] = [];
     const keep: ((weights: TokenWeights) => void)[] = [];
     for (const { sequenceId, logits, said } of choices) {
       const sequence = this.#sequenceOf(sequenceId);
       if (!sequence) continue;
-      const prepared = this.#changesOf(sequence, logits, said);
+      const prepared = this.#changesOf(sequenceId, { sequence, logits, said });
       this.#prepared.set(logits, prepared);
       const { changes } = prepared;
       const { temperature } = sequence.sampling;
@@ -139,16 +151,33 @@ export class TokenChooser {
   }
 
   /** A row whose logits leave no token fails by itself, when its turn comes. */
-  #changesOf(sequence: Asking, logits: Float32Array, said: readonly number[]): Prepared {
-    const { sampling, tokens, prompt, stopIds } = sequence;
-    if (!wishesAnything(sampling)) return { changes: undefined };
-    const counts = this.#countsOf(sequence);
-    const all = { counts, output: [...tokens.slice(prompt.length), ...said], stopIds };
+  #changesOf(
+    id: number,
+    row: { sequence: Asking; logits: Float32Array; said: readonly number[] },
+  ): Prepared {
     try {
-      return { changes: counts.supposing(said, () => logitChanges(logits, sampling, all)) };
+      const wished = this.#wishedBy(row);
+      const mask = this.#masks?.maskOf(id);
+      return { changes: mask ? withMask(row.logits, mask, row.sequence.stopIds, wished) : wished };
     } catch (error) {
       return { changes: undefined, error };
     }
+  }
+
+  #wishedBy({
+    sequence,
+    logits,
+    said,
+  }: {
+    sequence: Asking;
+    logits: Float32Array;
+    said: readonly number[];
+  }): LogitChanges | undefined {
+    const { sampling, tokens, prompt, stopIds } = sequence;
+    if (!wishesAnything(sampling)) return undefined;
+    const counts = this.#countsOf(sequence);
+    const all = { counts, output: [...tokens.slice(prompt.length), ...said], stopIds };
+    return counts.supposing(said, () => logitChanges(logits, sampling, all));
   }
 
   #countsOf(sequence: Asking): TokenCounts {
