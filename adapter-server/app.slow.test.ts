@@ -610,6 +610,32 @@ test("what does not exist, or is not the caller's to ask for, is not found", asy
   });
 });
 
+test("who comes first is the operator's to say, and how long an answer is of use everybody's", async () => {
+  const request = {
+    model: "support-tiny",
+    messages: question("Hi"),
+    max_tokens: 2,
+    temperature: 0,
+  };
+  const ask = (fields: Fields, key: string, headers: Record<string, string> = {}) =>
+    post("/v1/chat/completions", { ...request, ...fields }, key, headers);
+  const timeout = (ms: string) => ({ "x-switchyard-timeout-ms": ms });
+  expect((await ask({ priority: -10 }, operatorKey)).status).toBe(200);
+  expect((await ask({ priority: 0 }, apiKey)).status).toBe(200);
+  expect(await errorOf(await ask({ priority: -1 }, apiKey))).toMatchObject({
+    ...{ status: 403, code: "permission_denied", param: "priority" },
+  });
+  expect(await errorOf(await ask({ priority: 11 }, operatorKey))).toMatchObject({ status: 400 });
+  expect((await ask({}, apiKey, timeout("60000"))).status).toBe(200);
+  const long = { max_tokens: 400, ignore_eos: true };
+  expect(await errorOf(await ask(long, apiKey, timeout("1")))).toMatchObject({
+    ...{ status: 504, code: "deadline_exceeded" },
+  });
+  expect(await errorOf(await ask({}, apiKey, timeout("soon")))).toMatchObject({
+    ...{ status: 400, param: "x-switchyard-timeout-ms" },
+  });
+});
+
 test("keys are asked for: the operator's for adapters, any for answers", async () => {
   const load = { lora_name: "a", lora_path: "tone-formal" };
   expect(await errorOf(await post("/v1/load_lora_adapter", load, apiKey))).toMatchObject({

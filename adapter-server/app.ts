@@ -2,10 +2,11 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { HubError, toErrorResponse } from "../sdk/protocol/errors.ts";
-import { servedModelHeader, tenantHeader } from "../sdk/protocol/http.ts";
+import { servedModelHeader, tenantHeader, timeoutHeader } from "../sdk/protocol/http.ts";
 import { newId, requestId } from "../sdk/protocol/ids.ts";
 import { answerChat } from "./chat/complete.ts";
 import { readChatRequest } from "./chat/request.ts";
+import type { ServerLimits } from "./config.ts";
 import { answerEmbeddings } from "./embeddings/answer.ts";
 import { readEmbeddingsRequest } from "./embeddings/request.ts";
 import type { Caller } from "./generation/generate.ts";
@@ -22,7 +23,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   const metrics = new Metrics({
     modelName: model.id,
     engineStats: () => engine.stats(),
-    hostStats: () => ({ ...adapters.stats(), hostAdapters: adapters.stats().hostDigests.length }),
+    hostStats: () => adapters.stats(),
     adapterLabel: (digest) => labelOf(adapters, digest),
     slots: engine.facts.slots,
     nowMs: parts.nowMs,
@@ -55,11 +56,11 @@ export function createApp(parts: AppParts): Hono<Env> {
   const reading = { baseId: model.id, vocabSize: engine.facts.dims.vocabSize, ...limits };
   app.post("/v1/chat/completions", async (c) => {
     const plan = readChatRequest(await readJson(c.req.raw), reading);
-    return answerChat({ ...parts, metrics }, plan, callerOf(c));
+    return answerChat({ ...parts, metrics }, plan, callerOf(c, limits));
   });
   app.post("/v1/embeddings", async (c) => {
     const plan = readEmbeddingsRequest(await readJson(c.req.raw), reading);
-    return answerEmbeddings({ ...parts, metrics }, plan, callerOf(c));
+    return answerEmbeddings({ ...parts, metrics }, plan, callerOf(c, limits));
   });
 
   app.get("/v1/models", (c) => c.json({ object: "list", data: modelCards(parts) }));
@@ -101,12 +102,25 @@ export function createApp(parts: AppParts): Hono<Env> {
  * The gateway tells for whom it asks, and by which name its client knows the weights. Others do not: who could
  * name tenants could have the share of many.
  */
-function callerOf(c: Context<Env>): Caller {
+function callerOf(c: Context<Env>, { timeoutMsMax }: ServerLimits): Caller {
   const isOperator = c.get("isOperator");
   const { signal } = c.req.raw;
-  if (!isOperator) return { signal, isOperator, tenant: "" };
+  const timeoutMs = readTimeout(c.req.header(timeoutHeader), timeoutMsMax);
+  if (!isOperator) return { signal, isOperator, tenant: "", timeoutMs };
   const tenant = c.req.header(tenantHeader) ?? "";
-  return { signal, isOperator, tenant, servedAs: c.req.header(servedModelHeader) };
+  return { signal, isOperator, tenant, timeoutMs, servedAs: c.req.header(servedModelHeader) };
+}
+
+/** @throws HubError `number_out_of_range` */
+function readTimeout(header: string | undefined, max: number): number | undefined {
+  if (header === undefined) return undefined;
+  const timeoutMs = /^\d{1,15}$/.test(header) ? Number(header) : 0;
+  if (timeoutMs >= 1 && timeoutMs <= max) return timeoutMs;
+  throw new HubError(
+    "number_out_of_range",
+    `Invalid '${timeoutHeader}': expected whole milliseconds from 1 to ${max}.`,
+    { param: timeoutHeader },
+  );
 }
 
 /** As vLLM lists them: the base, then adapters with their base as `parent`. */
@@ -122,7 +136,6 @@ function modelCards(parts: AppParts) {
       parent: null,
       max_model_len: contextLengthOf(engine),
     },
-    ...encoderCard(parts, card),
     ...adapters.names().map(({ name, path, digest }) => ({
       id: name,
       ...card,
@@ -132,16 +145,6 @@ function modelCards(parts: AppParts) {
       digest,
     })),
   ];
-}
-
-/** What only embeds is a model like others in the list. */
-function encoderCard(
-  { encoder }: AppParts,
-  card: { object: "model"; created: number; owned_by: string },
-) {
-  if (!encoder) return [];
-  const { id, tokensMax } = encoder;
-  return [{ id, ...card, root: id, parent: null, max_model_len: tokensMax }];
 }
 
 /** Every digest that was ever asked for would be a series for ever; the head of it tells enough. */

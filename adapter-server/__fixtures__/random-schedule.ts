@@ -84,7 +84,7 @@ export async function decodeTogether(
     runner: listened(runner, blocks, (id, values) => {
       logits.set(id, [...(logits.get(id) ?? []), values]);
     }),
-    limits: { ...limits, waitingMax: 1000, waitMsMax: 1e9, slotWaitMsMax: 0 },
+    limits: { ...limits, waitingMax: 1000, waitMsMax: 1e9, slotWaitMsMax: 0, priorityAgeMs: 1000 },
     prefixCache,
     nowMs: () => 0,
     emit: (outputs) => {

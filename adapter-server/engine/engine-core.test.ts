@@ -23,6 +23,7 @@ const limits: SchedulerLimits = {
   waitingMax: 100,
   waitMsMax: 1_000_000,
   slotWaitMsMax: 30,
+  priorityAgeMs: 100,
 };
 const vocabSize = 50;
 const stopIds = [0];
@@ -120,42 +121,6 @@ test.each<Pooling>(["last", "mean"])(
     else expect(stats()!.prefixTokensHit).toBeGreaterThan(0);
   },
 );
-
-test("every token of a prompt is scored once, however it is cut, preempted and shared", async () => {
-  const { runner, core, drain, tokensOf, outputs, stats } = setup(
-    { blocks: 14, contextLength: 64 },
-    { scoredTokensMax: 3, speculationTokensMax: 6 },
-  );
-  core.receive({ type: "adapter", adapter: simulatedAdapter("x") });
-  const scored = Array.from({ length: 12 }, (_, index) =>
-    request(index + 1, {
-      prompt: Array.from({ length: 1 + 3 * index }, (_, i) => i % vocabSize),
-      adapter: index % 3 === 0 ? "x" : undefined,
-      promptLogprobs: 1,
-      maxTokens: 3,
-    }),
-  );
-  const talks = [20, 21, 22].map((id) => request(id, { maxTokens: 18, stopIds: [] }));
-  for (const one of [...talks, ...scored]) core.receive({ type: "add", request: one });
-  await drain();
-  for (const one of [...talks, ...scored]) {
-    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
-  }
-  for (const { id, prompt, adapter } of scored) {
-    const expected = prompt.slice(1).map((token, i) => {
-      const likeliest = simulatedToken(prompt.slice(0, i + 1), adapter, vocabSize);
-      return { token, rank: token === likeliest ? 1 : vocabSize, top: [{ token: likeliest }] };
-    });
-    const [first, ...others] = outputs.get(id)!;
-    expect(first!.promptLogprobs).toMatchObject(expected);
-    expect(first!.cachedTokens).toBe(0);
-    expect(others.every(({ promptLogprobs }) => promptLogprobs === undefined)).toBe(true);
-  }
-  const scoresOfSteps = runner.rowsRun.map(({ scores = 0 }) => scores);
-  expect(Math.max(...scoresOfSteps)).toBeLessThanOrEqual(3);
-  expect(stats()).toMatchObject({ blocksUsed: 0 });
-  expect(stats()!.preemptions).toBeGreaterThan(0);
-});
 
 test("one row that cannot be computed fails alone and the others never notice", async () => {
   const { core, drain, tokensOf, outputs } = setup({ fails: (row) => row.sequenceId === 3 });
@@ -370,6 +335,8 @@ type Action =
       tenant: number;
       fails: boolean;
       stops: boolean;
+      priority: number;
+      timeoutMs: number | undefined;
     }
   | { type: "cancel"; which: number }
   | { type: "forget"; adapter: number }
@@ -389,6 +356,8 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       tenant: fc.constantFrom(0, 0, 0, 1, 2),
       fails: fc.integer({ min: 0, max: 9 }).map((roll) => roll === 0),
       stops: fc.boolean(),
+      priority: fc.constantFrom(0, 0, 0, -1, 1, 5),
+      timeoutMs: fc.constantFrom(undefined, undefined, undefined, undefined, 30, 200),
     }),
   },
   {
@@ -443,10 +412,11 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
               { length: one.length },
               (_, i) => ((i < one.shared ? one.family : id) + i * 4) % words,
             );
-            const { maxTokens } = one;
+            const { maxTokens, priority, timeoutMs } = one;
             const tenant = `t${one.tenant}`;
             const ends = one.stops ? stopIds : [];
-            const full = request(id, { prompt, maxTokens, adapter, tenant, stopIds: ends });
+            const rest = { priority, timeoutMs, stopIds: ends };
+            const full = request(id, { prompt, maxTokens, adapter, tenant, ...rest });
             requests.set(id, full);
             if (one.fails) failing.add(id);
             if (adapter) core.receive({ type: "adapter", adapter: simulatedAdapter(adapter) });
@@ -468,7 +438,12 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
           const said = outputs.get(one.id) ?? [];
           const expected = simulatedContinuation({ ...one, vocabSize: words });
           const tooLong = one.prompt.length + one.maxTokens > (blocks - 1) * runner.blockSize;
-          if (cancelled.has(one.id)) {
+          const ends = said.filter((output) => output.finish ?? output.error);
+          const late = ends[0]?.error?.code === "deadline_exceeded";
+          if (one.timeoutMs === undefined) expect(late).toBe(false);
+          if (cancelled.has(one.id)) expect(ends.length).toBeLessThanOrEqual(1);
+          else expect(ends).toEqual([said.at(-1)]);
+          if (cancelled.has(one.id) || late) {
             expect(expected.slice(0, tokensOf(one.id).length)).toEqual(tokensOf(one.id));
           } else if (tooLong || failing.has(one.id)) {
             const code = tooLong ? "context_length_exceeded" : "internal_error";

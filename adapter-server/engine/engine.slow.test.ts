@@ -17,6 +17,7 @@ const limits = {
   waitingMax: 4,
   waitMsMax: 1_000_000,
   slotWaitMsMax: 50,
+  priorityAgeMs: 1000,
 };
 const faults: string[] = [];
 let engine: Engine | undefined;

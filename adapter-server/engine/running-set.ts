@@ -3,7 +3,7 @@ import type { BlockManager, Prefix } from "./block-manager.ts";
 import { type FairQueue, insertByArrival } from "./fair-queue.ts";
 import { statesWanted } from "./pooling.ts";
 import type { PrefixSharing } from "./prefix-sharing.ts";
-import { remaining, type Sequence, unscored } from "./sequence.ts";
+import { remaining, type Sequence } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
 import type { StepRow } from "./types.ts";
 
@@ -68,12 +68,17 @@ export class RunningSet {
     sequence.slot = 0;
   }
 
-  /** Blocks for all of the sequence's tokens; the youngest make way. False when it had to make way itself. */
+  /**
+   * Blocks for all of the sequence's tokens; others make way for it. False when it had to make way itself.
+   *
+   * Whoever ranks first keeps its blocks, and whoever takes some decodes a token in this step. So however ranks
+   * change from step to step, tokens are said, and none that was said is lost.
+   */
   makeRoom(sequence: Sequence): boolean {
     while (!this.#parts.blocks.grow(sequence.id, sequence.tokens.length)) {
-      const youngest = this.#sequences.at(-1)!;
-      this.#preempt(youngest);
-      if (youngest === sequence) return false;
+      const last = this.#last();
+      this.#preempt(last);
+      if (last === sequence) return false;
     }
     return true;
   }
@@ -90,12 +95,23 @@ export class RunningSet {
     };
   }
 
+  /** Of the last priority, of the tenant that was served most, the youngest. */
+  #last(): Sequence {
+    const { queue } = this.#parts;
+    return this.#sequences.reduce((last, one) => {
+      const difference =
+        one.level - last.level || queue.servedOf(one.tenant) - queue.servedOf(last.tenant);
+      return difference >= 0 ? one : last;
+    });
+  }
+
   /** Back into the queue without its blocks; what it has generated is prompt when it runs again. */
   #preempt(sequence: Sequence): void {
     this.preemptions++;
+    // First into the queue: its tenant was not away meanwhile.
+    this.#parts.queue.push(sequence);
     this.stop(sequence);
     sequence.computed = 0;
-    this.#parts.queue.push(sequence);
   }
 }
 
@@ -103,16 +119,11 @@ export class RunningSet {
 function wanted(
   sequence: Sequence,
   { length, guesses }: { length: number; guesses: number },
-): Pick<StepRow, "samples" | "scores" | "states"> {
+): Pick<StepRow, "samples" | "states"> {
   const endsSequence = sequence.computed + length === sequence.tokens.length;
   const { pooling } = sequence;
   if (pooling !== undefined) {
     return { samples: 0, states: statesWanted(pooling, { tokens: length, endsSequence }) };
-  }
-  if (unscored(sequence) > 0) {
-    // After a preemption some are known already, and their logits need not be computed again.
-    const samples = Math.max(0, length - Math.max(0, sequence.scored.length - sequence.computed));
-    return { samples, scores: endsSequence ? samples - 1 : samples };
   }
   return { samples: endsSequence ? 1 + guesses : 0 };
 }

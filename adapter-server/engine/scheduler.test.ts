@@ -16,6 +16,7 @@ const limits: SchedulerLimits = {
   waitingMax: 8,
   waitMsMax: 1_000_000,
   slotWaitMsMax: 1000,
+  priorityAgeMs: 100,
 };
 
 function setup(
@@ -346,6 +347,97 @@ test("a tenant that was away does not claim the time it did not use", () => {
   for (let id = 20; id < 30; id++) scheduler.add(sequence(id, { tenant: "late", maxTokens: 1 }));
   const order = Array.from({ length: 8 }, () => ids(step(scheduler).plan.prefill)[0] ?? -1);
   expect(order.filter((id) => id >= 20)).toHaveLength(4);
+});
+
+test("an earlier priority comes first, whosesoever it is, and a later one rises while it gets no turn", () => {
+  const { scheduler, clock } = setup({ limits: { sequencesMax: 1, priorityAgeMs: 100 } });
+  const turns: number[] = [];
+  scheduler.add(sequence(1000, { tenant: "a", priority: 3, maxTokens: 1 }));
+  for (let id = 1; id <= 8; id++) {
+    scheduler.add(sequence(id, { tenant: id % 2 === 0 ? "a" : "b", maxTokens: 1 }));
+    clock.ms += 70;
+    turns.push(...ids(step(scheduler).plan.prefill));
+  }
+  // The others have waited for 70 ms at each turn; three priorities and as long take it until the sixth.
+  expect(turns.indexOf(1000)).toBe(5);
+});
+
+test("a priority that rose falls back with its turn: many of the last come one at a time", () => {
+  const { scheduler, clock } = setup({ limits: { sequencesMax: 1, waitingMax: 100 } });
+  for (let id = 0; id < 40; id++) {
+    const priority = id < 20 ? 2 : 0;
+    scheduler.add(sequence(id, { tenant: `${id}`, priority, maxTokens: 1 }));
+  }
+  const turns: number[] = [];
+  for (let i = 0; i < 20; i++) {
+    clock.ms += 50;
+    turns.push(...ids(step(scheduler).plan.prefill));
+  }
+  expect(turns.filter((id) => id < 20)).toHaveLength(4);
+});
+
+test("who lacks blocks takes them from the last priority, then from the tenant that was served most", () => {
+  const preempted = (...requests: Partial<SequenceRequest>[]) => {
+    const { scheduler } = setup({ blocks: 10, limits: { prefillChunkMax: 16, stepTokensMax: 32 } });
+    for (const [index, request] of requests.entries()) {
+      scheduler.add(sequence(index + 1, { maxTokens: 24, ...request }));
+      step(scheduler);
+    }
+    for (let i = 0; i < 40 && scheduler.stats().preemptions === 0; i++) step(scheduler);
+    expect(scheduler.stats()).toMatchObject({ preemptions: 1, running: 1 });
+    scheduler.check();
+    return ids(scheduler.plan().decode)[0] === 1 ? 2 : 1;
+  };
+  expect(preempted({}, {})).toBe(2);
+  expect(preempted({ priority: 1 }, {})).toBe(1);
+  expect(preempted({}, { priority: 1 })).toBe(2);
+  expect(preempted({ tenant: "much" }, {}, { tenant: "much", maxTokens: 1 })).toBe(1);
+});
+
+test("a full queue turns the last priority away for an earlier one, and no earlier one for a later", () => {
+  const { scheduler } = setup({ limits: { waitingMax: 2 } });
+  scheduler.add(sequence(1, { priority: 1 }));
+  scheduler.add(sequence(2));
+  expect(() => scheduler.add(sequence(3, { priority: 2, tenant: "b" }))).toThrow(HubError);
+  expect(scheduler.add(sequence(4))).toMatchObject([
+    { id: 1, error: { code: "server_is_overloaded" } },
+  ]);
+  expect(() => scheduler.add(sequence(5, { priority: 1, tenant: "b" }))).toThrow(HubError);
+});
+
+test("what is not complete in its time is ended, running or waiting", () => {
+  const { scheduler, clock, blocks } = setup({ limits: { sequencesMax: 1 } });
+  scheduler.add(sequence(1, { maxTokens: 50, timeoutMs: 100 }));
+  scheduler.add(sequence(2, { timeoutMs: 99 }));
+  scheduler.add(sequence(3));
+  step(scheduler);
+  clock.ms = 99;
+  expect(scheduler.expire()).toMatchObject([{ id: 2, error: { code: "deadline_exceeded" } }]);
+  clock.ms = 100;
+  expect(scheduler.expire()).toMatchObject([{ id: 1, error: { code: "deadline_exceeded" } }]);
+  expect(blocks.used).toBe(0);
+  expect(ids(step(scheduler).plan.prefill)).toEqual([3]);
+});
+
+test("a refusal tells when those who wait will have begun, by how fast others ended", () => {
+  const { scheduler, clock } = setup({ limits: { sequencesMax: 2, waitingMax: 6 } });
+  let id = 0;
+  const fill = () => {
+    while (scheduler.stats().waiting < 6) scheduler.add(sequence(++id, { maxTokens: 10 }));
+  };
+  for (let i = 0; i < 100; i++) {
+    fill();
+    clock.ms += 20;
+    step(scheduler);
+  }
+  fill();
+  const refused = catchHubError(() => scheduler.add(sequence(++id)));
+  const last = id - 1;
+  const askedAtMs = clock.ms;
+  while (!ids(step(scheduler).plan.prefill).includes(last)) clock.ms += 20;
+  const tookMs = clock.ms - askedAtMs;
+  expect(refused.retryAfterMs).toBeGreaterThan(tookMs / 2);
+  expect(refused.retryAfterMs).toBeLessThan(tookMs * 2);
 });
 
 test.each([

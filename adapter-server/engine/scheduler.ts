@@ -3,7 +3,6 @@ import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { BlockManager } from "./block-manager.ts";
 import { FairQueue } from "./fair-queue.ts";
-import type { PromptLogprobs } from "./logprobs.ts";
 import { PrefixSharing } from "./prefix-sharing.ts";
 import { PromptLookup } from "./prompt-lookup.ts";
 import { RunningSet } from "./running-set.ts";
@@ -19,12 +18,14 @@ import type { SlotTable } from "./slot-table.ts";
 import { Speculation } from "./speculation.ts";
 import { decodes, emptyPlan, type StepPlan, withdraw } from "./step-plan.ts";
 import type { StepRow } from "./types.ts";
-import { type WaitingLimits, WaitingRoom } from "./waiting-room.ts";
+import { deadlinePassed, type WaitingLimits, WaitingRoom } from "./waiting-room.ts";
 
 export type SchedulerLimits = WaitingLimits &
   AdmissionLimits & {
     /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 for never. */
     speculationTokensMax: number;
+    /** After how long without a turn a priority comes as the one before it. */
+    priorityAgeMs: number;
   };
 
 /**
@@ -32,20 +33,13 @@ export type SchedulerLimits = WaitingLimits &
  * held, and one more.
  */
 export type RowOutcome =
-  | {
-      type: "computed";
-      row: StepRow;
-      chosen: readonly Chosen[];
-      /** Of the prompt's tokens that the row scores. */
-      scores?: readonly PromptLogprobs[];
-      embedding?: Float32Array;
-    }
+  | { type: "computed"; row: StepRow; chosen: readonly Chosen[]; embedding?: Float32Array }
   | { type: "failed"; row: StepRow; error: unknown };
 
 /**
  * Continuous batching. Running sequences decode first, prompts fill what the step's budget leaves,
- * and waiting sequences join while there is room. Between tenants the one that was served least comes
- * first, within a tenant the oldest. Every plan can be computed again until it is committed.
+ * and waiting sequences join while there is room: earlier priorities first, between tenants the one that was
+ * served least, within a tenant the oldest. Every plan can be computed again until it is committed.
  * @see Orca (OSDI 2022) for steps as iterations, vLLM (SOSP 2023) for preemption by recompute
  */
 export class Scheduler {
@@ -53,7 +47,7 @@ export class Scheduler {
   readonly #slots: SlotTable;
   readonly #nowMs: () => number;
   readonly #sequences = new Map<number, Sequence>();
-  readonly #queue = new FairQueue<Sequence>();
+  readonly #queue: FairQueue<Sequence>;
   readonly #room: WaitingRoom;
   readonly #prefixes: PrefixSharing;
   readonly #speculation: Speculation;
@@ -75,6 +69,7 @@ export class Scheduler {
     this.#blocks = blocks;
     this.#slots = slots;
     this.#nowMs = parts.nowMs;
+    this.#queue = new FairQueue({ ...limits, nowMs: parts.nowMs });
     this.#room = new WaitingRoom(limits, this.#queue);
     this.#prefixes = new PrefixSharing(blocks, parts.prefixCache);
     const shared = { blocks, slots, queue: this.#queue, prefixes: this.#prefixes };
@@ -130,15 +125,19 @@ export class Scheduler {
         param: "model",
       });
     }
-    const leaving = this.#room.makeRoomFor(request.tenant);
+    const nowMs = this.#nowMs();
+    const { priority = 0 } = request;
+    if (this.isIdle) this.#room.open(nowMs);
+    const leaving = this.#room.makeRoomFor({ ...request, priority }, nowMs);
     if (leaving) this.#remove(leaving);
     const sequence: Sequence = {
       ...request,
+      priority,
+      level: priority,
       arrival: this.#arrivals++,
-      startedAtMs: this.#nowMs(),
+      startedAtMs: nowMs,
       tokens: [...request.prompt],
       computed: 0,
-      scored: [],
       blockNames: [],
       cachedTokens: undefined,
       paid: 0,
@@ -149,14 +148,25 @@ export class Scheduler {
     };
     this.#sequences.set(sequence.id, sequence);
     this.#queue.push(sequence);
-    return leaving ? [this.#room.turnedAway(leaving)] : [];
+    return leaving ? [this.#room.turnedAway(leaving, nowMs)] : [];
   }
 
-  /** Sends those away who have waited too long; a client gives up in silence, and this tells it when to come. */
+  /**
+   * Ends those whose answer would come too late, and sends those away who have waited too long: a client gives up
+   * in silence, and this tells it when to come.
+   */
   expire(): SequenceEvent[] {
-    const overdue = this.#room.overdue(this.#nowMs());
+    const nowMs = this.#nowMs();
+    const late = [...this.#sequences.values()].filter(
+      ({ startedAtMs, timeoutMs }) => timeoutMs !== undefined && nowMs - startedAtMs >= timeoutMs,
+    );
+    for (const sequence of late) this.#remove(sequence);
+    const overdue = this.#room.overdue(nowMs);
     for (const sequence of overdue) this.#remove(sequence);
-    return overdue.map((sequence) => this.#room.turnedAway(sequence));
+    return [
+      ...late.map((sequence) => ({ id: sequence.id, error: deadlinePassed(sequence) })),
+      ...overdue.map((sequence) => this.#room.turnedAway(sequence, nowMs)),
+    ];
   }
 
   /** Forgets the sequence; its blocks and slot are free at once. False when it is not known. */
@@ -237,11 +247,12 @@ export class Scheduler {
   /** One row for each running sequence that lacks a single token. True when somebody lost its blocks. */
   #planDecode(plan: StepPlan): boolean {
     const preemptionsBefore = this.#running.preemptions;
-    const decoding: Sequence[] = [];
+    const grown: Sequence[] = [];
     for (const sequence of [...this.#running.all()]) {
       if (!decodes(sequence) || !this.#running.has(sequence)) continue;
-      if (this.#running.makeRoom(sequence)) decoding.push(sequence);
+      if (this.#running.makeRoom(sequence)) grown.push(sequence);
     }
+    const decoding = grown.filter((sequence) => this.#running.has(sequence));
     let room = this.#speculation.room(decoding.length);
     for (const [index, sequence] of decoding.entries()) {
       const guesses = this.#guess(sequence, Math.floor(room / (decoding.length - index)));
@@ -254,9 +265,8 @@ export class Scheduler {
   #planPrefill(plan: StepPlan): void {
     for (const sequence of this.#running.all()) {
       if (decodes(sequence)) continue;
-      const chunk = this.#admission.chunk(plan, sequence, remaining(sequence));
-      // One that is scored may lack room for logits where others have what they need.
-      if (chunk === 0) continue;
+      const chunk = this.#admission.chunk(plan, remaining(sequence));
+      if (chunk === 0) return;
       plan.prefill.push(this.#running.row(sequence, chunk));
     }
   }
@@ -275,10 +285,8 @@ export class Scheduler {
   /** Takes over what a row computed and the tokens that were chosen in it, up to the one that ends the sequence. */
   #take(
     sequence: Sequence,
-    { row, chosen, scores = [], embedding }: Extract<RowOutcome, { type: "computed" }>,
+    { row, chosen, embedding }: Extract<RowOutcome, { type: "computed" }>,
   ): SequenceEvent[] {
-    sequence.scored.push(...scores);
-    const choices = row.samples - scores.length;
     const events: SequenceEvent[] = [];
     for (const { token, logprobs } of chosen) {
       const event = this.#say(sequence, token);
@@ -286,15 +294,15 @@ export class Scheduler {
       if (event.finish !== undefined) break;
     }
     // What was computed of guesses that did not hold lies behind that, and is written over.
-    sequence.computed = row.position + row.tokens.length - choices + events.length;
+    sequence.computed = row.position + row.tokens.length - row.samples + events.length;
     this.#prefixes.publish(sequence);
     if (embedding) {
       const { id, cachedTokens = 0 } = sequence;
       events.push({ id, embedding, cachedTokens, finish: "stop" });
     }
-    this.#speculation.observe(sequence, choices - 1, chosen.length - 1);
+    this.#speculation.observe(sequence, row.samples - 1, chosen.length - 1);
     // Guesses that did not hold are work as well, done for this tenant.
-    this.#queue.charge(sequence, choices - chosen.length);
+    this.#queue.charge(sequence, row.samples - chosen.length);
     if (events.at(-1)?.finish !== undefined) this.#end(sequence);
     return events;
   }
@@ -310,16 +318,13 @@ export class Scheduler {
         ? "length"
         : undefined;
     const event: SequenceEvent = { id: sequence.id, token };
-    if (generated === 1) {
-      event.cachedTokens = sequence.cachedTokens ?? 0;
-      if (sequence.promptLogprobs !== undefined) event.promptLogprobs = sequence.scored;
-    }
+    if (generated === 1) event.cachedTokens = sequence.cachedTokens ?? 0;
     if (finish !== undefined) event.finish = finish;
     return event;
   }
 
   #end(sequence: Sequence): void {
-    this.#room.observe(this.#nowMs() - sequence.startedAtMs);
+    this.#room.observeEnd(this.#nowMs());
     this.#remove(sequence);
   }
 

@@ -1,6 +1,5 @@
 /** One sequence that is decoded: what is asked for, how far it is, and what its client hears. */
-import type { Grammar } from "../output/grammar/matchers.ts";
-import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
+import type { TokenLogprobs } from "./logprobs.ts";
 import type { Pooling } from "./pooling.ts";
 import type { PromptLookup } from "./prompt-lookup.ts";
 import type { Sampling } from "./sampler.ts";
@@ -14,12 +13,8 @@ export type SequenceRequest = {
   /** At least 1, and 0 where a vector is wanted; prompt and output together fit the context. */
   maxTokens: number;
   sampling: Sampling;
-  /** What the output has to match, up to its end. */
-  grammar?: Grammar | undefined;
   /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
   logprobs?: number | undefined;
-  /** The same of each token of the prompt but the first, before which there is nothing. */
-  promptLogprobs?: number | undefined;
   /** Tokens that end the sequence. */
   stopIds: readonly number[];
   /** Digest of the adapter, absent for the base. */
@@ -28,6 +23,10 @@ export type SequenceRequest = {
   apart?: boolean;
   /** On whose behalf; tenants that wait share the engine in equal parts. */
   tenant: string;
+  /** Lower is earlier; 0 when absent. */
+  priority?: number;
+  /** From its arrival on; what is not complete by then is ended. Absent: no end. */
+  timeoutMs?: number | undefined;
 };
 
 export type FinishReason = "stop" | "length";
@@ -42,8 +41,6 @@ export type SequenceEvent = {
   /** With the first token: tokens of the prompt that were cached and not computed for it. */
   cachedTokens?: number;
   logprobs?: TokenLogprobs;
-  /** With the first token, when they were asked for: of the prompt's second token and all behind it. */
-  promptLogprobs?: readonly PromptLogprobs[];
   /** Of a sequence that is pooled, with its end. */
   embedding?: Float32Array;
   finish?: FinishReason;
@@ -51,15 +48,16 @@ export type SequenceEvent = {
 };
 
 export type Sequence = SequenceRequest & {
-  /** Order of arrival: the smaller, the older. Older sequences are never preempted for younger ones. */
+  priority: number;
+  /** The priority that it runs as: its own, or the one that it was let in before. */
+  level: number;
+  /** Order of arrival: the smaller, the older. */
   arrival: number;
   startedAtMs: number;
   /** Prompt and output. */
   tokens: number[];
   /** Tokens whose keys and values are in the KV cache. */
   computed: number;
-  /** What is found out of the prompt's second token and those behind it, where that is asked for. */
-  scored: PromptLogprobs[];
   /** Of its full blocks, as far as somebody asked. */
   blockNames: string[];
   /** Tokens of the prompt that were cached when it first ran; absent before that. */
@@ -78,11 +76,6 @@ export type Sequence = SequenceRequest & {
 /** Tokens that are still to be computed before the next one can be chosen. */
 export function remaining(sequence: Sequence): number {
   return sequence.tokens.length - sequence.computed;
-}
-
-/** Tokens of the prompt of which it is not yet known how likely they were, and should be. */
-export function unscored({ prompt, promptLogprobs, scored }: Sequence): number {
-  return promptLogprobs === undefined ? 0 : prompt.length - 1 - scored.length;
 }
 
 /** Whether its client has heard a token, so that it can no longer be sent away to try again. */

@@ -1,22 +1,22 @@
 /** How many may wait, how long, and what those hear who may not. */
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { FairQueue } from "./fair-queue.ts";
-import { hasSpoken, type Sequence, type SequenceEvent } from "./sequence.ts";
+import { hasSpoken, type Sequence, type SequenceEvent, type SequenceRequest } from "./sequence.ts";
 
 export type WaitingLimits = {
   /** Sequences that wait; further ones are refused. */
   waitingMax: number;
   /** How long a sequence waits for its first step before it is told to come back. */
   waitMsMax: number;
-  /** Sequences that run at one time. */
-  sequencesMax: number;
 };
 
 export class WaitingRoom {
   readonly #limits: WaitingLimits;
   readonly #queue: FairQueue<Sequence>;
-  /** Moving average of a sequence's time from arrival to end. */
-  #sequenceMs = 1000;
+  /** When the last sequences ended, since the engine was idle; the oldest first. */
+  #endsMs: number[] = [];
+  /** From when on these are counted. */
+  #sinceMs = 0;
 
   constructor(limits: WaitingLimits, queue: FairQueue<Sequence>) {
     this.#limits = limits;
@@ -24,18 +24,25 @@ export class WaitingRoom {
   }
 
   /**
-   * Makes room for one more of this tenant. A full room is shared as the engine is: the tenant that waits
-   * with most gives up its youngest place to one that waits with fewer, so a flood keeps out only itself.
+   * Makes room for one more. Who came with the last priority gives way to an earlier one. Among equals a full
+   * room is shared as the engine is: the tenant that waits with most gives up its youngest place to one that waits
+   * with fewer, so a flood keeps out only itself.
    * @returns who has to leave, if anybody
    * @throws HubError `server_is_overloaded` when nobody has to
    */
-  makeRoomFor(tenant: string): Sequence | undefined {
+  makeRoomFor(
+    { tenant, priority }: Pick<Sequence, "tenant" | "priority">,
+    nowMs: number,
+  ): Sequence | undefined {
     if (this.#queue.size < this.#limits.waitingMax) return undefined;
-    const [crowd = []] = this.#queue.crowds();
-    const own = this.#queue.waitingOf(tenant);
+    const last = this.#queue.lastCrowds();
+    const [crowd = []] = last?.crowds ?? [];
     const leaving = crowd.findLast((sequence) => !hasSpoken(sequence));
+    if (!last || !leaving || last.priority < priority) throw this.refusal(nowMs);
+    if (last.priority > priority) return leaving;
+    const own = last.crowds.find(([first]) => first?.tenant === tenant)?.length ?? 0;
     // One place of difference is none: it would only go to and fro.
-    if (!leaving || crowd.length <= own + 1) throw this.refusal();
+    if (crowd.length <= own + 1) throw this.refusal(nowMs);
     return leaving;
   }
 
@@ -47,18 +54,31 @@ export class WaitingRoom {
     );
   }
 
-  /** A sequence ended; how long it took tells others when to come back. */
-  observe(tookMs: number): void {
-    this.#sequenceMs += (tookMs - this.#sequenceMs) / 16;
+  /** The engine was idle until now: how fast it was before says nothing. */
+  open(nowMs: number): void {
+    this.#sinceMs = nowMs;
+    this.#endsMs = [];
   }
 
-  turnedAway({ id }: Sequence): SequenceEvent {
-    return { id, error: this.refusal() };
+  /** A sequence ended; how fast they do tells others when to come back. */
+  observeEnd(nowMs: number): void {
+    this.#endsMs.push(nowMs);
+    if (this.#endsMs.length > endsKept) this.#sinceMs = this.#endsMs.shift()!;
   }
 
-  refusal(): HubError {
-    const rounds = this.#queue.size / this.#limits.sequencesMax;
-    const retryAfterMs = Math.min(60_000, Math.max(100, rounds * this.#sequenceMs));
+  turnedAway({ id }: Sequence, nowMs: number): SequenceEvent {
+    return { id, error: this.refusal(nowMs) };
+  }
+
+  /** Tells to come back once those who wait now will have begun, at the rate at which sequences ended lately. */
+  refusal(nowMs: number): HubError {
+    const elapsedMs = nowMs - this.#sinceMs;
+    // Before anything ended, what is known is that one takes longer than this.
+    const msPerEnd = this.#endsMs.length === 0 ? elapsedMs : elapsedMs / this.#endsMs.length;
+    const retryAfterMs = Math.min(
+      retryMsMax,
+      Math.max(retryMsMin, Math.ceil(this.#queue.size * msPerEnd)),
+    );
     return new HubError(
       "server_is_overloaded",
       `${this.#queue.size} requests wait already. Try again in ${Math.ceil(retryAfterMs / 1000)} s.`,
@@ -66,3 +86,15 @@ export class WaitingRoom {
     );
   }
 }
+
+/** What a sequence hears whose client said until when an answer is of use. */
+export function deadlinePassed({ timeoutMs }: Pick<SequenceRequest, "timeoutMs">): HubError {
+  return new HubError(
+    "deadline_exceeded",
+    `The answer was not complete within the ${timeoutMs} ms that the request gave. Give it more time, or ask for fewer tokens.`,
+  );
+}
+
+const endsKept = 64;
+const retryMsMin = 100;
+const retryMsMax = 60_000;

@@ -16,6 +16,8 @@ export type Caller = {
   signal: AbortSignal;
   tenant: string;
   isOperator: boolean;
+  /** How long it waits for the whole answer. */
+  timeoutMs?: number | undefined;
   /** What the answer calls its model; the requested name when absent. */
   servedAs?: string | undefined;
 };
@@ -58,6 +60,8 @@ export async function generate(
         stopIds: [...(plan.ignoreEos ? [] : model.endTokenIds), ...plan.stopTokens],
         adapter: lease?.adapter.digest,
         tenant: caller.tenant,
+        timeoutMs: caller.timeoutMs,
+        priority: priorityOf(plan, caller),
         sampling,
         logprobs: plan.logprobs,
       },
@@ -91,6 +95,14 @@ export function cutPrompt(
   if (promptTokensMax === undefined) return prompt;
   const most = promptTokensMax === "fit" ? contextLengthOf(engine) - maxTokens : promptTokensMax;
   return prompt.slice(Math.max(0, prompt.length - Math.max(1, most)));
+}
+
+/** @throws HubError `permission_denied`: who may say that it comes first would come first */
+function priorityOf({ priority }: GenerationPlan, { isOperator }: Caller): number {
+  if (priority === 0 || isOperator) return priority;
+  throw new HubError("permission_denied", "'priority' needs the operator's key; leave it out.", {
+    param: "priority",
+  });
 }
 
 /** What an answer calls the model that gave it. */

@@ -27,6 +27,8 @@ export type GenerationPlan = {
   stop: string[];
   stopTokens: number[];
   ignoreEos: boolean;
+  /** Lower is earlier. */
+  priority: number;
   /** Whether the answer's text has what ended it. */
   includeStop: boolean;
   /** Whether control tokens are left out of the answer's text. */
@@ -55,6 +57,8 @@ export const generationFields = {
     })
     .nullish(),
   adapters: adapterMix,
+  /** As vLLM has it, within bounds, so that what comes last still rises to its turn in time. */
+  priority: z.int().min(-10).max(10).nullish(),
   /** As vLLM has it: decode on past the end of the answer, for measuring. */
   ignore_eos: z.boolean().nullish(),
   stop_token_ids: z.array(z.int().nonnegative()).nullish(),
@@ -113,6 +117,7 @@ export function readGeneration(
     stop,
     stopTokens,
     ignoreEos: request.ignore_eos ?? false,
+    priority: request.priority ?? 0,
     includeStop: request.include_stop_str_in_output ?? false,
     skipSpecialTokens: request.skip_special_tokens ?? true,
     stream: request.stream ?? false,

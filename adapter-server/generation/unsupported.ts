@@ -70,7 +70,6 @@ const harmlessValues: Record<string, Test> = {
   length_penalty: is(1),
   logits_processors: isEmpty,
   modalities: (value) => z.tuple([z.literal("text")]).safeParse(value).success,
-  priority: is(0),
   prompt_logprobs: is(0),
   reasoning_effort: is("none", "minimal"),
   response_format: (value) => z.looseObject({ type: z.literal("text") }).safeParse(value).success,

@@ -53,6 +53,7 @@ export const errorTable = {
   database_unavailable: { status: 503, type: "service_unavailable_error", retry: true },
   storage_full: { status: 503, type: "service_unavailable_error", retry: true },
   shutting_down: { status: 503, type: "service_unavailable_error", retry: true },
+  deadline_exceeded: { status: 504, type: "server_error", retry: false },
   request_cancelled: { status: 499, type: "invalid_request_error", retry: false },
   unsupported_model: { status: 400, type: "invalid_request_error", retry: false },
   request_quarantined: { status: 500, type: "server_error", retry: false },

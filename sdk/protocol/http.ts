@@ -13,6 +13,8 @@ export const taskHeader = "x-switchyard-task";
 export const tagsHeader = "x-switchyard-tags";
 /** The tenant on whose behalf the gateway calls an adapter-server; salts caches. */
 export const tenantHeader = "x-switchyard-tenant";
+/** Milliseconds after which an adapter-server's answer is of no use: what is not complete by then is ended. */
+export const timeoutHeader = "x-switchyard-timeout-ms";
 
 /** Base address for requests that go to a `Fetcher` in this process and never reach a socket. */
 export const inProcessOrigin = "http://switchyard.internal";

@@ -7,7 +7,8 @@ import type { CallContext, ProviderRequest } from "../provider.ts";
 
 /**
  * The client's `adapters` never passes as it is: the operator key that we present would open any
- * project's weights, so only what was resolved with the client's eyes goes out.
+ * project's weights, so only what was resolved with the client's eyes goes out. Nor does its `priority`: with that
+ * key each client could come before the others.
  */
 export function writeAdapterServerRequest(
   call: SpokenRequest,
@@ -17,7 +18,7 @@ export function writeAdapterServerRequest(
   const { model, adapter, mix } = target;
   const body: Record<string, unknown> = { ...call.body };
   delete body.adapters;
-  const dropped = bookkeeping.filter((field) => body[field] != null);
+  const dropped = [...bookkeeping, "priority"].filter((field) => body[field] != null);
   for (const field of dropped) delete body[field];
   if (mix) {
     body.adapters = mix.map(({ digest, weight }) => ({ model: `sha256-${digest}`, weight }));
