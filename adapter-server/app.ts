@@ -23,7 +23,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   const metrics = new Metrics({
     modelName: model.id,
     engineStats: () => engine.stats(),
-    hostStats: () => adapters.stats(),
+    hostStats: () => ({ ...adapters.stats(), hostAdapters: adapters.stats().hostDigests.length }),
     adapterLabel: (digest) => labelOf(adapters, digest),
     slots: engine.facts.slots,
     nowMs: parts.nowMs,
@@ -136,6 +136,7 @@ function modelCards(parts: AppParts) {
       parent: null,
       max_model_len: contextLengthOf(engine),
     },
+    ...encoderCard(parts, card),
     ...adapters.names().map(({ name, path, digest }) => ({
       id: name,
       ...card,
@@ -145,6 +146,16 @@ function modelCards(parts: AppParts) {
       digest,
     })),
   ];
+}
+
+/** What only embeds is a model like others in the list. */
+function encoderCard(
+  { encoder }: AppParts,
+  card: { object: "model"; created: number; owned_by: string },
+) {
+  if (!encoder) return [];
+  const { id, tokensMax } = encoder;
+  return [{ id, ...card, root: id, parent: null, max_model_len: tokensMax }];
 }
 
 /** Every digest that was ever asked for would be a series for ever; the head of it tells enough. */

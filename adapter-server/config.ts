@@ -4,6 +4,7 @@ import { basename, delimiter, resolve } from "node:path";
 import { z } from "zod";
 import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
 import { type Pooling, poolings } from "./engine/pooling.ts";
+import { type DeclaredAdapter, parseDeclared } from "./lora/declared-adapters.ts";
 import { keyValueTypes } from "./models/graph-files.ts";
 import { type ModelFormat, modelFormats } from "./models/import-model.ts";
 import { isHubRef, parseHubRef } from "./models/library/source-ref.ts";
@@ -29,6 +30,8 @@ const limitValues = z.object({
   prefillChunkMax: count.default(256),
   /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 guesses none. */
   speculationTokensMax: z.coerce.number().int().min(0).default(16),
+  /** Tokens of prompts of which one step tells how likely they were; each takes a row of logits in memory, twice. */
+  scoredTokensMax: count.max(4096).default(32),
   slotWaitMsMax: count.default(1000),
   /** After how long without a turn a `priority` comes as the one before it. */
   priorityAgeMs: count.default(2000),
@@ -48,11 +51,38 @@ const limitValues = z.object({
   embeddingTokensMax: count.default(300_000),
   /** How long a client may leave a stream's next frame unread; then the answer is ended. */
   unreadMsMax: count.default(60_000),
+  /** An encoder's graph and weights. A graph is read whole. */
+  encoderBytesMax: count.max(2 ** 31 - 1).default(2 ** 31 - 1),
+  /** Texts that an encoder computes in one native call, and their tokens with padding. */
+  encoderBatchRowsMax: count.max(1024).default(32),
+  encoderBatchTokensMax: count.default(4096),
   bodyBytesMax: count.default(4 << 20),
-  /** Adapters in host memory that nobody uses are dropped beyond this. */
+  /** Answers that follow a grammar at one time, waiting ones included. */
+  grammarSequencesMax: count.max(4096).default(256),
+  /** Threads that find out what grammars allow next. */
+  grammarThreadsMax: count.max(16).default(2),
+  /** How long a grammar may take to compile, and a step may wait for what it allows next. */
+  grammarMsMax: count.default(10_000),
+  /** Memory of one such thread's grammars. */
+  grammarBytesMax: count.max(2 ** 31).default(512 << 20),
+  /** Compiled grammars that one such thread keeps. */
+  grammarsCachedMax: count.default(64),
+  /** Of all adapters in host memory together; loads wait while those in use fill it. */
   adapterHostBytesMax: count.default(1 << 30),
   adapterDiskBytesMax: count.default(4 * 2 ** 30),
   adapterFileBytesMax: count.default(1 << 30),
+  /** Adapters that are read at one time from one kind of place: disk, folders, the registry. */
+  adapterFetchesMax: count.max(64).default(8),
+  /** How long an adapter's files may take to come. */
+  adapterFetchMsMax: count.default(60_000),
+  /** How long a load waits for adapters in use to leave host memory. */
+  adapterRoomWaitMsMax: count.default(30_000),
+  /** Threads that check and pack adapters; large ones leave one to small ones. */
+  adapterPackersMax: count.max(16).default(2),
+  /** Adapters that have a name. */
+  adapterNamesMax: count.default(4096),
+  /** Adapters that metrics tell apart; further ones are counted as 'other'. */
+  adapterLabelsMax: count.default(1000),
   /** Starts in a row that may fail before the engine is left alone for a while. */
   engineRestartsMax: count.default(3),
   /** How long; then it is tried again. */
@@ -70,6 +100,8 @@ export const serverLimits = limitValues.refine(
 export type ServerLimits = z.infer<typeof serverLimits>;
 
 export type EmbeddingSettings = { pooling: Pooling; matryoshka: boolean };
+/** What clients call an encoder, and the folder that it was exported to. */
+export type EncoderSetting = { id: string; folder: string };
 
 export type Config = {
   host: string;
@@ -81,9 +113,12 @@ export type Config = {
   operatorKey: string | undefined;
   apiKey: string | undefined;
   adapterFolders: string[];
+  /** In memory before the first request. */
+  adapters: DeclaredAdapter[];
   registryUrl: string | undefined;
   prefixCache: boolean;
   embeddings: EmbeddingSettings;
+  encoder: EncoderSetting | undefined;
   limits: ServerLimits;
 };
 
@@ -108,19 +143,38 @@ export function readConfig(env: Record<string, string | undefined>): Config {
       .split(delimiter)
       .filter((path) => path !== "")
       .map((path) => resolve(path)),
+    adapters: readDeclared(parsed),
     registryUrl: parsed.REGISTRY_URL,
     prefixCache: parsed.ADAPTER_SERVER_PREFIX_CACHE,
     embeddings: {
       pooling: parsed.ADAPTER_SERVER_POOLING,
       matryoshka: parsed.ADAPTER_SERVER_MATRYOSHKA,
     },
+    encoder: toEncoder(parsed),
     limits: readLimits(given),
   };
+}
+
+function readDeclared(env: z.infer<typeof environment>): DeclaredAdapter[] {
+  const [preload, pin] = [env.ADAPTER_SERVER_PRELOAD ?? "", env.ADAPTER_SERVER_PIN ?? ""];
+  return [
+    ...parseDeclared(pin, { pinned: true, variable: "ADAPTER_SERVER_PIN" }),
+    ...parseDeclared(preload, { pinned: false, variable: "ADAPTER_SERVER_PRELOAD" }),
+  ];
 }
 
 /** The folder's or file's name, or the repository's. */
 function defaultId(model: string): string {
   return isHubRef(model) ? parseHubRef(model).repo : basename(model);
+}
+
+function toEncoder({
+  ADAPTER_SERVER_ENCODER: path,
+  ADAPTER_SERVER_ENCODER_ID: id,
+}: z.infer<typeof environment>): EncoderSetting | undefined {
+  if (path === undefined) return undefined;
+  const folder = resolve(path);
+  return { folder, id: id ?? basename(folder) };
 }
 
 /** All cores: the engine's threads hardly spin, so the other threads get theirs when they need it. */
@@ -164,8 +218,15 @@ const environment = z.object({
   ADAPTER_SERVER_POOLING: z.enum(poolings).default("last"),
   /** Whether the model was trained so that embeddings may be shortened. */
   ADAPTER_SERVER_MATRYOSHKA: z.stringbool().default(false),
+  /** A sentence-transformers folder with an ONNX export, and what clients call it; the folder's name when absent. */
+  ADAPTER_SERVER_ENCODER: z.string().min(1).optional(),
+  ADAPTER_SERVER_ENCODER_ID: z.string().min(1).optional(),
   /** Folders below which `lora_path` may lie, separated as in PATH. */
   ADAPTER_SERVER_ADAPTER_FOLDERS: z.string().optional(),
+  /** Adapters in memory from the start, as `name=folder` or `sha256-…`, separated by commas. */
+  ADAPTER_SERVER_PRELOAD: z.string().optional(),
+  /** The same for adapters that are never evicted from slots and memory. */
+  ADAPTER_SERVER_PIN: z.string().optional(),
   /** Where adapters are fetched by digest. */
   REGISTRY_URL: z.url().optional(),
 });

@@ -1,6 +1,7 @@
 /** What the adapter-server's routes work with; `server.ts` builds them. */
 import { HubError } from "../sdk/protocol/errors.ts";
 import type { EmbeddingSettings, ServerLimits } from "./config.ts";
+import type { ServedEncoder } from "./embeddings/embedder.ts";
 import type { Engine } from "./engine/engine.ts";
 import type { AdapterStore } from "./lora/adapter-store.ts";
 import type { GenerationDefaults } from "./models/import-model.ts";
@@ -27,6 +28,8 @@ export type AppParts = {
   adapters: AdapterStore;
   limits: ServerLimits;
   embeddings: EmbeddingSettings;
+  /** A model of its own that only embeds; absent where there is none. */
+  encoder?: ServedEncoder | undefined;
   /** Opens operator routes and weights by digest; absent closes them. */
   operatorKey?: string | undefined;
   /** Asked of everyone else; absent lets everyone infer with the base and with loaded names. */

@@ -6,19 +6,25 @@ import { createApp } from "./app.ts";
 import {
   defaultThreads,
   type EmbeddingSettings,
+  type EncoderSetting,
   type ServerLimits,
   serverLimits,
 } from "./config.ts";
+import type { ServedEncoder } from "./embeddings/embedder.ts";
+import { openEncoder } from "./encoder/encoder.ts";
+import { importEncoder } from "./encoder/import-encoder.ts";
 import { type Engine, startEngine } from "./engine/engine.ts";
 import type { ModelRunnerOptions } from "./engine/model-runner.ts";
 import { AdapterFileCache } from "./lora/adapter-files.ts";
 import type { AdapterSource } from "./lora/adapter-source.ts";
 import { AdapterStore } from "./lora/adapter-store.ts";
-import { openPacker } from "./lora/packer.ts";
+import { type DeclaredAdapter, loadDeclared } from "./lora/declared-adapters.ts";
+import { openPacker, type Packer } from "./lora/packer.ts";
 import type { ImportedModel, ModelFormat } from "./models/import-model.ts";
 import { openForServing } from "./models/library/import.ts";
 import { createChatTemplate } from "./models/templates/chat-template.ts";
-import { createTokenizer } from "./models/tokenizer.ts";
+import { createTokenizer, type Tokenizer } from "./models/tokenizer.ts";
+import { toVocabulary } from "./output/grammar/vocabulary.ts";
 
 export type AdapterServerOptions = {
   /**
@@ -33,6 +39,8 @@ export type AdapterServerOptions = {
   apiKey?: string | undefined;
   /** Where adapters come from by digest. */
   source?: AdapterSource | undefined;
+  /** Adapters that are in memory before the first request. */
+  adapters?: readonly DeclaredAdapter[] | undefined;
   /** Folders below which `lora_path` may lie. */
   adapterFolders?: readonly string[] | undefined;
   limits?: Partial<ServerLimits> | undefined;
@@ -40,6 +48,8 @@ export type AdapterServerOptions = {
   prefixCache?: boolean | undefined;
   /** How texts are embedded where requests do not say it: from the last token, and never shortened, when absent. */
   embeddings?: EmbeddingSettings | undefined;
+  /** A model of its own that only embeds, beside the base. */
+  encoder?: EncoderSetting | undefined;
   threads?: number | undefined;
   version: string;
   onFault: (message: string, cause: unknown) => void;
@@ -51,6 +61,7 @@ export type AdapterServer = {
   /** Its `fetch` serves requests, behind a socket or in this process. */
   app: Pick<Hono, "fetch">;
   engine: Engine;
+  adapters: AdapterStore;
   /** What the registry has to know of the base. */
   model: ImportedModel;
   /** Ends what still runs with `shutting_down`. */
@@ -86,22 +97,17 @@ async function createFromModel(
     throw new HubError("unsupported_model", "The model has no chat template.");
   }
   const template = createChatTemplate(model.chatTemplate, tokenizer.specialTokens);
-  const files = await AdapterFileCache.open(
-    join(options.dataDir, "adapters"),
-    limits.adapterDiskBytesMax,
+  const encoder = options.encoder && (await serveEncoder(options.encoder, limits, options));
+  const engine = await startModelEngine({ model, tokenizer, limits }, options);
+  const packer = openPacker({ threadsMax: limits.adapterPackersMax });
+  const close = async () =>
+    void (await Promise.all([engine.close(), packer.close(), encoder?.encoder.close()]));
+  const adapters = await openAdapters({ model, limits, engine, packer }, options).catch(
+    async (error: unknown) => {
+      await close();
+      throw error;
+    },
   );
-  const packer = openPacker();
-  const engine = await startModelEngine(model, limits, options);
-  const adapters = new AdapterStore({
-    packer,
-    shape: model.shape,
-    engine,
-    source: options.source,
-    files,
-    hostBytesMax: limits.adapterHostBytesMax,
-    fileBytesMax: limits.adapterFileBytesMax,
-    acquiringMax: limits.waitingMax,
-  });
   const app = createApp({
     model: {
       id: options.model.id,
@@ -116,6 +122,7 @@ async function createFromModel(
     adapters,
     limits,
     embeddings: options.embeddings ?? { pooling: "last", matryoshka: false },
+    encoder,
     operatorKey: options.operatorKey,
     apiKey: options.apiKey,
     adapterFolders: options.adapterFolders ?? [],
@@ -125,12 +132,58 @@ async function createFromModel(
     newSeed: () => Math.floor(Math.random() * 2 ** 53),
     onFault: options.onFault,
   });
-  return {
-    app,
+  return { app, engine, adapters, model, close };
+}
+
+/** The adapters' tiers; those that the settings name are in memory when it resolves. */
+async function openAdapters(
+  parts: { model: ImportedModel; limits: ServerLimits; engine: Engine; packer: Packer },
+  options: AdapterServerOptions,
+): Promise<AdapterStore> {
+  const { model, limits, engine, packer } = parts;
+  const files = await AdapterFileCache.open(
+    join(options.dataDir, "adapters"),
+    limits.adapterDiskBytesMax,
+  );
+  const adapters = new AdapterStore({
+    packer,
+    shape: model.shape,
     engine,
-    model,
-    close: async () => void (await Promise.all([engine.close(), packer.close()])),
-  };
+    source: options.source,
+    files,
+    hostBytesMax: limits.adapterHostBytesMax,
+    roomWaitMsMax: limits.adapterRoomWaitMsMax,
+    fileBytesMax: limits.adapterFileBytesMax,
+    fetchesMax: limits.adapterFetchesMax,
+    fetchMsMax: limits.adapterFetchMsMax,
+    acquiringMax: limits.waitingMax,
+    namesMax: limits.adapterNamesMax,
+    nowMs: () => performance.now(),
+  });
+  await loadDeclared(adapters, options.adapters ?? [], options.onFault);
+  return adapters;
+}
+
+async function serveEncoder(
+  { id, folder }: EncoderSetting,
+  limits: ServerLimits,
+  { dataDir, threads, onFault }: AdapterServerOptions,
+): Promise<ServedEncoder> {
+  const bytesMax = limits.encoderBytesMax;
+  const { tokenizer, ...imported } = await importEncoder(folder, { dataDir, bytesMax });
+  const encoder = await openEncoder({
+    graph: imported,
+    limits: {
+      requestsMax: limits.waitingMax,
+      batchRowsMax: limits.encoderBatchRowsMax,
+      batchTokensMax: limits.encoderBatchTokensMax,
+    },
+    threads: threads ?? defaultThreads(),
+    onFault,
+  });
+  const { pooling, normalizes, tokensMax, vocabSize } = imported;
+  const facts = { pooling, normalizes, tokensMax, vocabSize };
+  return { id, encoder, tokenizer: createTokenizer(tokenizer), ...facts };
 }
 
 /** All that decides which numbers are computed. */
@@ -140,8 +193,11 @@ function fingerprintOf({ baseDigest, numerics }: ImportedModel, limits: ServerLi
 }
 
 function startModelEngine(
-  model: ImportedModel,
-  limits: ServerLimits,
+  {
+    model,
+    tokenizer,
+    limits,
+  }: { model: ImportedModel; tokenizer: Tokenizer; limits: ServerLimits },
   { threads, prefixCache = true, onFault }: AdapterServerOptions,
 ): Promise<Engine> {
   const { graphPath, format, blockSize, dims } = model;
@@ -161,6 +217,11 @@ function startModelEngine(
     runner: { module, options: runnerOptions },
     limits,
     prefixCache,
+    grammars: {
+      vocabulary: toVocabulary(tokenizer, model.dims.vocabSize),
+      endTokenIds: model.endTokenIds,
+      limits,
+    },
     restartsMax: limits.engineRestartsMax,
     downMs: limits.engineDownMs,
     onFault,

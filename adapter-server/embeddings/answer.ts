@@ -1,10 +1,10 @@
-/** Answers one embeddings request from the base or an adapter: tokens, weights, a vector for each input. */
+/** Answers one embeddings request: tokens, weights, a vector for each input. */
 import type { EmbeddingsResponse } from "../../sdk/protocol/embeddings.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.ts";
 import { type Caller, type GenerationParts, servedName } from "../generation/generate.ts";
-import { acquireWeights } from "../generation/target.ts";
-import { contextLengthOf } from "../parts.ts";
+import type { Outcome } from "../metrics.ts";
+import { type Embedder, encoderEmbedder, engineEmbedder } from "./embedder.ts";
 import type { EmbeddingsPlan } from "./request.ts";
 import { checkDimensions, finish, write } from "./vectors.ts";
 
@@ -14,34 +14,28 @@ export async function answerEmbeddings(
   plan: EmbeddingsPlan,
   caller: Caller,
 ): Promise<Response> {
-  const { engine, metrics, embeddings } = parts;
+  const { metrics, embeddings, encoder } = parts;
   const startMs = parts.monotonicMs();
-  const width = engine.facts.dims.hiddenSize;
-  checkDimensions(plan.dimensions, { width, shortened: embeddings.matryoshka });
-  const prompts = toPrompts(parts, plan);
+  const embedder =
+    encoder && plan.model === encoder.id
+      ? encoderEmbedder(encoder, plan)
+      : engineEmbedder(parts, plan, caller);
+  checkDimensions(plan.dimensions, { width: embedder.width, shortened: embeddings.matryoshka });
+  const prompts = toPrompts(embedder, plan, parts.limits.embeddingTokensMax);
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
-  const lease = await acquireWeights(parts, plan, caller);
-  const adapter = lease?.adapter.digest;
+  const { adapter, embed, release } = await embedder.acquire();
   const track = metrics.begin({ startMs, adapter, promptTokens });
+  let outcome: Outcome = "error";
   try {
-    const pooling = plan.pooling ?? embeddings.pooling;
-    const vectors = await eachOf(
-      prompts,
-      parts.limits.sequencesMax,
-      caller.signal,
-      (prompt, signal) => {
-        const { tenant, timeoutMs } = caller;
-        return engine.embed({ prompt, pooling, adapter, tenant, timeoutMs, signal });
-      },
-    );
-    for (const vector of vectors) expectAdapter(vector.adapter, adapter);
-    track.end("stop");
+    const { dimensions, normalizes = embedder.normalizes, encoding } = plan;
+    const vectors = await embed(prompts, caller.signal);
+    outcome = "stop";
     const answer: EmbeddingsResponse = {
       object: "list",
-      data: vectors.map(({ embedding }, index) => ({
+      data: vectors.map((vector, index) => ({
         object: "embedding",
         index,
-        embedding: write(finish(embedding, plan), plan.encoding),
+        embedding: write(finish(vector, { dimensions, normalizes }), encoding),
       })),
       model: servedName(plan, caller),
       usage: { prompt_tokens: promptTokens, total_tokens: promptTokens },
@@ -50,24 +44,24 @@ export async function answerEmbeddings(
     if (adapter !== undefined) headers[adapterDigestHeader] = adapter;
     return Response.json(answer, { headers });
   } catch (error) {
-    const cancelled = error instanceof HubError && error.code === "request_cancelled";
-    track.end(cancelled ? "abort" : "error");
+    if (error instanceof HubError && error.code === "request_cancelled") outcome = "abort";
     throw error;
   } finally {
-    lease?.release();
+    track.end(outcome);
+    release();
   }
 }
 
 /** The tokens of each input. What a text spells as a control token is one, as in the reference. */
-function toPrompts(parts: GenerationParts, plan: EmbeddingsPlan): (readonly number[])[] {
-  const { model, engine, limits } = parts;
-  const { vocabSize } = engine.facts.dims;
-  const lengthMax = contextLengthOf(engine);
-  let left = limits.embeddingTokensMax;
+function toPrompts(
+  { tokenizer, vocabSize, tokensMax }: Embedder,
+  plan: EmbeddingsPlan,
+  allTokensMax: number,
+): (readonly number[])[] {
+  let left = allTokensMax;
   return plan.inputs.map((input, index) => {
     const param = `input[${index}]`;
-    const isText = typeof input === "string";
-    const tokens = isText ? model.tokenizer.encode(input, plan) : input;
+    const tokens = typeof input === "string" ? tokenizer.encode(input, plan) : input;
     if (tokens.length === 0) {
       throw new HubError("invalid_value", `Invalid '${param}': it has no tokens.`, { param });
     }
@@ -79,55 +73,21 @@ function toPrompts(parts: GenerationParts, plan: EmbeddingsPlan): (readonly numb
         { param },
       );
     }
-    if (tokens.length > lengthMax) {
+    if (tokens.length > tokensMax) {
       throw new HubError(
         "context_length_exceeded",
-        `This model's maximum context length is ${lengthMax} tokens. However, '${param}' has ${tokens.length} tokens. Please cut it into shorter ones.`,
-        { param, details: { contextLength: lengthMax, promptTokens: tokens.length } },
+        `This model's maximum context length is ${tokensMax} tokens. However, '${param}' has ${tokens.length} tokens. Please cut it into shorter ones.`,
+        { param, details: { contextLength: tokensMax, promptTokens: tokens.length } },
       );
     }
     left -= tokens.length;
     if (left < 0) {
       throw new HubError(
         "request_too_large",
-        `The inputs have more than ${limits.embeddingTokensMax} tokens together. Send them in several requests.`,
+        `The inputs have more than ${allTokensMax} tokens together. Send them in several requests.`,
         { param: "input" },
       );
     }
     return tokens;
   });
-}
-
-/** What is not the adapter's is never answered in its name. */
-function expectAdapter(found: string | undefined, asked: string | undefined): void {
-  if (found === asked) return;
-  throw new HubError(
-    "adapter_not_applied",
-    `The embedding was computed with ${found ? `sha256-${found}` : "the base"} and not with ${asked ? `sha256-${asked}` : "the base"}.`,
-  );
-}
-
-/** Results in the order of the items, `max` of which are under way at one time; the first failure cancels the rest. */
-async function eachOf<T, R>(
-  items: readonly T[],
-  max: number,
-  signal: AbortSignal,
-  run: (item: T, signal: AbortSignal) => Promise<R>,
-): Promise<R[]> {
-  const leave = new AbortController();
-  const both = AbortSignal.any([signal, leave.signal]);
-  const results: R[] = [];
-  // One iterator for all workers, so that each item is taken once.
-  const waiting = items.entries();
-  const work = async () => {
-    for (const [index, item] of waiting) results[index] = await run(item, both);
-  };
-  const workers = Array.from({ length: Math.min(max, items.length) }, work);
-  try {
-    await Promise.all(workers);
-    return results;
-  } finally {
-    leave.abort();
-    await Promise.allSettled(workers);
-  }
 }

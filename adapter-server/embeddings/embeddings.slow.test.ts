@@ -5,6 +5,7 @@ import { join } from "node:path";
 import OpenAI from "openai";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { demoFolder } from "../__fixtures__/demo-model.ts";
+import { tinyStates, tinyWidth, writeTinyEncoder } from "../__fixtures__/tiny-encoder.ts";
 import type { Engine } from "../engine/engine.ts";
 import { digestOfFiles, readAdapterFolder } from "../lora/adapter-source.ts";
 import { createTokenizer, type Tokenizer } from "../models/tokenizer.ts";
@@ -24,7 +25,10 @@ let tokenizer: Tokenizer;
 
 beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), "embeddings-"));
+  const encoder = { id: "tiny-encoder", folder: join(dataDir, "tiny") };
+  await writeTinyEncoder(encoder.folder);
   server = await createAdapterServer({
+    encoder,
     model: { id: "support-tiny", folder: join(demoFolder, "base") },
     format: "f32",
     dataDir,
@@ -128,6 +132,34 @@ test("what is too long, unknown or too much is refused, and its place told", asy
     const asked = embed(input as OpenAI.EmbeddingCreateParams["input"], extra);
     await expect(asked).rejects.toMatchObject({ status: 400, ...error });
   }
+});
+
+test("an encoder beside the base is a model of its own, with its own tokenizer, pooling and width", async () => {
+  const { data: models } = await client.models.list();
+  expect(models.map(({ id }) => id)).toContain("tiny-encoder");
+  const model = "tiny-encoder";
+  const answer = await embed(["the small model", "words"], { model });
+  expect(answer.usage).toEqual({ prompt_tokens: 8, total_tokens: 8 });
+  const expected = [
+    [2, 4, 5, 6, 3],
+    [2, 8, 3],
+  ].map((tokens) => {
+    const states = tinyStates(tokens);
+    const sums = Array.from({ length: tinyWidth }, (_, i) =>
+      states.reduce((sum, state) => sum + state[i]!, 0),
+    );
+    return sums.map((sum) => sum / Math.hypot(...sums));
+  });
+  expect(largest(answer.vectors, expected)).toBeLessThan(1e-5);
+  for (const [extra, error] of [
+    [{ pooling_type: "LAST" }, { status: 400, param: "pooling_type" }],
+    [{ adapters: [{ model: "banking-intent", weight: 1 }] }, { status: 400, param: "model" }],
+  ] as const) {
+    await expect(embed("words", { model, ...extra })).rejects.toMatchObject(error);
+  }
+  const long = embed("words ".repeat(31), { model });
+  await expect(long).rejects.toMatchObject({ code: "context_length_exceeded", param: "input[0]" });
+  await expect(embed([[9]], { model })).rejects.toMatchObject({ code: "number_out_of_range" });
 });
 
 test("who leaves stops the work, and nothing is held after any of it", async () => {

@@ -44,7 +44,7 @@ test.each([
 
 test("pooling is named as vLLM names it, and normalizing may be turned off by either of its names", () => {
   expect(read({ pooling_type: "MEAN" }).pooling).toBe("mean");
-  expect(read({}).normalizes).toBe(true);
+  expect(read({}).normalizes).toBeUndefined();
   expect(read({ normalize: false }).normalizes).toBe(false);
   expect(read({ use_activation: false }).normalizes).toBe(false);
 });

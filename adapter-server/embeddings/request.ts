@@ -16,8 +16,8 @@ export type EmbeddingsPlan = {
   dimensions: number | undefined;
   /** Absent: as the server is set. */
   pooling: Pooling | undefined;
-  /** Whether vectors get a length of 1. */
-  normalizes: boolean;
+  /** Whether vectors get a length of 1; absent: as the model's own last step. */
+  normalizes: boolean | undefined;
   /** Whether texts get the tokens that the tokenizer sets at their start and end. */
   addSpecialTokens: boolean;
 };
@@ -47,7 +47,7 @@ export function readEmbeddingsRequest(
     encoding: request.encoding_format ?? "float",
     dimensions: request.dimensions ?? undefined,
     pooling: request.pooling_type ?? undefined,
-    normalizes: request.use_activation ?? request.normalize ?? true,
+    normalizes: request.use_activation ?? request.normalize ?? undefined,
     addSpecialTokens: request.add_special_tokens ?? true,
   };
 }

@@ -43,6 +43,7 @@ export class AdapterSlots {
   /** Calls in a row that would have done with a smaller rank, and the largest rank that they used. */
   #callsBelow = 0;
   #rankBelow = 0;
+  readonly #loadsMs: number[] = [];
 
   constructor({ dims, slots, rankMax }: { dims: ModelDims; slots: number; rankMax: number }) {
     this.#sites = loraSites(dims);
@@ -83,6 +84,11 @@ export class AdapterSlots {
       ({ first, count } = this.#cover(slots));
     }
     return { first, count, rank: this.#rank, layout: this.#layout };
+  }
+
+  /** Milliseconds that each copy took since this was asked last. */
+  takeLoads(): number[] {
+    return this.#loadsMs.splice(0);
   }
 
   /** Where a slot's adapter lies now. */
@@ -184,7 +190,9 @@ export class AdapterSlots {
     if (occupant !== 0) this.#vacate(occupant);
     this.#slotAt[place] = slot;
     this.#placeOf[slot] = place;
+    const startMs = performance.now();
     this.#copy(this.#adapter(slot), place);
+    this.#loadsMs.push(performance.now() - startMs);
   }
 
   #vacate(slot: number): void {

@@ -3,7 +3,7 @@ import type { BlockManager, Prefix } from "./block-manager.ts";
 import type { FairQueue } from "./fair-queue.ts";
 import type { PrefixSharing } from "./prefix-sharing.ts";
 import type { RunningSet } from "./running-set.ts";
-import type { Sequence } from "./sequence.ts";
+import { type Sequence, unscored } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
 import { type StepPlan, tokensOf } from "./step-plan.ts";
 
@@ -14,6 +14,8 @@ export type AdmissionLimits = {
   prefillChunkMax: number;
   /** Sequences that run at one time. */
   sequencesMax: number;
+  /** Tokens of prompts of which one step tells how likely they were: each costs a row of logits; absent is 32. */
+  scoredTokensMax?: number;
   /** How long a sequence waits for an adapter slot before one is kept free for it. */
   slotWaitMsMax: number;
 };
@@ -44,7 +46,10 @@ export class Admission {
     let lookedUp = 0;
     for (const sequence of queue.turns()) {
       if (running.size >= limits.sequencesMax || lookedUp > lookupTokensMax) return;
-      if (this.chunk(plan, sequence.tokens.length) === 0) return;
+      if (this.chunk(plan, sequence, sequence.tokens.length) === 0) {
+        if (lacksScores(this.#scoresLeft(plan), sequence)) continue;
+        return;
+      }
       if (this.#isBehindAnother(sequence)) continue;
       if (sequence.adapter !== undefined && !slots.isFreeFor(sequence.adapter)) {
         this.#awaitSlot(sequence, sequence.adapter, nowMs);
@@ -59,15 +64,25 @@ export class Admission {
       this.#takeSlot(plan, sequence);
       running.start(sequence, prefix);
       plan.prefill.push(
-        running.row(sequence, this.chunk(plan, sequence.tokens.length - sequence.computed)),
+        running.row(
+          sequence,
+          this.chunk(plan, sequence, sequence.tokens.length - sequence.computed),
+        ),
       );
     }
   }
 
   /** How many of the tokens that a sequence lacks this step may compute. */
-  chunk(plan: StepPlan, missing: number): number {
+  chunk(plan: StepPlan, sequence: Sequence, missing: number): number {
     const { stepTokensMax, prefillChunkMax } = this.#parts.limits;
-    return Math.max(0, Math.min(stepTokensMax - tokensOf(plan), prefillChunkMax, missing));
+    const most = unscored(sequence) > 0 ? this.#scoresLeft(plan) : missing;
+    return Math.max(0, Math.min(stepTokensMax - tokensOf(plan), prefillChunkMax, missing, most));
+  }
+
+  /** Of how many tokens of prompts this step may still tell how likely they were. */
+  #scoresLeft({ prefill }: StepPlan): number {
+    const planned = prefill.reduce((sum, { scores = 0 }) => sum + scores, 0);
+    return Math.max(0, (this.#parts.limits.scoredTokensMax ?? scoredTokensMaxDefault) - planned);
   }
 
   /** Whether it waits for what a running sequence computes for both. */
@@ -130,5 +145,11 @@ export class Admission {
   }
 }
 
+/** Whether it is only the scores of others that keep a sequence from this step: those behind it need not wait. */
+function lacksScores(scoresLeft: number, sequence: Sequence): boolean {
+  return scoresLeft === 0 && unscored(sequence) > 0;
+}
+
+const scoredTokensMaxDefault = 32;
 /** Tokens of newcomers whose blocks are named in one step: hashing takes time from those who decode. */
 const lookupTokensMax = 16_384;

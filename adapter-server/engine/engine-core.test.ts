@@ -122,6 +122,42 @@ test.each<Pooling>(["last", "mean"])(
   },
 );
 
+test("every token of a prompt is scored once, however it is cut, preempted and shared", async () => {
+  const { runner, core, drain, tokensOf, outputs, stats } = setup(
+    { blocks: 14, contextLength: 64 },
+    { scoredTokensMax: 3, speculationTokensMax: 6 },
+  );
+  core.receive({ type: "adapter", adapter: simulatedAdapter("x") });
+  const scored = Array.from({ length: 12 }, (_, index) =>
+    request(index + 1, {
+      prompt: Array.from({ length: 1 + 3 * index }, (_, i) => i % vocabSize),
+      adapter: index % 3 === 0 ? "x" : undefined,
+      promptLogprobs: 1,
+      maxTokens: 3,
+    }),
+  );
+  const talks = [20, 21, 22].map((id) => request(id, { maxTokens: 18, stopIds: [] }));
+  for (const one of [...talks, ...scored]) core.receive({ type: "add", request: one });
+  await drain();
+  for (const one of [...talks, ...scored]) {
+    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+  }
+  for (const { id, prompt, adapter } of scored) {
+    const expected = prompt.slice(1).map((token, i) => {
+      const likeliest = simulatedToken(prompt.slice(0, i + 1), adapter, vocabSize);
+      return { token, rank: token === likeliest ? 1 : vocabSize, top: [{ token: likeliest }] };
+    });
+    const [first, ...others] = outputs.get(id)!;
+    expect(first!.promptLogprobs).toMatchObject(expected);
+    expect(first!.cachedTokens).toBe(0);
+    expect(others.every(({ promptLogprobs }) => promptLogprobs === undefined)).toBe(true);
+  }
+  const scoresOfSteps = runner.rowsRun.map(({ scores = 0 }) => scores);
+  expect(Math.max(...scoresOfSteps)).toBeLessThanOrEqual(3);
+  expect(stats()).toMatchObject({ blocksUsed: 0 });
+  expect(stats()!.preemptions).toBeGreaterThan(0);
+});
+
 test("one row that cannot be computed fails alone and the others never notice", async () => {
   const { core, drain, tokensOf, outputs } = setup({ fails: (row) => row.sequenceId === 3 });
   const requests = [1, 2, 3, 4, 5, 6].map((id) => request(id));

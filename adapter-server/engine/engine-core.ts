@@ -1,14 +1,15 @@
 /** The engine's loop body: messages in, one step, outputs out. It runs in a worker, and in tests without one. */
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import { packedBytes } from "../lora/shared-weights.ts";
 import { BlockManager } from "./block-manager.ts";
 import { type CallRecord, recorded } from "./call-record.ts";
-import type { SequenceOutput, ToWorker } from "./messages.ts";
+import type { GrammarMasks } from "./grammar-masks.ts";
+import type { CoreStats, SequenceOutput, ToWorker } from "./messages.ts";
 import { toWireError } from "./messages.ts";
 import { Pooler } from "./pooling.ts";
 import type { RowOutcome, SchedulerLimits } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
-import type { SchedulerStats } from "./scheduler-stats.ts";
-import type { SequenceEvent } from "./sequence.ts";
+import type { SequenceEvent, SequenceRequest } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
 import { callsOf, computeStep } from "./step.ts";
 import type { StepPlan } from "./step-plan.ts";
@@ -22,6 +23,10 @@ export type EngineCoreParts = {
   limits: SchedulerLimits;
   /** Whether sequences use the blocks of others that began alike. */
   prefixCache: boolean;
+  /** Absent where no output follows a grammar. */
+  masks?: GrammarMasks | undefined;
+  /** Called when something came up that is not a message. */
+  onWork?: () => void;
   nowMs: () => number;
   /** Hears what came of each step that anything came of. */
   emit: (outputs: SequenceOutput[]) => void;
@@ -36,25 +41,38 @@ export class EngineCore {
   readonly #pooler: Pooler;
   /** Messages that wait for the step under way to end. */
   #inbox: Exclude<ToWorker, { type: "close" }>[] = [];
+  readonly #slots: SlotTable;
   readonly #adapters = new Map<string, PackedAdapter>();
+  /** What it takes to copy each of them into a slot. */
+  readonly #adapterBytes = new Map<string, number>();
   /** Adapters to forget once no sequence needs them. */
   readonly #leaving = new Set<string>();
   /** Sequences whose first token is still to come. */
   readonly #silent = new Set<number>();
+  readonly #masks: GrammarMasks | undefined;
+  /** Sequences whose grammar is compiled before they are admitted. */
+  readonly #compiling = new Set<number>();
+  /** Those of them whose outcome is known. */
+  #compiled: { request: SequenceRequest; error?: unknown }[] = [];
+  readonly #onWork: () => void;
 
   constructor(parts: EngineCoreParts) {
-    const { runner, callRecord, limits, prefixCache, nowMs, emit } = parts;
+    const { runner, callRecord, limits, prefixCache, masks, nowMs, emit } = parts;
+    const { onWork = () => {} } = parts;
     this.#runner = runner;
     this.#calls = callRecord ? recorded(runner, callRecord) : runner;
     this.#emit = emit;
-    this.#chooser = new TokenChooser(runner, (id) => this.#scheduler.sequence(id));
+    this.#chooser = new TokenChooser(runner, (id) => this.#scheduler.sequence(id), masks);
+    this.#masks = masks;
+    this.#onWork = onWork;
     this.#pooler = new Pooler(runner.dims.hiddenSize, (id) => this.#scheduler.sequence(id));
+    this.#slots = new SlotTable(runner.slots, (digest) => this.#adapterBytes.get(digest) ?? 1);
     this.#scheduler = new Scheduler({
       limits,
       prefixCache,
       nowMs,
       blocks: new BlockManager(runner),
-      slots: new SlotTable(runner.slots),
+      slots: this.#slots,
     });
   }
 
@@ -64,13 +82,18 @@ export class EngineCore {
   }
 
   get hasWork(): boolean {
-    return this.#inbox.length > 0 || !this.#scheduler.isIdle;
+    return this.#inbox.length + this.#compiled.length > 0 || !this.#scheduler.isIdle;
   }
 
   /** Takes up all messages, computes one step if somebody can run, and emits what came of it. */
   async turn(): Promise<void> {
     const outputs: SequenceOutput[] = [];
     for (const message of this.#takeInbox()) this.#handle(message, outputs);
+    for (const { request, error } of this.#compiled.splice(0)) {
+      if (!this.#compiling.delete(request.id)) continue;
+      if (error === undefined) this.#admit(request, outputs);
+      else outputs.push({ id: request.id, error: toWireError(error) });
+    }
     for (const event of this.#scheduler.expire()) outputs.push(this.#output(event, undefined));
     const plan = this.#scheduler.plan();
     this.#load(plan, outputs);
@@ -81,15 +104,20 @@ export class EngineCore {
     const adapters = new Map(
       outcomes.map(({ row }) => [row.sequenceId, this.#scheduler.adapterInUse(row.sequenceId)]),
     );
-    for (const event of this.#scheduler.commit(outcomes)) {
-      outputs.push(this.#output(event, adapters.get(event.id)));
-    }
+    const events = this.#scheduler.commit(outcomes);
+    this.#advanceMasks(events);
+    for (const event of events) outputs.push(this.#output(event, adapters.get(event.id)));
     this.#dropLeaving();
     if (outputs.length > 0) this.#emit(outputs);
   }
 
-  stats(): SchedulerStats {
-    return this.#scheduler.stats();
+  /** How it stands, and what has happened since this was asked last. */
+  stats(): CoreStats {
+    return {
+      ...this.#scheduler.stats(),
+      slotEvictions: this.#slots.evictions,
+      slotLoadsMs: this.#runner.takeSlotLoads?.() ?? [],
+    };
   }
 
   /** Everything is accounted for: for tests. */
@@ -106,27 +134,67 @@ export class EngineCore {
   #handle(message: Exclude<ToWorker, { type: "close" }>, outputs: SequenceOutput[]): void {
     switch (message.type) {
       case "add":
-        try {
-          const turnedAway = this.#scheduler.add(message.request);
-          for (const event of turnedAway) outputs.push(this.#output(event, undefined));
-          this.#silent.add(message.request.id);
-        } catch (error) {
-          outputs.push({ id: message.request.id, error: toWireError(error) });
-        }
+        if (message.request.grammar) this.#compile(message.request, outputs);
+        else this.#admit(message.request, outputs);
         return;
       case "cancel":
         this.#scheduler.cancel(message.id);
         this.#silent.delete(message.id);
+        this.#compiling.delete(message.id);
         return;
       case "adapter":
         this.#adapters.set(message.adapter.digest, message.adapter);
+        this.#adapterBytes.set(message.adapter.digest, Math.max(1, packedBytes(message.adapter)));
         this.#leaving.delete(message.adapter.digest);
         return;
       case "forget":
         this.#leaving.add(message.digest);
         return;
+      case "pin":
+        this.#slots.pin(message.digest, message.pinned);
+        return;
       default:
         message satisfies never;
+    }
+  }
+
+  #admit(request: SequenceRequest, outputs: SequenceOutput[]): void {
+    try {
+      const turnedAway = this.#scheduler.add(request);
+      for (const event of turnedAway) outputs.push(this.#output(event, undefined));
+      this.#silent.add(request.id);
+    } catch (error) {
+      outputs.push({ id: request.id, error: toWireError(error) });
+    }
+  }
+
+  /** A sequence with a grammar is admitted once the grammar is compiled, which holds up nobody else. */
+  #compile(request: SequenceRequest, outputs: SequenceOutput[]): void {
+    const { id, grammar } = request;
+    invariant(grammar, "only what has a grammar is compiled");
+    try {
+      if (!this.#masks) throw new HubError("unsupported_parameter", "This engine has no grammars.");
+      this.#compiling.add(id);
+      this.#masks.open(id, grammar, (error) => {
+        this.#compiled.push({ request, error });
+        this.#onWork();
+      });
+    } catch (error) {
+      this.#compiling.delete(id);
+      outputs.push({ id, error: toWireError(error) });
+    }
+  }
+
+  /** Before anything else is done, so that the masks are found while the next step is computed. */
+  #advanceMasks(events: readonly SequenceEvent[]): void {
+    if (!this.#masks) return;
+    this.#masks.advance(
+      events.flatMap(({ id, token, finish }) =>
+        token === undefined || finish !== undefined ? [] : [[id, token] as const],
+      ),
+    );
+    for (const id of this.#masks.ids) {
+      if (!this.#scheduler.sequence(id) && !this.#compiling.has(id)) this.#masks.close(id);
     }
   }
 
@@ -151,6 +219,7 @@ export class EngineCore {
     if (event.token !== undefined) output.token = event.token;
     if (event.cachedTokens !== undefined) output.cachedTokens = event.cachedTokens;
     if (event.logprobs !== undefined) output.logprobs = event.logprobs;
+    if (event.promptLogprobs !== undefined) output.promptLogprobs = event.promptLogprobs;
     if (event.embedding !== undefined) output.embedding = event.embedding;
     if (event.finish !== undefined) output.finish = event.finish;
     if (event.error !== undefined) output.error = toWireError(event.error);
@@ -163,6 +232,7 @@ export class EngineCore {
       if (this.#scheduler.needs(digest)) continue;
       this.#leaving.delete(digest);
       this.#adapters.delete(digest);
+      this.#adapterBytes.delete(digest);
       const slot = this.#scheduler.unload(digest);
       if (slot !== undefined) this.#runner.clearSlot(slot);
     }

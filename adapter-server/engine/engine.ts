@@ -1,10 +1,13 @@
 /** The engine as the main thread sees it: a worker that decodes, is watched, and is started anew when it dies. */
 import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import type { Grammar } from "../output/grammar/matchers.ts";
 import { startWorker } from "../start-worker.ts";
 import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
-import type { TokenLogprobs } from "./logprobs.ts";
+import type { GrammarMasksOptions } from "./grammar-masks.ts";
+import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
 import type {
+  CoreStats,
   EngineFacts,
   FromWorker,
   RunnerModule,
@@ -16,7 +19,7 @@ import { fromWireError } from "./messages.ts";
 import type { Pooling } from "./pooling.ts";
 import type { Sampling } from "./sampler.ts";
 import type { SchedulerLimits } from "./scheduler.ts";
-import { noStats, type SchedulerStats } from "./scheduler-stats.ts";
+import { noStats } from "./scheduler-stats.ts";
 import type { FinishReason, SequenceRequest } from "./sequence.ts";
 import { type Subject, Suspects } from "./suspects.ts";
 import type { PackedAdapter } from "./types.ts";
@@ -26,6 +29,8 @@ export type EngineOptions = {
   limits: SchedulerLimits;
   /** Whether sequences use what is computed already of others that began alike. */
   prefixCache: boolean;
+  /** What grammars are matched over; absent where there are none. */
+  grammars?: GrammarMasksOptions | undefined;
   /** Starts that may fail one after the other before the engine is left down for a while. */
   restartsMax: number;
   /** How long it is left down before it is tried again. */
@@ -38,8 +43,12 @@ export type GenerateRequest = {
   prompt: readonly number[];
   maxTokens: number;
   sampling: Sampling;
+  /** What the output has to match, up to its end. */
+  grammar?: Grammar | undefined;
   /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
   logprobs?: number | undefined;
+  /** The same of each token of the prompt but the first. */
+  promptLogprobs?: number | undefined;
   stopIds: readonly number[];
   /** Digest of an adapter that was loaded; absent for the base. */
   adapter?: string | undefined;
@@ -69,6 +78,8 @@ export type TokenBatch = {
   tokens: number[];
   /** One for each token, when the request asks for them. */
   logprobs?: TokenLogprobs[];
+  /** In the first batch, when they were asked for: of the prompt's second token and those behind it. */
+  promptLogprobs?: readonly PromptLogprobs[];
   finish?: FinishReason;
   /** In the first batch: digest of the adapter that sat in the slot. */
   adapter?: string;
@@ -78,7 +89,7 @@ export type TokenBatch = {
   embedding?: Float32Array;
 };
 
-export type EngineStats = SchedulerStats & { restarts: number; ready: boolean };
+export type EngineStats = Omit<CoreStats, "slotLoadsMs"> & { restarts: number; ready: boolean };
 
 export type Engine = {
   readonly facts: EngineFacts;
@@ -98,8 +109,12 @@ export type Engine = {
   loadAdapter(adapter: PackedAdapter): void;
   /** Forgets an adapter once the sequences that use it are done. */
   unloadAdapter(digest: string): void;
+  /** Whether the adapter, once it has a slot, keeps it; fewer may be pinned than there are slots. */
+  pinAdapter(digest: string, pinned: boolean): void;
   /** As the worker told them last: at most a tenth of a second ago, and a step. */
   stats(): EngineStats;
+  /** Tells how long each adapter took that was copied into a slot. */
+  onSlotLoad(listener: (ms: number) => void): void;
   close(): Promise<void>;
 };
 
@@ -116,10 +131,12 @@ class WorkerEngine implements Engine {
   readonly #suspects = new Suspects();
   readonly #callRecord: CallRecord;
   readonly #adapters = new Map<string, PackedAdapter>();
+  readonly #pinned = new Set<string>();
   readonly started: Promise<void>;
   #worker: Worker;
   #facts: EngineFacts | undefined;
-  #stats: SchedulerStats = noStats;
+  #stats: CoreStats = noCoreStats;
+  readonly #slotLoadListeners: ((ms: number) => void)[] = [];
   #state: "starting" | "ready" | "down" | "closed" = "starting";
   #nextId = 1;
   #restarts = 0;
@@ -195,8 +212,19 @@ class WorkerEngine implements Engine {
     if (this.#adapters.delete(digest)) this.#tell({ type: "forget", digest });
   }
 
+  pinAdapter(digest: string, pinned: boolean): void {
+    if (pinned === this.#pinned.has(digest)) return;
+    if (pinned) this.#pinned.add(digest);
+    else this.#pinned.delete(digest);
+    this.#tell({ type: "pin", digest, pinned });
+  }
+
   stats(): EngineStats {
     return { ...this.#stats, restarts: this.#restarts, ready: this.#state === "ready" };
+  }
+
+  onSlotLoad(listener: (ms: number) => void): void {
+    this.#slotLoadListeners.push(listener);
   }
 
   async close(): Promise<void> {
@@ -229,9 +257,9 @@ class WorkerEngine implements Engine {
   }
 
   #spawn(): Worker {
-    const { runner, limits, prefixCache } = this.#options;
+    const { runner, limits, prefixCache, grammars } = this.#options;
     const callRecord = this.#callRecord;
-    const workerData: WorkerOptions = { runner, limits, prefixCache, callRecord };
+    const workerData: WorkerOptions = { runner, limits, prefixCache, grammars, callRecord };
     const worker = startWorker(new URL("./worker.ts", import.meta.url), { workerData });
     let fault: unknown;
     worker.on("message", (message: FromWorker) => this.#hear(message));
@@ -257,6 +285,9 @@ class WorkerEngine implements Engine {
         return;
       case "stats":
         this.#stats = message.stats;
+        for (const ms of message.stats.slotLoadsMs) {
+          for (const listener of this.#slotLoadListeners) listener(ms);
+        }
         return;
       default:
         message satisfies never;
@@ -279,7 +310,7 @@ class WorkerEngine implements Engine {
   #onExit(cause: unknown): void {
     if (this.#state === "closed") return;
     this.#options.onFault("the engine's worker died", cause);
-    this.#stats = { ...noStats, slots: this.#stats.slots.map(() => undefined) };
+    this.#stats = { ...noCoreStats, slots: this.#stats.slots.map(() => undefined) };
     this.#accuseThoseInTheCall();
     this.#failAll(
       unavailable(
@@ -304,6 +335,7 @@ class WorkerEngine implements Engine {
     this.#state = "starting";
     this.#worker = this.#spawn();
     for (const adapter of this.#adapters.values()) this.#tell({ type: "adapter", adapter });
+    for (const digest of this.#pinned) this.#tell({ type: "pin", digest, pinned: true });
   }
 
   #accuseThoseInTheCall(): void {
@@ -337,6 +369,7 @@ class TokenStream {
       this.#batch.logprobs ??= [];
       this.#batch.logprobs.push(output.logprobs);
     }
+    if (output.promptLogprobs !== undefined) this.#batch.promptLogprobs = output.promptLogprobs;
     if (output.adapter !== undefined) this.#batch.adapter = output.adapter;
     if (output.cachedTokens !== undefined) this.#batch.cachedTokens = output.cachedTokens;
     if (output.embedding !== undefined) this.#batch.embedding = output.embedding;
@@ -381,3 +414,5 @@ const unsampled: Sampling = {
   ...{ temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1 },
   ...{ seed: 0, stream: 0 },
 };
+
+const noCoreStats: CoreStats = { ...noStats, slotEvictions: 0, slotLoadsMs: [] };

@@ -1,5 +1,6 @@
 /** How likely the model found a token, and which ones it found likeliest: before temperature and penalties. */
 import { invariant } from "../../sdk/protocol/errors.ts";
+import { blockTokens } from "../models/token-blocks.ts";
 import { type TokenWeights, tokensFrom, totalOf, weightOfAbout } from "./token-weights.ts";
 
 export type TokenLogprobs = {
@@ -7,6 +8,13 @@ export type TokenLogprobs = {
   logprob: number;
   /** The likeliest tokens, the first of them first. */
   top: { token: number; logprob: number }[];
+};
+
+/** Of a token of the prompt. */
+export type PromptLogprobs = TokenLogprobs & {
+  token: number;
+  /** 1 for the likeliest of all. */
+  rank: number;
 };
 
 /**
@@ -30,6 +38,22 @@ export function logprobsOf(
   const logprob = (id: number) => Math.max(logprobMin, logits[id]! - normalizer);
   const top = likeliest.slice(0, count).map((id) => ({ token: id, logprob: logprob(id) }));
   return { logprob: logprob(token), top };
+}
+
+/** How many tokens are as likely or likelier, the token itself included. */
+export function rankOf(
+  logits: Float32Array,
+  { weights, peaks }: TokenWeights,
+  token: number,
+): number {
+  const logit = logits[token]!;
+  let rank = 0;
+  for (let block = 0; block < peaks.length; block++) {
+    if (peaks[block]! < weights[token]!) continue;
+    const end = Math.min((block + 1) * blockTokens, logits.length);
+    for (let i = block * blockTokens; i < end; i++) if (logits[i]! >= logit) rank++;
+  }
+  return rank;
 }
 
 /** Of equals the lower token comes first. Different logits may weigh the same, so logits decide. */

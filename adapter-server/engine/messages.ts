@@ -2,7 +2,8 @@
 import type { ErrorCode } from "../../sdk/protocol/errors.ts";
 import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
 import type { CallRecord } from "./call-record.ts";
-import type { TokenLogprobs } from "./logprobs.ts";
+import type { GrammarMasksOptions } from "./grammar-masks.ts";
+import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
 import type { SchedulerLimits } from "./scheduler.ts";
 import type { SchedulerStats } from "./scheduler-stats.ts";
 import type { FinishReason, SequenceRequest } from "./sequence.ts";
@@ -15,6 +16,7 @@ export type WorkerOptions = {
   runner: RunnerModule;
   limits: SchedulerLimits;
   prefixCache: boolean;
+  grammars?: GrammarMasksOptions | undefined;
   callRecord: CallRecord;
 };
 
@@ -24,6 +26,8 @@ export type ToWorker =
   /** The weights lie in shared memory, so this copies no weights. */
   | { type: "adapter"; adapter: PackedAdapter }
   | { type: "forget"; digest: string }
+  /** Whether the adapter, once it has a slot, keeps it. */
+  | { type: "pin"; digest: string; pinned: boolean }
   | { type: "close" };
 
 /** What a runner can hold, told when it is ready. */
@@ -35,11 +39,18 @@ export type EngineFacts = {
   rankMax: number;
 };
 
+export type CoreStats = SchedulerStats & {
+  /** Adapters that made way for others in a slot so far. */
+  slotEvictions: number;
+  /** How long each adapter took that was copied into a slot since this was told last. */
+  slotLoadsMs: number[];
+};
+
 export type FromWorker =
   | { type: "ready"; facts: EngineFacts }
   | { type: "outputs"; outputs: SequenceOutput[] }
   /** Now and then, and when the work is done: taking them over with each step would cost the main thread more. */
-  | { type: "stats"; stats: SchedulerStats };
+  | { type: "stats"; stats: CoreStats };
 
 /** A sequence's next token, its end, or its failure. */
 export type SequenceOutput = {
@@ -48,6 +59,8 @@ export type SequenceOutput = {
   /** With the first token: tokens of the prompt that were cached. */
   cachedTokens?: number;
   logprobs?: TokenLogprobs;
+  /** With the first token, when they were asked for. */
+  promptLogprobs?: readonly PromptLogprobs[];
   /** Of a sequence that is pooled, at its end: `[hiddenSize]`. */
   embedding?: Float32Array;
   finish?: FinishReason;

@@ -100,6 +100,10 @@ class OnnxModelRunner implements ModelRunner {
     this.#adapters.clear(slot);
   }
 
+  takeSlotLoads(): number[] {
+    return this.#adapters.takeLoads();
+  }
+
   async close(): Promise<void> {
     const { adapted, base } = this.#graphs;
     await Promise.all([adapted.close(), base.close(), this.#weights.close()]);

@@ -1,7 +1,7 @@
 /** What sequences use of each other's beginnings: who finds what, who waits for what, who publishes what. */
 import type { BlockManager, Prefix } from "./block-manager.ts";
 import { nameBlocks } from "./block-names.ts";
-import type { Sequence } from "./sequence.ts";
+import { type Sequence, unscored } from "./sequence.ts";
 
 export class PrefixSharing {
   /** Tokens of prompts that were looked for, and those that were there; each sequence once. */
@@ -17,12 +17,12 @@ export class PrefixSharing {
   }
 
   /**
-   * What is cached of a sequence that does not run; for a mean of all tokens nothing is, because states are not
-   * kept. The last token is always computed, because the next one is chosen from its logits. Its block is computed with it rather than copied: a few more tokens in a call
+   * What is cached of a sequence that does not run; nothing is where something is wanted of every token beside keys
+   * and values, which are all that is kept. The last token is always computed, because the next one is chosen from its logits. Its block is computed with it rather than copied: a few more tokens in a call
    * that is made anyway, and a shared block is never written to.
    */
   find(sequence: Sequence): Prefix {
-    if (sequence.pooling === "mean") return { blocks: [], idle: 0 };
+    if (needsAll(sequence)) return { blocks: [], idle: 0 };
     const count = this.#name(sequence, sequence.tokens.length - 1);
     return this.#blocks.find(sequence.blockNames.slice(0, count));
   }
@@ -32,14 +32,15 @@ export class PrefixSharing {
    * several choices, and up to which token: it is worth the few steps until that is done.
    */
   computedBy(
-    { blockNames, tokens, pooling }: Sequence,
+    sequence: Sequence,
     { blocks }: Prefix,
     running: readonly Sequence[],
   ): Sequence["behind"] {
     const { blockSize } = this.#blocks;
+    const { blockNames, tokens } = sequence;
     const found = blocks.length;
     const next = blockNames[found];
-    if (next === undefined || pooling === "mean") return undefined;
+    if (next === undefined || needsAll(sequence)) return undefined;
     const ahead = running.find((other) => other.blockNames[found] === next);
     if (!ahead) return undefined;
     let alike = found + 1;
@@ -73,4 +74,9 @@ export class PrefixSharing {
     nameBlocks(sequence.blockNames, sequence, { count, blockSize });
     return count;
   }
+}
+
+/** Whether every token has to be computed, whatever is cached. */
+function needsAll(sequence: Sequence): boolean {
+  return sequence.pooling === "mean" || unscored(sequence) > 0;
 }

@@ -3,7 +3,7 @@ import type { BlockManager, Prefix } from "./block-manager.ts";
 import { type FairQueue, insertByArrival } from "./fair-queue.ts";
 import { statesWanted } from "./pooling.ts";
 import type { PrefixSharing } from "./prefix-sharing.ts";
-import { remaining, type Sequence } from "./sequence.ts";
+import { remaining, type Sequence, unscored } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
 import type { StepRow } from "./types.ts";
 
@@ -119,11 +119,16 @@ export class RunningSet {
 function wanted(
   sequence: Sequence,
   { length, guesses }: { length: number; guesses: number },
-): Pick<StepRow, "samples" | "states"> {
+): Pick<StepRow, "samples" | "scores" | "states"> {
   const endsSequence = sequence.computed + length === sequence.tokens.length;
   const { pooling } = sequence;
   if (pooling !== undefined) {
     return { samples: 0, states: statesWanted(pooling, { tokens: length, endsSequence }) };
+  }
+  if (unscored(sequence) > 0) {
+    // After a preemption some are known already, and their logits need not be computed again.
+    const samples = Math.max(0, length - Math.max(0, sequence.scored.length - sequence.computed));
+    return { samples, scores: endsSequence ? samples - 1 : samples };
   }
   return { samples: endsSequence ? 1 + guesses : 0 };
 }

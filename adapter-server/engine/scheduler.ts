@@ -3,6 +3,7 @@ import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { BlockManager } from "./block-manager.ts";
 import { FairQueue } from "./fair-queue.ts";
+import type { PromptLogprobs } from "./logprobs.ts";
 import { PrefixSharing } from "./prefix-sharing.ts";
 import { PromptLookup } from "./prompt-lookup.ts";
 import { RunningSet } from "./running-set.ts";
@@ -33,7 +34,14 @@ export type SchedulerLimits = WaitingLimits &
  * held, and one more.
  */
 export type RowOutcome =
-  | { type: "computed"; row: StepRow; chosen: readonly Chosen[]; embedding?: Float32Array }
+  | {
+      type: "computed";
+      row: StepRow;
+      chosen: readonly Chosen[];
+      /** Of the prompt's tokens that the row scores. */
+      scores?: readonly PromptLogprobs[];
+      embedding?: Float32Array;
+    }
   | { type: "failed"; row: StepRow; error: unknown };
 
 /**
@@ -138,6 +146,7 @@ export class Scheduler {
       startedAtMs: nowMs,
       tokens: [...request.prompt],
       computed: 0,
+      scored: [],
       blockNames: [],
       cachedTokens: undefined,
       paid: 0,
@@ -265,8 +274,9 @@ export class Scheduler {
   #planPrefill(plan: StepPlan): void {
     for (const sequence of this.#running.all()) {
       if (decodes(sequence)) continue;
-      const chunk = this.#admission.chunk(plan, remaining(sequence));
-      if (chunk === 0) return;
+      const chunk = this.#admission.chunk(plan, sequence, remaining(sequence));
+      // One that is scored may lack room for logits where others have what they need.
+      if (chunk === 0) continue;
       plan.prefill.push(this.#running.row(sequence, chunk));
     }
   }
@@ -285,8 +295,10 @@ export class Scheduler {
   /** Takes over what a row computed and the tokens that were chosen in it, up to the one that ends the sequence. */
   #take(
     sequence: Sequence,
-    { row, chosen, embedding }: Extract<RowOutcome, { type: "computed" }>,
+    { row, chosen, scores = [], embedding }: Extract<RowOutcome, { type: "computed" }>,
   ): SequenceEvent[] {
+    sequence.scored.push(...scores);
+    const choices = row.samples - scores.length;
     const events: SequenceEvent[] = [];
     for (const { token, logprobs } of chosen) {
       const event = this.#say(sequence, token);
@@ -294,15 +306,15 @@ export class Scheduler {
       if (event.finish !== undefined) break;
     }
     // What was computed of guesses that did not hold lies behind that, and is written over.
-    sequence.computed = row.position + row.tokens.length - row.samples + events.length;
+    sequence.computed = row.position + row.tokens.length - choices + events.length;
     this.#prefixes.publish(sequence);
     if (embedding) {
       const { id, cachedTokens = 0 } = sequence;
       events.push({ id, embedding, cachedTokens, finish: "stop" });
     }
-    this.#speculation.observe(sequence, row.samples - 1, chosen.length - 1);
+    this.#speculation.observe(sequence, choices - 1, chosen.length - 1);
     // Guesses that did not hold are work as well, done for this tenant.
-    this.#queue.charge(sequence, row.samples - chosen.length);
+    this.#queue.charge(sequence, choices - chosen.length);
     if (events.at(-1)?.finish !== undefined) this.#end(sequence);
     return events;
   }
@@ -318,7 +330,10 @@ export class Scheduler {
         ? "length"
         : undefined;
     const event: SequenceEvent = { id: sequence.id, token };
-    if (generated === 1) event.cachedTokens = sequence.cachedTokens ?? 0;
+    if (generated === 1) {
+      event.cachedTokens = sequence.cachedTokens ?? 0;
+      if (sequence.promptLogprobs !== undefined) event.promptLogprobs = sequence.scored;
+    }
     if (finish !== undefined) event.finish = finish;
     return event;
   }

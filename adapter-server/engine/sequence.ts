@@ -1,5 +1,6 @@
 /** One sequence that is decoded: what is asked for, how far it is, and what its client hears. */
-import type { TokenLogprobs } from "./logprobs.ts";
+import type { Grammar } from "../output/grammar/matchers.ts";
+import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
 import type { Pooling } from "./pooling.ts";
 import type { PromptLookup } from "./prompt-lookup.ts";
 import type { Sampling } from "./sampler.ts";
@@ -13,8 +14,12 @@ export type SequenceRequest = {
   /** At least 1, and 0 where a vector is wanted; prompt and output together fit the context. */
   maxTokens: number;
   sampling: Sampling;
+  /** What the output has to match, up to its end. */
+  grammar?: Grammar | undefined;
   /** How many of the likeliest tokens to tell with each token; absent tells no log-probabilities at all. */
   logprobs?: number | undefined;
+  /** The same of each token of the prompt but the first, before which there is nothing. */
+  promptLogprobs?: number | undefined;
   /** Tokens that end the sequence. */
   stopIds: readonly number[];
   /** Digest of the adapter, absent for the base. */
@@ -41,6 +46,8 @@ export type SequenceEvent = {
   /** With the first token: tokens of the prompt that were cached and not computed for it. */
   cachedTokens?: number;
   logprobs?: TokenLogprobs;
+  /** With the first token, when they were asked for: of the prompt's second token and all behind it. */
+  promptLogprobs?: readonly PromptLogprobs[];
   /** Of a sequence that is pooled, with its end. */
   embedding?: Float32Array;
   finish?: FinishReason;
@@ -58,6 +65,8 @@ export type Sequence = SequenceRequest & {
   tokens: number[];
   /** Tokens whose keys and values are in the KV cache. */
   computed: number;
+  /** What is found out of the prompt's second token and those behind it, where that is asked for. */
+  scored: PromptLogprobs[];
   /** Of its full blocks, as far as somebody asked. */
   blockNames: string[];
   /** Tokens of the prompt that were cached when it first ran; absent before that. */
@@ -76,6 +85,11 @@ export type Sequence = SequenceRequest & {
 /** Tokens that are still to be computed before the next one can be chosen. */
 export function remaining(sequence: Sequence): number {
   return sequence.tokens.length - sequence.computed;
+}
+
+/** Tokens of the prompt of which it is not yet known how likely they were, and should be. */
+export function unscored({ prompt, promptLogprobs, scored }: Sequence): number {
+  return promptLogprobs === undefined ? 0 : prompt.length - 1 - scored.length;
 }
 
 /** Whether its client has heard a token, so that it can no longer be sent away to try again. */

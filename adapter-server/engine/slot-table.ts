@@ -1,5 +1,6 @@
 /** Which adapter sits in which slot, who uses it, and who comes next. Knows no weights. */
 import { invariant } from "../../sdk/protocol/errors.ts";
+import { firstUse, type Uses, use, worthOf } from "../lora/eviction.ts";
 
 /** A slot given to a sequence; `load` when the adapter must first be copied in. */
 export type SlotGrant = { slot: number; load: boolean };
@@ -8,7 +9,7 @@ type Slot = {
   digest: string | undefined;
   /** Running sequences that use it. */
   users: number;
-  usedAt: number;
+  uses: Uses;
   /** The adapter that gets the slot once its users are done: nobody new joins until then. */
   heir: string | undefined;
 };
@@ -16,15 +17,37 @@ type Slot = {
 /** Slots are numbered from 1; slot 0 is the base model and belongs to nobody. */
 export class SlotTable {
   readonly #slots: Slot[];
+  /** Adapters that keep the slot they are in. */
+  readonly #pinned = new Set<string>();
+  readonly #costOf: (digest: string) => number;
   #clock = 0;
+  #evictions = 0;
 
-  constructor(slots: number) {
+  /** @param costOf what it costs to bring an adapter into a slot, in any unit */
+  constructor(slots: number, costOf: (digest: string) => number = () => 1) {
+    this.#costOf = costOf;
     this.#slots = Array.from({ length: slots }, () => ({
       digest: undefined,
       users: 0,
-      usedAt: 0,
+      uses: firstUse(0),
       heir: undefined,
     }));
+  }
+
+  /** Adapters that made way for others so far. */
+  get evictions(): number {
+    return this.#evictions;
+  }
+
+  /** Whether the adapter, once it has a slot, keeps it. */
+  pin(digest: string, pinned: boolean): void {
+    if (!pinned) {
+      this.#pinned.delete(digest);
+      return;
+    }
+    this.#pinned.add(digest);
+    // Who was promised its slot is promised another.
+    for (const slot of this.#slots) if (slot.digest === digest) slot.heir = undefined;
   }
 
   get size(): number {
@@ -44,12 +67,13 @@ export class SlotTable {
   /** Whether the adapter would get a slot now; not when there is none, nor when it must make way. */
   isFreeFor(digest: string): boolean {
     const resident = this.#slots.find((slot) => slot.digest === digest);
-    return resident ? resident.heir === undefined : this.#vacancy(digest) !== -1;
+    if (resident) return resident.heir === undefined;
+    return this.#slots.some((slot) => this.#isVacantFor(slot, digest));
   }
 
   /**
-   * A slot for one more user of the adapter, where one is free for it: the one it sits in, an empty one, or the
-   * least recently used of those that nobody uses.
+   * A slot for one more user of the adapter, where one is free for it: the one it sits in, an empty one, or of
+   * those that nobody uses the one whose adapter is worth least.
    */
   acquire(digest: string): SlotGrant {
     const resident = this.#slots.findIndex((slot) => slot.digest === digest);
@@ -57,7 +81,10 @@ export class SlotTable {
     const index = this.#vacancy(digest);
     invariant(index !== -1, `a slot is free for ${digest}`);
     for (const slot of this.#slots) if (slot.heir === digest) slot.heir = undefined;
-    this.#slots[index]!.digest = digest;
+    const slot = this.#slots[index]!;
+    if (slot.digest !== undefined) this.#evictions++;
+    slot.digest = digest;
+    slot.uses = { count: 0, at: this.#clock };
     return this.#grant(index, true);
   }
 
@@ -72,7 +99,6 @@ export class SlotTable {
     const entry = this.#slots[slot - 1];
     invariant(entry && entry.users === 0, "a slot is vacated after its last user left");
     entry.digest = undefined;
-    entry.usedAt = 0;
   }
 
   /** Takes the adapter out of its slot, which nobody may be using. @returns the slot, if it had one */
@@ -92,9 +118,11 @@ export class SlotTable {
     return this.#slots.some((slot) => slot.heir === digest);
   }
 
-  /** Slots that are promised to nobody. */
+  /** Slots that may be promised, and are to nobody. */
   unpromised(): number[] {
-    return this.#slots.flatMap((slot, index) => (slot.heir === undefined ? [index + 1] : []));
+    return this.#slots.flatMap((slot, index) =>
+      slot.heir === undefined && !this.#isPinned(slot) ? [index + 1] : [],
+    );
   }
 
   /** Takes back promises to adapters that nobody waits for any more. */
@@ -118,23 +146,34 @@ export class SlotTable {
   #grant(index: number, load: boolean): SlotGrant {
     const slot = this.#slots[index]!;
     slot.users++;
-    slot.usedAt = ++this.#clock;
+    slot.uses = use(slot.uses, ++this.#clock);
     return { slot: index + 1, load };
   }
 
   #vacancy(digest: string): number {
     let best = -1;
+    let least = Number.POSITIVE_INFINITY;
     for (const [index, slot] of this.#slots.entries()) {
-      if (slot.users > 0) continue;
+      if (!this.#isVacantFor(slot, digest)) continue;
       if (slot.heir === digest) return index;
-      if (slot.heir !== undefined) continue;
-      if (best === -1 || rank(slot) < rank(this.#slots[best]!)) best = index;
+      const worth = this.#worth(slot);
+      if (worth < least) [best, least] = [index, worth];
     }
     return best;
   }
-}
 
-/** Empty slots first, then the one that was used longest ago. */
-function rank(slot: Slot): number {
-  return slot.digest === undefined ? -1 : slot.usedAt;
+  #isVacantFor(slot: Slot, digest: string): boolean {
+    const isFree = slot.users === 0 && !this.#isPinned(slot);
+    return isFree && (slot.heir === undefined || slot.heir === digest);
+  }
+
+  /** Empty slots first. */
+  #worth({ digest, uses }: Slot): number {
+    if (digest === undefined) return -1;
+    return worthOf(uses, { clock: this.#clock, cost: this.#costOf(digest) });
+  }
+
+  #isPinned({ digest }: Slot): boolean {
+    return digest !== undefined && this.#pinned.has(digest);
+  }
 }

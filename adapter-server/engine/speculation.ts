@@ -26,8 +26,12 @@ export class Speculation {
     return Math.max(0, this.#tokensMax - decoding);
   }
 
-  /** At most `max` tokens that may come next; none behind the last that the sequence may say. */
-  guess({ lookup, tokens, prompt, maxTokens }: Sequence, max: number): number[] {
+  /**
+   * At most `max` tokens that may come next; none behind the last that the sequence may say. A grammar's mask is known
+   * for the next token alone, so what follows one is not guessed.
+   */
+  guess({ lookup, tokens, prompt, maxTokens, grammar }: Sequence, max: number): number[] {
+    if (grammar) return [];
     const left = prompt.length + maxTokens - tokens.length;
     return lookup.guess(tokens, Math.min(max, left - 1));
   }

@@ -10,6 +10,10 @@ const likeliest: Chooser = {
     if (logits.some(Number.isNaN)) throw new Error("no choice");
     return { token: logits.indexOf(Math.max(...logits)) };
   },
+  score: (_id, logits, position) => ({
+    ...{ token: position, rank: 1, top: [] },
+    logprob: logits.indexOf(Math.max(...logits)),
+  }),
 };
 const saying = (token: number) =>
   Float32Array.from({ length: 5 }, (_, id) => (id === token ? 1 : 0));
@@ -54,4 +58,21 @@ test("a row fails where its first token cannot be chosen, and only there", async
 test("a chunk from which nothing is sampled chooses nothing", async () => {
   const [outcome] = await compute([1, 2, 3], []);
   expect(outcome).toMatchObject({ type: "computed", chosen: [] });
+});
+
+test("of a prompt's chunk the first logits score what follows, and the last one chooses", async () => {
+  const row: StepRow = {
+    ...{ sequenceId: 1, tokens: [5, 6, 7], position: 10, blocks: [], slot: 0 },
+    ...{ samples: 3, scores: 2 },
+  };
+  const logits = [saying(1), saying(2), saying(3)];
+  const plan = { decode: [], prefill: [row] };
+  const [outcome] = await computeStep({ run: async () => logits }, plan, likeliest);
+  expect(outcome).toMatchObject({
+    chosen: [{ token: 3 }],
+    scores: [
+      { token: 10, logprob: 1 },
+      { token: 11, logprob: 2 },
+    ],
+  });
 });

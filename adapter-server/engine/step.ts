@@ -1,5 +1,6 @@
 /** Computes one planned step; a row that cannot be computed is found and fails alone. */
 import { invariant } from "../../sdk/protocol/errors.ts";
+import type { PromptLogprobs } from "./logprobs.ts";
 import type { Pooler } from "./pooling.ts";
 import type { RowOutcome } from "./scheduler.ts";
 import type { Chosen } from "./sequence.ts";
@@ -8,10 +9,12 @@ import type { ModelRunner, StepRow } from "./types.ts";
 
 /** Chooses next tokens from `[vocabSize]` logits. */
 export type Chooser = {
-  /** Hears of all that a call returned, before it is asked for any choice. */
-  prepare(results: readonly SampledLogits[]): Promise<void>;
+  /** Hears of all that a call returned, before it is asked for any choice or score. */
+  prepare(choices: readonly SampledLogits[], scored: readonly ScoredLogits[]): Promise<void>;
   /** @param said tokens that this step has chosen for the sequence before */
   choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen;
+  /** How likely the prompt's token was that follows the one at `position`. */
+  score(sequenceId: number, logits: Float32Array, position: number): PromptLogprobs;
 };
 
 /** Logits that a sequence's next token may be chosen from. */
@@ -21,6 +24,9 @@ export type SampledLogits = {
   /** What the sequence has said in this step when it gets there: the guesses before. */
   said: readonly number[];
 };
+
+/** Logits that tell how likely the next token of a prompt was. */
+export type ScoredLogits = { sequenceId: number; logits: Float32Array; position: number };
 
 type Rows = Pick<StepPlan, "decode" | "prefill">;
 
@@ -36,11 +42,13 @@ export async function computeStep(
 ): Promise<RowOutcome[]> {
   const rows = [...plan.decode, ...plan.prefill];
   if (rows.length === 0) return [];
-  let results: Float32Array[];
+  let results: RowLogits[];
   try {
-    results = await runner.run(plan.decode, plan.prefill);
-    const places = rows.flatMap(placesOf);
-    await chooser.prepare(results.map((logits, index) => ({ ...places[index]!, logits })));
+    results = split(await runner.run(plan.decode, plan.prefill), rows);
+    await chooser.prepare(
+      results.flatMap(({ choices }) => choices),
+      results.flatMap(({ scored }) => scored),
+    );
   } catch (error) {
     const [only] = rows;
     if (rows.length === 1 && only) return [{ type: "failed", row: only, error }];
@@ -50,13 +58,10 @@ export async function computeStep(
       ...(await computeStep(runner, second, chooser, pooler)),
     ];
   }
-  let next = 0;
-  return rows.map((row) => {
-    const own = results.slice(next, next + row.samples);
-    next += row.samples;
+  return rows.map((row, index) => {
     const states = row.states ? runner.statesOf?.(row) : undefined;
     if (states && pooler) return pooled(row, states, pooler);
-    return sampled(row, own, chooser);
+    return sampled(row, results[index]!, chooser);
   });
 }
 
@@ -73,12 +78,33 @@ export function callsOf({ decode, prefill }: Rows, isApart: (row: StepRow) => bo
   ];
 }
 
-function placesOf(row: StepRow): Omit<SampledLogits, "logits">[] {
-  const firstGuess = row.tokens.length - row.samples + 1;
-  return Array.from({ length: row.samples }, (_, index) => ({
-    sequenceId: row.sequenceId,
-    said: row.tokens.slice(firstGuess, firstGuess + index),
-  }));
+/** What was computed of a row's sampled tokens: those that are scored come first. */
+type RowLogits = { scored: ScoredLogits[]; choices: SampledLogits[] };
+
+function split(results: readonly Float32Array[], rows: readonly StepRow[]): RowLogits[] {
+  const wanted = rows.reduce((sum, { samples }) => sum + samples, 0);
+  invariant(results.length === wanted, "the runner returns logits for each sampled token");
+  let next = 0;
+  return rows.map((row) => {
+    const { sequenceId, tokens, samples, scores = 0 } = row;
+    const logits = results.slice(next, next + samples);
+    next += samples;
+    const firstScored = row.position + tokens.length - samples;
+    const firstGuess = guessesFrom(row);
+    return {
+      scored: logits.slice(0, scores).map((values, index) => ({
+        ...{ sequenceId, logits: values, position: firstScored + index },
+      })),
+      choices: logits.slice(scores).map((values, index) => ({
+        ...{ sequenceId, logits: values, said: tokens.slice(firstGuess, firstGuess + index) },
+      })),
+    };
+  });
+}
+
+/** The place of the first guess among a row's tokens. */
+function guessesFrom({ tokens, samples, scores = 0 }: StepRow): number {
+  return tokens.length - (samples - scores) + 1;
 }
 
 /**
@@ -87,26 +113,27 @@ function placesOf(row: StepRow): Omit<SampledLogits, "logits">[] {
  */
 function sampled(
   row: StepRow,
-  logits: readonly Float32Array[],
-  chooser: Pick<Chooser, "choose">,
+  { scored, choices }: RowLogits,
+  chooser: Pick<Chooser, "choose" | "score">,
 ): RowOutcome {
-  const firstGuess = row.tokens.length - row.samples + 1;
+  const firstGuess = guessesFrom(row);
   const chosen: Chosen[] = [];
   const said: number[] = [];
   try {
-    invariant(logits.length === row.samples, "the runner returns logits for each sampled token");
-    for (const [index, values] of logits.entries()) {
-      const one = chooser.choose(row.sequenceId, values, said);
+    const scores = scored.map((one) => chooser.score(one.sequenceId, one.logits, one.position));
+    for (const [index, { logits }] of choices.entries()) {
+      const one = chooser.choose(row.sequenceId, logits, said);
       chosen.push(one);
       said.push(one.token);
       if (one.token !== row.tokens[firstGuess + index]) break;
     }
+    return { type: "computed", row, chosen, scores };
   } catch (error) {
     // Logits that allow no choice are the fault of one row, of its adapter most likely. Behind a token that was
     // chosen they are met again, if the sequence gets there.
     if (chosen.length === 0) return { type: "failed", row, error };
+    return { type: "computed", row, chosen };
   }
-  return { type: "computed", row, chosen };
 }
 
 /** What a sequence that is to be embedded has got by this row. */

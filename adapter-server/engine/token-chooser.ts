@@ -1,10 +1,12 @@
 /** Chooses the tokens of a step: changes, draw and log-probabilities of each row, as its sequence asks for them. */
 import { invariant } from "../../sdk/protocol/errors.ts";
+import type { GrammarMasks } from "./grammar-masks.ts";
 import { applyChanges, type LogitChanges, logitChanges, wishesAnything } from "./logit-changes.ts";
-import { logprobsOf } from "./logprobs.ts";
+import { logprobsOf, type PromptLogprobs, rankOf } from "./logprobs.ts";
+import { withMask } from "./masked-logits.ts";
 import { isGreedy, Sampler } from "./sampler.ts";
 import type { Chosen, SequenceRequest } from "./sequence.ts";
-import type { SampledLogits } from "./step.ts";
+import type { SampledLogits, ScoredLogits } from "./step.ts";
 import { TokenCounts } from "./token-counts.ts";
 import {
   argmax,
@@ -17,10 +19,12 @@ import type { ModelRunner } from "./types.ts";
 
 /** One object for a sequence's whole life. */
 type Asking = Readonly<
-  Pick<SequenceRequest, "prompt" | "sampling" | "logprobs" | "stopIds"> & {
+  Pick<SequenceRequest, "prompt" | "sampling" | "logprobs" | "promptLogprobs" | "stopIds"> & {
     tokens: readonly number[];
   }
 >;
+
+type Masks = Pick<GrammarMasks, "ready" | "maskOf">;
 
 /** What is found out of a row's logits before its token is chosen. */
 type Prepared = {
@@ -36,6 +40,7 @@ type Prepared = {
 export class TokenChooser {
   readonly #runner: Pick<ModelRunner, "weigh" | "peaksOf">;
   readonly #sequenceOf: (id: number) => Asking | undefined;
+  readonly #masks: Masks | undefined;
   readonly #sampler: Sampler;
   readonly #own: TokenWeights;
   readonly #changed: Float32Array;
@@ -43,24 +48,34 @@ export class TokenChooser {
   /** By logits of the step under way. */
   #prepared = new Map<Float32Array, Prepared>();
 
-  constructor(runner: ModelRunner, sequenceOf: (id: number) => Asking | undefined) {
+  /** @param masks of the sequences that follow a grammar */
+  constructor(
+    runner: ModelRunner,
+    sequenceOf: (id: number) => Asking | undefined,
+    masks?: Masks | undefined,
+  ) {
     const { vocabSize } = runner.dims;
     this.#runner = runner;
     this.#sequenceOf = sequenceOf;
+    this.#masks = masks;
     this.#sampler = new Sampler(vocabSize);
     this.#own = emptyWeights(vocabSize);
     this.#changed = new Float32Array(vocabSize);
   }
 
   /** Finds out what each row changes, and weighs all tokens that the step's choices need weighed in one call. */
-  async prepare(results: readonly SampledLogits[]): Promise<void> {
+  async prepare(
+    choices: readonly SampledLogits[],
+    scored: readonly ScoredLogits[] = [],
+  ): Promise<void> {
     this.#prepared = new Map();
+    await this.#masks?.ready(choices.map(({ sequenceId }) => sequenceId));
     const rows: WeighedRow[] = [];
     const keep: ((weights: TokenWeights) => void)[] = [];
-    for (const { sequenceId, logits, said } of results) {
+    for (const { sequenceId, logits, said } of choices) {
       const sequence = this.#sequenceOf(sequenceId);
       if (!sequence) continue;
-      const prepared = this.#changesOf(sequence, logits, said);
+      const prepared = this.#changesOf(sequenceId, { sequence, logits, said });
       this.#prepared.set(logits, prepared);
       const { changes } = prepared;
       const { temperature } = sequence.sampling;
@@ -80,6 +95,14 @@ export class TokenChooser {
           prepared.likelihoods = weights;
         });
       }
+    }
+    for (const { logits } of scored) {
+      const prepared: Prepared = { changes: undefined };
+      this.#prepared.set(logits, prepared);
+      rows.push({ logits, temperature: 1 });
+      keep.push((weights) => {
+        prepared.likelihoods = weights;
+      });
     }
     if (!this.#runner.weigh || rows.length === 0) return;
     const weighed = await this.#runner.weigh(rows);
@@ -109,17 +132,52 @@ export class TokenChooser {
     return { token, logprobs: logprobsOf(logits, likelihoods, { token, count }) };
   }
 
+  /**
+   * @param logits   `[vocabSize]` of the prompt's token at `position`, of those that were prepared
+   * @throws Error when they are not all numbers
+   */
+  score(sequenceId: number, logits: Float32Array, position: number): PromptLogprobs {
+    const sequence = this.#sequenceOf(sequenceId);
+    invariant(sequence, "a planned row belongs to a sequence");
+    const token = sequence.prompt[position + 1];
+    invariant(token !== undefined, "only the prompt's tokens are scored");
+    const likelihoods = this.#prepared.get(logits)?.likelihoods ?? this.#weigh(logits);
+    const count = sequence.promptLogprobs ?? 0;
+    return {
+      token,
+      ...logprobsOf(logits, likelihoods, { token, count }),
+      rank: rankOf(logits, likelihoods, token),
+    };
+  }
+
   /** A row whose logits leave no token fails by itself, when its turn comes. */
-  #changesOf(sequence: Asking, logits: Float32Array, said: readonly number[]): Prepared {
-    const { sampling, tokens, prompt, stopIds } = sequence;
-    if (!wishesAnything(sampling)) return { changes: undefined };
-    const counts = this.#countsOf(sequence);
-    const all = { counts, output: [...tokens.slice(prompt.length), ...said], stopIds };
+  #changesOf(
+    id: number,
+    row: { sequence: Asking; logits: Float32Array; said: readonly number[] },
+  ): Prepared {
     try {
-      return { changes: counts.supposing(said, () => logitChanges(logits, sampling, all)) };
+      const wished = this.#wishedBy(row);
+      const mask = this.#masks?.maskOf(id);
+      return { changes: mask ? withMask(row.logits, mask, row.sequence.stopIds, wished) : wished };
     } catch (error) {
       return { changes: undefined, error };
     }
+  }
+
+  #wishedBy({
+    sequence,
+    logits,
+    said,
+  }: {
+    sequence: Asking;
+    logits: Float32Array;
+    said: readonly number[];
+  }): LogitChanges | undefined {
+    const { sampling, tokens, prompt, stopIds } = sequence;
+    if (!wishesAnything(sampling)) return undefined;
+    const counts = this.#countsOf(sequence);
+    const all = { counts, output: [...tokens.slice(prompt.length), ...said], stopIds };
+    return counts.supposing(said, () => logitChanges(logits, sampling, all));
   }
 
   #countsOf(sequence: Asking): TokenCounts {

@@ -30,6 +30,8 @@ export type StepRow = {
   slot: number;
   /** Of how many of its last tokens the logits are wanted; none for all but a prompt's last chunk. */
   samples: number;
+  /** Of these, the first ones that tell how likely the prompt's next tokens were, and choose none; absent is none. */
+  scores?: number;
   /** Of how many of its last tokens the final hidden states are wanted; absent is none. */
   states?: number;
 };
@@ -93,5 +95,7 @@ export type ModelRunner = {
   loadSlot(slot: number, adapter: PackedAdapter): void;
   /** Lets go of a slot's adapter, which nobody uses any more: its memory is free once the host lets go as well. */
   clearSlot(slot: number): void;
+  /** Milliseconds that each copy of an adapter took since this was asked last. */
+  takeSlotLoads?(): number[];
   close(): Promise<void>;
 };

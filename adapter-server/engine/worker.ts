@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { invariant } from "../../sdk/protocol/errors.ts";
 import { EngineCore } from "./engine-core.ts";
+import { GrammarMasks } from "./grammar-masks.ts";
 import type { FromWorker, ToWorker, WorkerOptions } from "./messages.ts";
 import type { ModelRunner } from "./types.ts";
 
@@ -16,12 +17,18 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
   const tell = (message: FromWorker) => port.postMessage(message);
   const { createRunner } = (await import(options.runner.module)) as RunnerFactory;
   const runner = await createRunner(options.runner.options);
+  const nowMs = () => performance.now();
+  const { grammars } = options;
+  const masks = grammars && new GrammarMasks(grammars, runner.dims.vocabSize, nowMs);
+  let wake = () => {};
   const core = new EngineCore({
     runner,
+    masks,
+    onWork: () => wake(),
     callRecord: options.callRecord,
     limits: options.limits,
     prefixCache: options.prefixCache,
-    nowMs: () => performance.now(),
+    nowMs,
     emit: (outputs) => tell({ type: "outputs", outputs }),
   });
   let toldStatsAtMs = Number.NEGATIVE_INFINITY;
@@ -31,7 +38,6 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
   };
 
   let closing = false;
-  let wake = () => {};
   port.on("message", (message: ToWorker) => {
     if (message.type === "close") closing = true;
     else core.receive(message);
@@ -52,6 +58,7 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
       });
     }
   }
+  await masks?.end();
   await runner.close();
   port.close();
 }

@@ -70,7 +70,7 @@ export function readTarget(
 export async function acquireWeights(
   { adapters }: Pick<AppParts, "adapters">,
   { model, target }: { model: string; target: Target },
-  { isOperator }: { isOperator: boolean },
+  { isOperator, signal }: { isOperator: boolean; signal?: AbortSignal | undefined },
 ): Promise<AdapterLease | undefined> {
   const digestOf = (single: SingleTarget) => {
     // To those who may not ask for weights by digest there are none, whether they exist or not.
@@ -84,10 +84,11 @@ export async function acquireWeights(
       return undefined;
     case "name":
     case "digest":
-      return adapters.acquire(digestOf(target));
+      return adapters.acquire(digestOf(target), signal);
     case "mix":
       return adapters.acquireMix(
         target.parts.map((part) => ({ digest: digestOf(part.target), weight: part.weight })),
+        signal,
       );
     default:
       return target satisfies never;

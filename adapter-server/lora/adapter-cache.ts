@@ -1,30 +1,53 @@
-/** The adapters in host memory: loaded once, counted while used, dropped longest unused first. */
+/** The adapters in host memory: loaded once, counted while used, never more than fit, the least worth dropped first. */
+import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { PackedAdapter } from "../engine/types.ts";
+import { firstUse, type Uses, use, worthOf } from "./eviction.ts";
 import { packedBytes } from "./shared-weights.ts";
 
 /** Keeps an adapter in memory until it is released, once. */
 export type AdapterLease = { adapter: PackedAdapter; release(): void };
 
+/** Waits until so many bytes may be filled; called once, before they are. */
+export type TakeRoom = (bytes: number) => Promise<void>;
+export type LoadAdapter = (takeRoom: TakeRoom) => Promise<PackedAdapter>;
+
 export type AdapterCacheOptions = {
-  /** Adapters that nobody uses are dropped beyond this. Those in use count, and are never dropped. */
+  /** Never exceeded. What is in use or pinned stays, so loads may have to wait. */
   bytesMax: number;
+  /** How long a load waits for room before its requests are told to come back. */
+  roomWaitMsMax: number;
+  nowMs: () => number;
   onLoaded: (adapter: PackedAdapter) => void;
-  onDropped: (digest: string) => void;
+  onDropped: (digest: string, why: DropReason) => void;
 };
+
+/** To make room for others, or because it was asked for. */
+export type DropReason = "evicted" | "unwanted";
 
 type Entry = {
   ready: Promise<PackedAdapter>;
+  isLoaded: boolean;
+  /** Reserved from before the weights are there. */
   bytes: number;
   users: number;
+  pinned: boolean;
   /** To be dropped by its last user, however much room there is. */
   unwanted: boolean;
+  uses: Uses;
+  /** Milliseconds that its load took for each byte. */
+  cost: number;
 };
+
+type Waiting = { entry: Entry; bytes: number; sinceMs: number; admit: () => void };
 
 export class AdapterCache {
   readonly #options: AdapterCacheOptions;
-  /** By digest; the longest unused first. */
+  /** By digest. */
   readonly #entries = new Map<string, Entry>();
+  /** Loads that wait for room; the oldest first. */
+  readonly #waiting: Waiting[] = [];
   #bytes = 0;
+  #clock = 0;
 
   constructor(options: AdapterCacheOptions) {
     this.#options = options;
@@ -34,72 +57,212 @@ export class AdapterCache {
     return this.#bytes;
   }
 
-  get size(): number {
-    return this.#entries.size;
+  get pinnedBytes(): number {
+    let bytes = 0;
+    for (const entry of this.#entries.values()) if (entry.pinned) bytes += entry.bytes;
+    return bytes;
+  }
+
+  /** Digests of the adapters that are loaded. */
+  loaded(): string[] {
+    return [...this.#entries].flatMap(([digest, entry]) => (entry.isLoaded ? [digest] : []));
   }
 
   has(digest: string): boolean {
-    return this.#entries.has(digest);
+    return this.#entries.get(digest)?.isLoaded === true;
   }
 
   /**
    * The adapter, from memory or by `load`. Who asks for one that is being loaded waits for that load;
-   * loads of different adapters do not wait for each other. A failed load is forgotten.
+   * loads of different adapters do not wait for each other's files. A failed load is forgotten.
+   * @throws HubError `request_cancelled` when the signal says so, and what `load` throws
    */
-  async acquire(digest: string, load: () => Promise<PackedAdapter>): Promise<AdapterLease> {
-    const entry = this.#entries.get(digest) ?? this.#start(load);
+  async acquire(digest: string, load: LoadAdapter, signal?: AbortSignal): Promise<AdapterLease> {
+    if (signal?.aborted) throw cancelled();
+    const entry = this.#entries.get(digest) ?? this.#start(digest, load);
     entry.users++;
     entry.unwanted = false;
-    this.#entries.delete(digest);
-    this.#entries.set(digest, entry);
+    entry.uses = use(entry.uses, ++this.#clock);
     try {
-      const adapter = await entry.ready;
+      const adapter = await unlessAborted(entry.ready, signal);
       return { adapter, release: once(() => this.#release(digest, entry)) };
     } catch (error) {
-      entry.users--;
-      if (this.#entries.get(digest) === entry) this.#entries.delete(digest);
+      this.#release(digest, entry);
       throw error;
     }
   }
 
-  /** Drops the adapter, now or when its last user is done. */
-  drop(digest: string): void {
+  /** Keeps the adapter, or no longer; one that is being loaded counts. False when there is none. */
+  pin(digest: string, pinned: boolean): boolean {
     const entry = this.#entries.get(digest);
-    if (!entry) return;
-    if (entry.users > 0) entry.unwanted = true;
-    else this.#remove(digest, entry);
+    if (!entry) return false;
+    entry.pinned = pinned;
+    if (!pinned) this.#admitWaiting();
+    return true;
   }
 
-  #start(load: () => Promise<PackedAdapter>): Entry {
-    const entry: Entry = { ready: load(), bytes: 0, users: 0, unwanted: false };
-    entry.ready = entry.ready.then((adapter) => {
-      entry.bytes = packedBytes(adapter);
-      this.#bytes += entry.bytes;
-      this.#options.onLoaded(adapter);
-      this.#makeRoom();
+  /** Drops the adapter, now or when its last user is done. False when there is none. */
+  drop(digest: string): boolean {
+    const entry = this.#entries.get(digest);
+    if (!entry) return false;
+    entry.unwanted = true;
+    this.#removeIfUnwanted(digest, entry);
+    this.#admitWaiting();
+    return true;
+  }
+
+  /** The sums agree, and nothing waits that could be let in: for tests. */
+  check(): void {
+    let bytes = 0;
+    for (const entry of this.#entries.values()) {
+      bytes += entry.bytes;
+      invariant(entry.users >= 0, "a lease is released once");
+    }
+    invariant(bytes === this.#bytes, "bytes are those of the entries");
+    invariant(bytes <= this.#options.bytesMax, "host memory is bounded");
+    const [first] = this.#waiting;
+    invariant(!first || this.#spare() < first.bytes, "who waits longest waits for a reason");
+  }
+
+  #start(digest: string, load: LoadAdapter): Entry {
+    const startMs = this.#options.nowMs();
+    const entry: Entry = {
+      ready: Promise.reject(),
+      isLoaded: false,
+      bytes: 0,
+      users: 0,
+      pinned: false,
+      unwanted: false,
+      uses: firstUse(this.#clock),
+      cost: 0,
+    };
+    // Replaced below; until then it is nobody's.
+    entry.ready.catch(() => {});
+    this.#entries.set(digest, entry);
+    const loading = load((bytes) => this.#takeRoom(entry, bytes)).then((adapter) => {
+      invariant(packedBytes(adapter) <= entry.bytes, "an adapter has taken room for its numbers");
       return adapter;
     });
+    entry.ready = loading.then(
+      (adapter) => {
+        entry.isLoaded = true;
+        entry.cost = (this.#options.nowMs() - startMs + 1) / Math.max(1, entry.bytes);
+        this.#options.onLoaded(adapter);
+        // Those who wait have it; without any it may have become unwanted meanwhile.
+        this.#removeIfUnwanted(digest, entry);
+        this.#admitWaiting();
+        return adapter;
+      },
+      (error: unknown) => {
+        this.#forget(digest, entry);
+        this.#admitWaiting();
+        throw error;
+      },
+    );
+    entry.ready.catch(() => {});
     return entry;
+  }
+
+  async #takeRoom(entry: Entry, bytes: number): Promise<void> {
+    const { bytesMax, roomWaitMsMax, nowMs } = this.#options;
+    const most = bytesMax - this.pinnedBytes;
+    if (bytes > most) throw tooLarge({ bytes, most, bytesMax });
+    if (this.#waiting.length === 0 && this.#admit(entry, bytes)) return;
+    await new Promise<void>((resolve, reject) => {
+      const waiting: Waiting = {
+        entry,
+        bytes,
+        sinceMs: nowMs(),
+        admit: () => {
+          clearTimeout(timer);
+          resolve();
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+        reject(noRoom());
+        this.#admitWaiting();
+      }, roomWaitMsMax);
+      timer.unref();
+      this.#waiting.push(waiting);
+      this.#admitWaiting();
+    });
+  }
+
+  /** Lets in who fits. For a moment small ones may pass a large one that waits, and then nobody does. */
+  #admitWaiting(): void {
+    const nowMs = this.#options.nowMs();
+    for (const waiting of [...this.#waiting]) {
+      if (this.#admit(waiting.entry, waiting.bytes)) {
+        this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+        waiting.admit();
+      } else if (nowMs - waiting.sinceMs >= passedMsMax) {
+        return;
+      }
+    }
+  }
+
+  #admit(entry: Entry, bytes: number): boolean {
+    if (this.#spare() < bytes) return false;
+    while (this.#options.bytesMax - this.#bytes < bytes) this.#evict();
+    entry.bytes = bytes;
+    this.#bytes += bytes;
+    return true;
+  }
+
+  /** Bytes that are free, or would be if all were dropped that may be. */
+  #spare(): number {
+    let bytes = this.#options.bytesMax - this.#bytes;
+    for (const entry of this.#entries.values()) if (isEvictable(entry)) bytes += entry.bytes;
+    return bytes;
+  }
+
+  #evict(): void {
+    let victim: [string, Entry] | undefined;
+    let least = Number.POSITIVE_INFINITY;
+    for (const [digest, entry] of this.#entries) {
+      if (!isEvictable(entry) || entry.bytes === 0) continue;
+      const worth = worthOf(entry.uses, { clock: this.#clock, cost: entry.cost });
+      if (worth < least) [victim, least] = [[digest, entry], worth];
+    }
+    invariant(victim, "what counts as spare can be dropped");
+    this.#remove(...victim, "evicted");
   }
 
   #release(digest: string, entry: Entry): void {
     entry.users--;
-    if (entry.users === 0 && entry.unwanted) this.#remove(digest, entry);
-    this.#makeRoom();
+    this.#removeIfUnwanted(digest, entry);
+    this.#admitWaiting();
   }
 
-  #makeRoom(): void {
-    for (const [digest, entry] of this.#entries) {
-      if (this.#bytes <= this.#options.bytesMax) return;
-      if (entry.users === 0) this.#remove(digest, entry);
-    }
+  #removeIfUnwanted(digest: string, entry: Entry): void {
+    if (!entry.unwanted || !entry.isLoaded || entry.users > 0) return;
+    if (this.#entries.get(digest) === entry) this.#remove(digest, entry, "unwanted");
   }
 
-  #remove(digest: string, entry: Entry): void {
+  #remove(digest: string, entry: Entry, why: DropReason): void {
+    this.#forget(digest, entry);
+    this.#options.onDropped(digest, why);
+  }
+
+  #forget(digest: string, entry: Entry): void {
     this.#entries.delete(digest);
     this.#bytes -= entry.bytes;
-    this.#options.onDropped(digest);
+    entry.bytes = 0;
   }
+}
+
+function isEvictable({ isLoaded, users, pinned }: Entry): boolean {
+  return isLoaded && users === 0 && !pinned;
+}
+
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(cancelled());
+    signal.addEventListener("abort", leave);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
+  });
 }
 
 function once(run: () => void): () => void {
@@ -110,3 +273,27 @@ function once(run: () => void): () => void {
     run();
   };
 }
+
+function cancelled(): HubError {
+  return new HubError("request_cancelled", "The client closed the request.");
+}
+
+function tooLarge(sizes: { bytes: number; most: number; bytesMax: number }): HubError {
+  const { bytes, most, bytesMax } = sizes;
+  return new HubError(
+    "unsupported_adapter",
+    `The adapter takes ${bytes} bytes of memory. Of 'adapterHostBytesMax' (${bytesMax}) ${most} are left beside pinned adapters.`,
+    { details: sizes },
+  );
+}
+
+function noRoom(): HubError {
+  return new HubError(
+    "server_is_overloaded",
+    "The adapters in use fill the memory for adapters ('adapterHostBytesMax').",
+    { retryAfterMs: 1000 },
+  );
+}
+
+/** How long others may pass a load that waits for room. */
+const passedMsMax = 1000;

@@ -1,23 +1,28 @@
 /** Adapter files kept on disk, so that one which was dropped from memory need not be fetched again. */
 import { randomUUID } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Sha256, sha256 } from "../../sdk/protocol/ids.ts";
-import { type AdapterFiles, digestOfFiles } from "./adapter-source.ts";
+import { type AdapterFiles, readAdapterFolder } from "./adapter-source.ts";
 
 /** One folder for each digest, the longest unused removed when all together are too large. */
 export class AdapterFileCache {
   readonly #folder: string;
   readonly #bytesMax: number;
+  readonly #listeners: ((digest: string) => void)[] = [];
   /** Bytes by digest; the longest unused first. */
   readonly #kept = new Map<string, number>();
+  /** Of what is kept, and of what is being written. */
+  #bytes = 0;
+  /** Digests that are being written. */
+  readonly #coming = new Set<string>();
 
   private constructor(folder: string, bytesMax: number) {
     this.#folder = folder;
     this.#bytesMax = bytesMax;
   }
 
-  /** Takes over what an earlier process left in the folder. */
+  /** Takes over what an earlier process left in the folder, as far as it fits. */
   static async open(folder: string, bytesMax: number): Promise<AdapterFileCache> {
     await mkdir(folder, { recursive: true });
     const cache = new AdapterFileCache(folder, bytesMax);
@@ -28,62 +33,81 @@ export class AdapterFileCache {
     }
     found.sort((a, b) => a.modified - b.modified);
     for (const { digest, bytes } of found) cache.#kept.set(digest, bytes);
+    cache.#bytes = found.reduce((sum, { bytes }) => sum + bytes, 0);
+    await cache.#makeRoom();
     return cache;
   }
 
-  /** The files, or nothing when they are not here or are no longer what they were. */
+  /** Tells which adapters made way for others. */
+  onEvicted(listener: (digest: string) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get size(): number {
+    return this.#kept.size;
+  }
+
+  has(digest: string): boolean {
+    return this.#kept.has(digest);
+  }
+
+  /** What lies there under the digest; whether it is what it was, whoever reads it has to see. */
   async get(digest: Sha256): Promise<AdapterFiles | undefined> {
     const bytes = this.#kept.get(digest);
     if (bytes === undefined) return undefined;
-    const files = await this.#read(digest).catch(() => undefined);
-    if (!files || digestOfFiles(files) !== digest) {
-      await this.#remove(digest);
-      return undefined;
-    }
     this.#kept.delete(digest);
     this.#kept.set(digest, bytes);
+    const files = await readAdapterFolder(join(this.#folder, digest), bytes).catch(() => undefined);
+    if (!files) await this.remove(digest);
     return files;
   }
 
   /** Keeps the files if there is room; a full disk costs a later fetch and nothing else. */
   async put(digest: Sha256, files: AdapterFiles): Promise<void> {
     const bytes = files.config.length + files.weights.length;
-    if (this.#kept.has(digest) || bytes > this.#bytesMax) return;
+    if (this.#kept.has(digest) || this.#coming.has(digest)) return;
+    if (bytes > this.#bytesMax) return;
+    this.#coming.add(digest);
+    this.#bytes += bytes;
     const temporary = join(this.#folder, `${randomUUID()}.tmp`);
     try {
+      await this.#makeRoom();
+      // Others that are being written have what is left.
+      if (this.#bytes > this.#bytesMax) throw new Error("no room");
       await mkdir(temporary);
-      await writeFile(join(temporary, configFile), files.config);
-      await writeFile(join(temporary, weightsFile), files.weights);
+      await writeFile(join(temporary, "adapter_config.json"), files.config);
+      await writeFile(join(temporary, "adapter_model.safetensors"), files.weights);
       await rename(temporary, join(this.#folder, digest));
+      this.#kept.set(digest, bytes);
     } catch {
+      this.#bytes -= bytes;
       await rm(temporary, { recursive: true, force: true });
-      return;
+    } finally {
+      this.#coming.delete(digest);
     }
-    this.#kept.set(digest, bytes);
-    await this.#makeRoom();
+  }
+
+  async remove(digest: string): Promise<void> {
+    const bytes = this.#kept.get(digest);
+    if (bytes === undefined) return;
+    this.#kept.delete(digest);
+    this.#bytes -= bytes;
+    // Out of the way at once, so that the same adapter can be kept anew while this one is removed.
+    const gone = join(this.#folder, `${randomUUID()}.tmp`);
+    await rename(join(this.#folder, digest), gone).catch(() => {});
+    await rm(gone, { recursive: true, force: true });
   }
 
   async #makeRoom(): Promise<void> {
-    let total = [...this.#kept.values()].reduce((sum, bytes) => sum + bytes, 0);
-    for (const [digest, bytes] of [...this.#kept]) {
-      if (total <= this.#bytesMax) return;
-      total -= bytes;
-      await this.#remove(digest);
+    for (const digest of [...this.#kept.keys()]) {
+      if (this.#bytes <= this.#bytesMax) return;
+      for (const listener of this.#listeners) listener(digest);
+      await this.remove(digest);
     }
-  }
-
-  async #read(digest: string): Promise<AdapterFiles> {
-    const folder = join(this.#folder, digest);
-    const [config, weights] = await Promise.all([
-      readFile(join(folder, configFile)),
-      readFile(join(folder, weightsFile)),
-    ]);
-    return { config, weights };
-  }
-
-  async #remove(digest: string): Promise<void> {
-    this.#kept.delete(digest);
-    await rm(join(this.#folder, digest), { recursive: true, force: true });
   }
 }
 
@@ -97,6 +121,3 @@ async function measure(folder: string, digest: string) {
   }
   return { digest, bytes, modified };
 }
-
-const configFile = "adapter_config.json";
-const weightsFile = "adapter_model.safetensors";

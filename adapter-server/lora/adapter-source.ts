@@ -1,6 +1,7 @@
 /** Where an adapter's two files come from: a folder on this machine, or the registry. */
 import { createHash } from "node:crypto";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { constants } from "node:fs";
+import { type FileHandle, open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { adapterDigest } from "../../sdk/protocol/adapter/digest.ts";
 import { adapterVersionOfBase } from "../../sdk/protocol/admin.ts";
@@ -8,7 +9,7 @@ import { HubError } from "../../sdk/protocol/errors.ts";
 import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import type { Sha256 } from "../../sdk/protocol/ids.ts";
 
-/** Bytes of `adapter_config.json` and `adapter_model.safetensors`. */
+/** Bytes of `adapter_config.json` and `adapter_model.safetensors`, best in memory that threads share. */
 export type AdapterFiles = { config: Uint8Array; weights: Uint8Array };
 
 /** Finds files by what they are. Whoever asks verifies the answer; a source need not be trusted. */
@@ -50,9 +51,7 @@ export function registrySource(options: RegistrySourceOptions): AdapterSource {
 
   async function artifact(sha256: string): Promise<Uint8Array> {
     const response = await get(`/api/artifacts/${sha256}`);
-    const length = Number(response.headers.get("content-length") ?? 0);
-    if (length > fileBytesMax) throw tooLarge(fileBytesMax);
-    return new Uint8Array(await response.arrayBuffer());
+    return readBody(response, fileBytesMax);
   }
 
   return {
@@ -131,14 +130,49 @@ export function noSuchAdapter(): HubError {
 }
 
 async function readBounded(path: string, bytesMax: number): Promise<Uint8Array | undefined> {
+  let file: FileHandle;
   try {
-    if ((await stat(path)).size > bytesMax) throw tooLarge(bytesMax);
-    return await readFile(path);
+    // A named pipe would keep us waiting for somebody who writes to it.
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
     if (error instanceof Error && "code" in error && error.code === "ENOTDIR") return undefined;
     throw error;
   }
+  try {
+    const info = await file.stat();
+    if (!info.isFile()) throw new HubError("invalid_adapter", `${path} is no regular file.`);
+    if (info.size > bytesMax) throw tooLarge(bytesMax);
+    const bytes = new Uint8Array(new SharedArrayBuffer(info.size));
+    let filled = 0;
+    while (filled < bytes.length) {
+      const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, filled);
+      if (bytesRead === 0) break;
+      filled += bytesRead;
+    }
+    return bytes.subarray(0, filled);
+  } finally {
+    await file.close();
+  }
+}
+
+/** A body that is longer than it says, or says nothing, is still bounded. */
+async function readBody(response: Response, bytesMax: number): Promise<Uint8Array> {
+  if (Number(response.headers.get("content-length") ?? 0) > bytesMax) throw tooLarge(bytesMax);
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    length += chunk.length;
+    if (length > bytesMax) throw tooLarge(bytesMax);
+    chunks.push(chunk);
+  }
+  const bytes = new Uint8Array(new SharedArrayBuffer(length));
+  let filled = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, filled);
+    filled += chunk.length;
+  }
+  return bytes;
 }
 
 function tooLarge(bytesMax: number): HubError {

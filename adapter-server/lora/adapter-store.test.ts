@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
 import type { Sha256 } from "../../sdk/protocol/ids.ts";
 import { demoShape as shape } from "../__fixtures__/demo-model.ts";
+import { storeLimits } from "../__fixtures__/store-limits.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import { AdapterFileCache } from "./adapter-files.ts";
 import type { AdapterFiles } from "./adapter-source.ts";
@@ -31,6 +32,7 @@ const demoDigest = async (name: string) => digestOfFiles(await demoFiles(name));
 /** A store whose engine only remembers what it was told, and whose source counts what it is asked. */
 async function setup(options: Partial<AdapterStoreOptions> = {}) {
   const known = new Map<string, PackedAdapter>();
+  const pins = new Set<string>();
   const fetched: string[] = [];
   const store = new AdapterStore({
     shape,
@@ -39,6 +41,10 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
       facts: { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 },
       loadAdapter: (adapter) => known.set(adapter.digest, adapter),
       unloadAdapter: (digest) => known.delete(digest),
+      pinAdapter: (digest, pinned) => {
+        if (pinned) pins.add(digest);
+        else pins.delete(digest);
+      },
     },
     source: {
       async fetchFiles(digest) {
@@ -50,12 +56,14 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
         throw new Error("unknown");
       },
     },
-    hostBytesMax: 1 << 30,
-    fileBytesMax,
-    acquiringMax: 8,
+    ...storeLimits,
     ...options,
   });
-  return { store, known, fetched };
+  return { store, known, pins, fetched };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
 }
 
 const dims = {
@@ -124,21 +132,25 @@ test("no more requests than allowed wait for adapters", async () => {
   expect((await store.acquire(digest)).adapter.digest).toBe(digest);
 });
 
-test("what nobody uses is dropped when memory is full, the longest unused first, and comes back from disk", async () => {
-  const names = ["tone-formal", "support-triage", "banking-intent"];
+test("what nobody uses makes way when memory is full, and comes back from disk", async () => {
   const files = await AdapterFileCache.open(folder, 1 << 30);
-  const { store, known, fetched } = await setup({ hostBytesMax: 1, files });
-  const digests = await Promise.all(names.map(demoDigest));
-  const held = await store.acquire(digests[0] as Sha256);
-  const second = await store.acquire(digests[1] as Sha256);
-  expect([...known.keys()]).toEqual(digests.slice(0, 2));
-  second.release();
-  second.release();
-  expect([...known.keys()]).toEqual([digests[0]]);
+  const toneBytes = 8 * 3 * 4 * (256 + 704) * 4;
+  const { store, known, fetched } = await setup({ hostBytesMax: 2 * toneBytes, files });
+  const mixOf = (weight: number) => [{ digest: tone, weight }];
+  const tone = await demoDigest("tone-formal");
+  const held = await store.acquire(tone);
+  const mix = await store.acquireMix(mixOf(0.5));
+  mix.release();
+  mix.release();
+  expect([...known.keys()]).toEqual([tone, mixDigest(mixOf(0.5))]);
+  (await store.acquireMix(mixOf(0.25))).release();
+  expect([...known.keys()]).toEqual([tone, mixDigest(mixOf(0.25))]);
+  expect(store.stats().hostBytes).toBe(2 * toneBytes);
   held.release();
-  expect(store.stats()).toEqual({ hostBytes: 0, hostAdapters: 0 });
-  (await store.acquire(digests[1] as Sha256)).release();
-  expect(fetched).toEqual(digests.slice(0, 2));
+  await until(() => files.has(tone));
+  const other = await setup({ files });
+  (await other.store.acquire(tone)).release();
+  expect([...fetched, ...other.fetched]).toEqual([tone]);
 });
 
 test("files that are not what was asked for are refused, and a later try may succeed", async () => {
@@ -168,14 +180,22 @@ test("a broken adapter is refused by name of what is wrong, and nothing of it st
 test("a name whose folder is gone is still served, from the copy on disk", async () => {
   await cp(join(adapters, "tone-formal"), join(folder, "gone"), { recursive: true });
   const files = await AdapterFileCache.open(join(folder, "cache"), 1 << 30);
-  const { store, known } = await setup({ hostBytesMax: 1, files, source: undefined });
+  const toneBytes = 8 * 3 * 4 * (256 + 704) * 4;
+  const { store, known } = await setup({ hostBytesMax: toneBytes, files, source: undefined });
   const { digest } = await store.loadNamed({
     name: "a",
     path: join(folder, "gone"),
     replace: false,
   });
   await rm(join(folder, "gone"), { recursive: true });
-  expect(known.size).toBe(0);
+  const folderB = join(folder, "b");
+  await cp(join(adapters, "tone-formal"), folderB, { recursive: true });
+  await writeFile(
+    join(folderB, "adapter_config.json"),
+    `${await readFile(join(folderB, "adapter_config.json"), "utf8")}\n`,
+  );
+  await store.loadNamed({ name: "b", path: folderB, replace: false });
+  expect(known.has(digest)).toBe(false);
   expect((await store.acquire(digest)).adapter.digest).toBe(digest);
 });
 
@@ -235,9 +255,13 @@ test("a disk cache survives a restart, ignores what is broken, and keeps to its 
   const again = await AdapterFileCache.open(folder, 1 << 30);
   expect(digestOfFiles((await again.get(toneDigest)) ?? triage)).toBe(toneDigest);
   await writeFile(join(folder, toneDigest, "adapter_config.json"), "{}");
-  expect(await again.get(toneDigest)).toBe(undefined);
+  const { store, fetched } = await setup({ files: again });
+  (await store.acquire(toneDigest)).release();
+  expect(fetched).toEqual([toneDigest]);
+  await until(() => again.has(toneDigest));
 
   const small = await AdapterFileCache.open(folder, triage.weights.length + triage.config.length);
+  expect(small.size).toBe(1);
   await small.put(toneDigest, tone);
   await small.put(triageDigest, triage);
   expect(await small.get(toneDigest)).toBe(undefined);

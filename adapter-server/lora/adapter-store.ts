@@ -1,48 +1,73 @@
 /** The adapters that can be asked for: by digest, by the name they were loaded under, or mixed. */
-import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type Sha256, sha256 } from "../../sdk/protocol/ids.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { PackedAdapter } from "../engine/types.ts";
-import { AdapterCache, type AdapterLease } from "./adapter-cache.ts";
-import type { AdapterFileCache } from "./adapter-files.ts";
-import type { AdapterFiles, AdapterSource } from "./adapter-source.ts";
-import { digestOfFiles, noSuchAdapter, readAdapterFolder, sha256Hex } from "./adapter-source.ts";
-import type { Packer } from "./packer.ts";
+import { AdapterCache, type AdapterLease, type TakeRoom } from "./adapter-cache.ts";
+import { AdapterLoader, type AdapterLoaderOptions, type LoadTier } from "./adapter-loader.ts";
+import { sha256Hex } from "./adapter-source.ts";
+import { packedBytes } from "./shared-weights.ts";
 
-export type AdapterStoreOptions = {
-  shape: BaseShape;
-  packer: Pick<Packer, "pack">;
-  engine: Pick<Engine, "facts" | "loadAdapter" | "unloadAdapter">;
-  /** Knows adapters by digest; absent where only loaded names are served. */
-  source?: AdapterSource | undefined;
-  /** Between the source and memory. */
-  files?: AdapterFileCache | undefined;
+export type AdapterStoreOptions = Omit<AdapterLoaderOptions, "rankMax" | "onLoaded"> & {
+  engine: Pick<Engine, "facts" | "loadAdapter" | "unloadAdapter" | "pinAdapter">;
+  /** Of all adapters in host memory together. */
   hostBytesMax: number;
-  /** Bytes of one adapter's file. */
-  fileBytesMax: number;
+  /** How long a load waits for others to leave host memory. */
+  roomWaitMsMax: number;
   /** Requests that wait for an adapter to be loaded; further ones are refused. */
   acquiringMax: number;
+  /** Adapters that have a name. */
+  namesMax: number;
 };
 
-export type NamedAdapter = { name: string; digest: Sha256; path: string };
+export type NamedAdapter = { name: string; digest: Sha256; path: string; pinned: boolean };
 export type MixComponent = { digest: Sha256; weight: number };
+
+/** What somebody who counts would like to know. */
+export type AdapterEvent =
+  | { type: "loaded"; digest: string; tier: LoadTier; ms: number }
+  | { type: "evicted"; digest: string; tier: "host" | "disk" }
+  /** A request has what it asked for. */
+  | { type: "acquired"; digest: string; ms: number };
 
 /** An adapter's name stands for a digest, and never for weights: new weights under an old name are another adapter. */
 export class AdapterStore {
   readonly #options: AdapterStoreOptions;
+  readonly #loader: AdapterLoader;
   readonly #cache: AdapterCache;
   readonly #names = new Map<string, NamedAdapter>();
+  /** Digests that are kept in memory whether they have a name or not. */
+  readonly #pinnedDigests = new Set<string>();
+  /** By digest of a mix: what it is made of. */
+  readonly #mixes = new Map<string, readonly string[]>();
   /** One load or unload of a name at a time. */
   readonly #nameTurns = new Map<string, Promise<unknown>>();
+  readonly #listeners: ((event: AdapterEvent) => void)[] = [];
   #acquiring = 0;
 
   constructor(options: AdapterStoreOptions) {
     this.#options = options;
+    const { engine, hostBytesMax, roomWaitMsMax, nowMs } = options;
+    options.files?.onEvicted((digest) => this.#tell({ type: "evicted", digest, tier: "disk" }));
+    this.#loader = new AdapterLoader({
+      ...options,
+      rankMax: engine.facts.rankMax,
+      onLoaded: (load) => this.#tell({ type: "loaded", ...load }),
+    });
     this.#cache = new AdapterCache({
-      bytesMax: options.hostBytesMax,
-      onLoaded: (adapter) => options.engine.loadAdapter(adapter),
-      onDropped: (digest) => options.engine.unloadAdapter(digest),
+      bytesMax: hostBytesMax,
+      roomWaitMsMax,
+      nowMs,
+      onLoaded: (adapter) => {
+        engine.loadAdapter(adapter);
+        if (this.#isPinned(adapter.digest)) this.#pin(adapter.digest, true);
+      },
+      onDropped: (digest, why) => {
+        engine.unloadAdapter(digest);
+        this.#mixes.delete(digest);
+        if (why === "evicted") this.#tell({ type: "evicted", digest, tier: "host" });
+        else this.#forgetOnDisk(digest);
+      },
     });
   }
 
@@ -55,77 +80,89 @@ export class AdapterStore {
     return this.#names.get(name);
   }
 
-  stats(): { hostBytes: number; hostAdapters: number } {
-    return { hostBytes: this.#cache.bytes, hostAdapters: this.#cache.size };
+  stats() {
+    const { files } = this.#options;
+    return {
+      hostBytes: this.#cache.bytes,
+      pinnedBytes: this.#cache.pinnedBytes,
+      hostDigests: this.#cache.loaded(),
+      diskBytes: files?.bytes ?? 0,
+      diskAdapters: files?.size ?? 0,
+    };
+  }
+
+  /** Whether the adapter's weights are in host memory, and its files on this server's disk. */
+  residency(digest: string): { host: boolean; disk: boolean } {
+    return {
+      host: this.#cache.has(digest),
+      disk: this.#options.files?.has(digest) ?? false,
+    };
+  }
+
+  listen(listener: (event: AdapterEvent) => void): void {
+    this.#listeners.push(listener);
   }
 
   /**
    * Keeps the adapter in memory, and known to the engine, until the lease is released.
    * @throws HubError `model_not_found` when neither a loaded name nor the source has it,
-   *   `server_is_overloaded` when too many wait for adapters, and whatever is wrong with its files
+   *   `server_is_overloaded` when too many wait for adapters or memory is full of others in use,
+   *   `request_cancelled`, and whatever is wrong with its files
    */
-  async acquire(digest: Sha256): Promise<AdapterLease> {
-    if (this.#acquiring >= this.#options.acquiringMax) {
-      throw new HubError(
-        "server_is_overloaded",
-        "Too many requests wait for adapters to be loaded.",
-        {
-          retryAfterMs: 1000,
-        },
-      );
-    }
-    this.#acquiring++;
-    try {
-      return await this.#cache.acquire(digest, () => this.#load(digest));
-    } finally {
-      this.#acquiring--;
-    }
+  async acquire(digest: Sha256, signal?: AbortSignal): Promise<AdapterLease> {
+    return this.#acquire(digest, (takeRoom) => this.#load(digest, takeRoom), signal);
   }
 
   /**
    * The same for a weighted sum of adapters, which is an adapter of its own with a digest of its own.
    * @throws HubError `adapter_rank_too_large` when the ranks together do not fit a slot
    */
-  async acquireMix(components: readonly MixComponent[]): Promise<AdapterLease> {
+  async acquireMix(
+    components: readonly MixComponent[],
+    signal?: AbortSignal,
+  ): Promise<AdapterLease> {
     const digest = mixDigest(components);
-    return this.#cache.acquire(digest, async () => {
-      const settled = await Promise.allSettled(components.map((part) => this.acquire(part.digest)));
-      const leases = settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
-      try {
-        const failed = settled.find((one) => one.status === "rejected");
-        if (failed) throw failed.reason;
-        const parts = leases.map(({ adapter }, index) => ({
-          adapter,
-          weight: components[index]?.weight ?? 0,
-        }));
-        const { rankMax } = this.#options.engine.facts;
-        return await this.#options.packer.pack({ type: "mix", parts, digest, rankMax });
-      } finally {
-        for (const lease of leases) lease.release();
-      }
-    });
+    return this.#acquire(digest, (takeRoom) => this.#mix(components, digest, takeRoom), signal);
   }
 
   /**
-   * Loads a folder's adapter and gives it a name.
-   * @throws HubError `adapter_already_loaded` when the name is taken and `replace` is not set
+   * Loads a folder's adapter and gives it a name. With `replace`, requests that come from now on have the new
+   * weights, those that came before finish on the old ones, and then these are dropped.
+   * @throws HubError `adapter_already_loaded` when the name is taken and `replace` is not set, `invalid_value` when
+   *   more would be pinned than fits
    */
-  loadNamed(options: { name: string; path: string; replace: boolean }): Promise<NamedAdapter> {
+  loadNamed(options: {
+    name: string;
+    path: string;
+    replace: boolean;
+    /** Never to be evicted; absent keeps what the name had. */
+    pinned?: boolean | undefined;
+  }): Promise<NamedAdapter> {
     const { name, path, replace } = options;
     return this.#inTurn(name, async () => {
-      if (this.#names.has(name) && !replace) {
+      const before = this.#names.get(name);
+      if (before && !replace) {
         throw new HubError("adapter_already_loaded", `The adapter '${name}' is already loaded.`);
       }
-      const files = await readAdapterFolder(path, this.#options.fileBytesMax);
-      const digest = digestOfFiles(files);
-      const lease = await this.#cache.acquire(digest, async () => this.#pack(files, digest));
+      if (!before && this.#names.size >= this.#options.namesMax) throw tooManyNames(this.#options);
+      const found = await this.#loader.readFolder(path);
+      const { digest } = found;
+      const pinned = options.pinned ?? before?.pinned ?? false;
+      if (pinned) this.#checkPins(digest, before?.digest);
+      const startMs = this.#options.nowMs();
+      const lease = await this.#cache.acquire(digest, async (takeRoom) => {
+        const packed = await this.#loader.pack(found, takeRoom);
+        const ms = this.#options.nowMs() - startMs;
+        this.#tell({ type: "loaded", digest, tier: "folder", ms });
+        return packed;
+      });
       try {
         // The folder may be gone by the time when the adapter has to be loaded again.
-        await this.#options.files?.put(digest, files);
-        const before = this.#names.get(name);
-        const named = { name, digest, path };
+        await this.#options.files?.put(digest, found.files);
+        const named = { name, digest, path, pinned };
         this.#names.set(name, named);
-        if (before) this.#dropUnlessNamed(before.digest);
+        this.#pin(digest, this.#isPinned(digest));
+        if (before && before.digest !== digest) this.#dropUnlessWanted(before.digest);
         return named;
       } finally {
         lease.release();
@@ -134,51 +171,119 @@ export class AdapterStore {
   }
 
   /** False when there is no such name. Requests that already use the adapter are not disturbed. */
-  unloadNamed(name: string): Promise<boolean> {
+  unloadNamed(name: string): Promise<NamedAdapter | undefined> {
     return this.#inTurn(name, async () => {
       const named = this.#names.get(name);
-      if (!named) return false;
+      if (!named) return undefined;
       this.#names.delete(name);
-      this.#dropUnlessNamed(named.digest);
-      return true;
+      this.#dropUnlessWanted(named.digest);
+      return named;
     });
   }
 
-  #dropUnlessNamed(digest: string): void {
-    if (!this.#nameOf(digest)) this.#cache.drop(digest);
+  /**
+   * Keeps an adapter in memory from its first load on, and loads it now.
+   * @throws HubError `invalid_value` when more would be pinned than fits, and what loading it throws
+   */
+  async pinDigest(digest: Sha256): Promise<void> {
+    this.#checkPins(digest);
+    this.#pinnedDigests.add(digest);
+    (await this.acquire(digest)).release();
+  }
+
+  async #acquire(
+    digest: Sha256,
+    load: (takeRoom: TakeRoom) => Promise<PackedAdapter>,
+    signal: AbortSignal | undefined,
+  ): Promise<AdapterLease> {
+    const { acquiringMax, nowMs } = this.#options;
+    if (this.#acquiring >= acquiringMax) throw tooManyWait();
+    const startMs = nowMs();
+    this.#acquiring++;
+    try {
+      const lease = await this.#cache.acquire(digest, load, signal);
+      this.#tell({ type: "acquired", digest, ms: nowMs() - startMs });
+      return lease;
+    } finally {
+      this.#acquiring--;
+    }
+  }
+
+  #load(digest: Sha256, takeRoom: TakeRoom): Promise<PackedAdapter> {
+    return this.#loader.load(digest, this.#nameOf(digest)?.path, takeRoom);
+  }
+
+  async #mix(
+    components: readonly MixComponent[],
+    digest: Sha256,
+    takeRoom: TakeRoom,
+  ): Promise<PackedAdapter> {
+    const acquire = (part: Sha256) =>
+      this.#cache.acquire(part, (partRoom) => this.#load(part, partRoom));
+    this.#mixes.set(
+      digest,
+      components.map((part) => part.digest),
+    );
+    const settled = await Promise.allSettled(components.map((part) => acquire(part.digest)));
+    const leases = settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    try {
+      const failed = settled.find((one) => one.status === "rejected");
+      if (failed) throw failed.reason;
+      const parts = leases.map(({ adapter }, index) => ({
+        adapter,
+        weight: components[index]?.weight ?? 0,
+      }));
+      await takeRoom(parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0));
+      const { packer, engine } = this.#options;
+      return await packer.pack({ type: "mix", parts, digest, rankMax: engine.facts.rankMax });
+    } catch (error) {
+      this.#mixes.delete(digest);
+      throw error;
+    } finally {
+      for (const lease of leases) lease.release();
+    }
   }
 
   #nameOf(digest: string): NamedAdapter | undefined {
-    return this.names().find((named) => named.digest === digest);
+    for (const named of this.#names.values()) if (named.digest === digest) return named;
+    return undefined;
   }
 
-  async #load(digest: Sha256): Promise<PackedAdapter> {
-    const kept = await this.#options.files?.get(digest);
-    if (kept) return this.#pack(kept, digest);
-    const files = await this.#fetch(digest);
-    if (digestOfFiles(files) !== digest) {
-      // Files that are not the ones asked for are refused, wherever they come from.
-      throw new HubError(
-        "adapter_not_applied",
-        `The files of adapter sha256-${digest} have changed; load the adapter again.`,
-      );
-    }
-    const packed = await this.#pack(files, digest);
-    await this.#options.files?.put(digest, files);
-    return packed;
+  /** What nobody can ask for by name any more leaves memory and disk, and so do mixes with it. */
+  #dropUnlessWanted(digest: string): void {
+    this.#pin(digest, this.#isPinned(digest));
+    if (this.#nameOf(digest) || this.#pinnedDigests.has(digest)) return;
+    if (!this.#cache.drop(digest)) this.#forgetOnDisk(digest);
+    for (const [mix, parts] of this.#mixes) if (parts.includes(digest)) this.#cache.drop(mix);
   }
 
-  async #fetch(digest: Sha256): Promise<AdapterFiles> {
-    const named = this.#nameOf(digest);
-    if (named) return readAdapterFolder(named.path, this.#options.fileBytesMax);
-    if (!this.#options.source) throw noSuchAdapter();
-    return this.#options.source.fetchFiles(digest);
+  #forgetOnDisk(digest: string): void {
+    if (!this.#nameOf(digest)) void this.#options.files?.remove(digest);
   }
 
-  #pack(files: AdapterFiles, digest: Sha256): Promise<PackedAdapter> {
-    const { shape, engine, packer } = this.#options;
-    const base = { shape, rankMax: engine.facts.rankMax };
-    return packer.pack({ type: "pack", files, digest, base });
+  #isPinned(digest: string): boolean {
+    if (this.#pinnedDigests.has(digest)) return true;
+    return this.names().some((named) => named.pinned && named.digest === digest);
+  }
+
+  #pin(digest: string, pinned: boolean): void {
+    this.#cache.pin(digest, pinned);
+    this.#options.engine.pinAdapter(digest, pinned);
+  }
+
+  /** At least one slot stays for whoever is not pinned. */
+  #checkPins(added: string, replaced?: string): void {
+    const pinned = new Set(this.#pinnedDigests);
+    for (const named of this.#names.values()) if (named.pinned) pinned.add(named.digest);
+    if (replaced !== undefined) pinned.delete(replaced);
+    pinned.add(added);
+    const { slots } = this.#options.engine.facts;
+    if (pinned.size < slots) return;
+    throw new HubError(
+      "invalid_value",
+      `${pinned.size} adapters would be pinned; of ${slots} slots ('adapterSlots') one has to stay for others.`,
+      { param: "pinned" },
+    );
   }
 
   async #inTurn<T>(name: string, run: () => Promise<T>): Promise<T> {
@@ -191,10 +296,28 @@ export class AdapterStore {
       if (this.#nameTurns.get(name) === turn) this.#nameTurns.delete(name);
     }
   }
+
+  #tell(event: AdapterEvent): void {
+    for (const listener of this.#listeners) listener(event);
+  }
 }
 
 /** The identity of a mix: of its canonical text, in which the order of the parts does not matter. */
 export function mixDigest(components: readonly MixComponent[]): Sha256 {
   const lines = components.map(({ digest, weight }) => `${digest} ${weight}`).sort();
   return sha256.parse(sha256Hex(`switchyard-mix-v1\n${lines.join("\n")}\n`));
+}
+
+function tooManyWait(): HubError {
+  return new HubError("server_is_overloaded", "Too many requests wait for adapters to be loaded.", {
+    retryAfterMs: 1000,
+  });
+}
+
+function tooManyNames({ namesMax }: AdapterStoreOptions): HubError {
+  return new HubError(
+    "invalid_value",
+    `${namesMax} adapters are loaded by name ('adapterNamesMax'); unload one first.`,
+    { param: "lora_name" },
+  );
 }

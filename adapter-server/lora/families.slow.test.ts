@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type DemoRunner, openDemoRunner } from "../__fixtures__/demo-model.ts";
 import { expectGoldens, type GoldenCase } from "../__fixtures__/goldens.ts";
+import { storeLimits } from "../__fixtures__/store-limits.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import { AdapterFileCache } from "./adapter-files.ts";
 import { AdapterStore } from "./adapter-store.ts";
@@ -67,11 +68,10 @@ async function expectOutcome(name: string, demo: DemoRunner): Promise<void> {
       facts: { dims, blocks: 2, blockSize: 16, slots: 1, rankMax: 64 },
       loadAdapter: (adapter) => known.set(adapter.digest, adapter),
       unloadAdapter: (digest) => known.delete(digest),
+      pinAdapter: () => {},
     },
     files,
-    hostBytesMax: 1 << 30,
-    fileBytesMax: 1 << 30,
-    acquiringMax: 8,
+    ...storeLimits,
   });
   // A copy, so that whatever a hostile one writes beside itself is seen.
   const path = join(folder, "case");
@@ -89,7 +89,7 @@ async function expectOutcome(name: string, demo: DemoRunner): Promise<void> {
     expect(outcomes, `${name}: ${error.message}`).toContain("refuse");
     expect([400, 404], name).toContain(error.status);
     expect(store.names()).toEqual([]);
-    expect(store.stats()).toMatchObject({ hostBytes: 0, hostAdapters: 0 });
+    expect(store.stats()).toMatchObject({ hostBytes: 0, hostDigests: [] });
     expect(known.size).toBe(0);
     expect(await readdir(disk), name).toEqual([]);
   }

@@ -1,35 +1,52 @@
-/** The packer's thread: checks adapters and packs them, one after the other. */
+/** A packer's thread: tells what adapters' files are, checks them and packs them, one after the other. */
 import { parentPort } from "node:worker_threads";
 import { checkAdapter } from "../../sdk/protocol/adapter/check-adapter.ts";
+import { parseSafetensors } from "../../sdk/protocol/adapter/safetensors.ts";
 import { invariant } from "../../sdk/protocol/errors.ts";
 import { toWireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
+import { type AdapterFiles, digestOfFiles } from "./adapter-source.ts";
 import { mixAdapters, packAdapter } from "./pack.ts";
-import type { PackerAnswer, PackerTask } from "./packer.ts";
+import type { Identity, PackerAnswer, PackerThreadTask } from "./packer.ts";
 import { toSharedMemory } from "./shared-weights.ts";
 
 invariant(parentPort, "this file is the entry of a worker thread");
 const port = parentPort;
 
-port.on("message", ({ id, task }: { id: number; task: PackerTask }) => {
+port.on("message", ({ id, task }: { id: number; task: PackerThreadTask }) => {
   port.postMessage(answer(id, task));
 });
 
-function answer(id: number, task: PackerTask): PackerAnswer {
+function answer(id: number, task: PackerThreadTask): PackerAnswer {
   try {
-    return { id, adapter: toSharedMemory(packed(task)) };
+    return { id, result: compute(task) };
   } catch (error) {
     return { id, error: toWireError(error) };
   }
 }
 
-function packed(task: PackerTask): PackedAdapter {
+function compute(task: PackerThreadTask): PackedAdapter | Identity {
   switch (task.type) {
+    case "identify":
+      return identify(task.files, task.expected);
     case "pack":
-      return packAdapter(checkAdapter({ ...task.files, ...task.base }), task.digest);
+      return toSharedMemory(
+        packAdapter(checkAdapter({ ...task.files, ...task.base }), task.digest),
+      );
     case "mix":
-      return mixAdapters(task.parts, task);
+      return toSharedMemory(mixAdapters(task.parts, task));
     default:
       return task satisfies never;
   }
+}
+
+function identify(files: AdapterFiles, expected: string | undefined): Identity {
+  const digest = digestOfFiles(files);
+  // What is wrong with files that nobody asked for is not worth a word.
+  if (expected !== undefined && digest !== expected) return { digest, memoryBytes: 0 };
+  let values = 0;
+  for (const { shape } of parseSafetensors(files.weights).tensors.values()) {
+    values += shape.reduce((product, size) => product * size, 1);
+  }
+  return { digest, memoryBytes: values * Float32Array.BYTES_PER_ELEMENT };
 }

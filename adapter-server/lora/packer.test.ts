@@ -3,18 +3,21 @@ import type { Worker } from "node:worker_threads";
 import { afterEach, expect, test } from "vitest";
 import { demoFolder, demoShape as shape } from "../__fixtures__/demo-model.ts";
 import { startWorker } from "../start-worker.ts";
-import { readAdapterFolder } from "./adapter-source.ts";
+import { digestOfFiles, readAdapterFolder } from "./adapter-source.ts";
 import { openPacker, type Packer, type PackerTask } from "./packer.ts";
+import { packedBytes } from "./shared-weights.ts";
 
 const workers: Worker[] = [];
 let packer: Packer;
 
 function open(): Packer {
   workers.length = 0;
-  packer = openPacker((...given) => {
-    const worker = startWorker(...given);
-    workers.push(worker);
-    return worker;
+  packer = openPacker({
+    startThread: (...given) => {
+      const worker = startWorker(...given);
+      workers.push(worker);
+      return worker;
+    },
   });
   return packer;
 }
@@ -56,4 +59,47 @@ test("a thread that dies fails what it had, and the next task has another", asyn
   await told;
   expect((await packer.pack(asked)).digest).toBe("d");
   expect(workers).toHaveLength(2);
+});
+
+test("large adapters leave a thread to small ones, and wait for each other", async () => {
+  const begun: string[] = [];
+  packer = openPacker({
+    threadsMax: 2,
+    startThread: (...given) => {
+      const worker = startWorker(...given);
+      const post = worker.postMessage.bind(worker);
+      worker.postMessage = (message: { task: PackerTask }) => {
+        begun.push(message.task.digest);
+        post(message);
+      };
+      return worker;
+    },
+  });
+  const values = new Float32Array(new SharedArrayBuffer(5 << 22));
+  const pair = { a: values, b: values, rank: 1 };
+  const large = (digest: string): PackerTask => {
+    const adapter = { digest: "part", rank: 1, layers: [{ q_proj: pair }] };
+    return { type: "mix", parts: [{ adapter, weight: 1 }], digest, rankMax: 1 };
+  };
+  const small = { ...(await task()), digest: "small" };
+  const packed = [large("first"), large("second"), small].map((one) => packer.pack(one));
+  expect(begun).toEqual(["first", "small"]);
+  expect((await Promise.all(packed)).map(({ digest }) => digest)).toEqual([
+    "first",
+    "second",
+    "small",
+  ]);
+  expect(begun).toEqual(["first", "small", "second"]);
+});
+
+test("files are told by their digest and by the memory that they take", async () => {
+  const { files } = (await task()) as Extract<PackerTask, { type: "pack" }>;
+  const digest = digestOfFiles(files);
+  const { memoryBytes } = await open().identify(files);
+  expect(await packer.identify(files, digest)).toEqual({ digest, memoryBytes });
+  expect(memoryBytes).toBe(packedBytes(await packer.pack(await task())));
+  const broken = { ...files, weights: files.weights.subarray(0, 100) };
+  await expect(packer.identify(broken)).rejects.toMatchObject({ code: "invalid_adapter" });
+  // Of what nobody asked for it is enough to know that it is something else.
+  expect(await packer.identify(broken, digest)).toMatchObject({ memoryBytes: 0 });
 });

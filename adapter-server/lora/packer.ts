@@ -1,14 +1,16 @@
 /**
- * Checks and packs adapters in a thread of its own: one of rank 64 for a model of a billion parameters
+ * Checks and packs adapters in threads of their own: one of rank 64 for a model of a billion parameters
  * takes more than a second, in which nobody else would get a token or an answer.
  */
 import type { Worker } from "node:worker_threads";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
+import { invariant } from "../../sdk/protocol/errors.ts";
 import { fromWireError, type WireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import { startWorker } from "../start-worker.ts";
 import type { AdapterFiles } from "./adapter-source.ts";
 import type { MixPart } from "./pack.ts";
+import { packedBytes } from "./shared-weights.ts";
 
 export type PackerTask =
   | {
@@ -19,62 +21,140 @@ export type PackerTask =
       base: { shape: BaseShape; rankMax: number };
     }
   | { type: "mix"; parts: MixPart[]; digest: string; rankMax: number };
+export type PackerThreadTask =
+  | PackerTask
+  | { type: "identify"; files: AdapterFiles; expected: string | undefined };
+
+/** What files are: their digest, and the memory that their numbers take when they are packed. */
+export type Identity = { digest: string; memoryBytes: number };
 
 export type PackerAnswer =
-  | { id: number; adapter: PackedAdapter }
+  | { id: number; result: PackedAdapter | Identity }
   | { id: number; error: WireError };
 
 export type Packer = {
+  /**
+   * @param expected the digest that the files should have; of others only the digest is found out
+   * @throws HubError `invalid_adapter` when the weights are no safetensors
+   */
+  identify(files: AdapterFiles, expected?: string): Promise<Identity>;
   /** The adapter in shared memory. @throws HubError what is wrong with it */
   pack(task: PackerTask): Promise<PackedAdapter>;
   close(): Promise<void>;
 };
 
-/** The thread is started now; one that died is started again by the next task. */
-export function openPacker(startThread: typeof startWorker = startWorker): Packer {
-  const waiting = new Map<number, (answer: PackerAnswer | Error) => void>();
-  let nextId = 0;
-  let worker: Worker | undefined;
+export type PackerOptions = {
+  /** Adapters that are packed at one time; large ones leave one thread to small ones. */
+  threadsMax?: number | undefined;
+  startThread?: typeof startWorker | undefined;
+};
 
-  const start = (): Worker => {
-    const started = startThread(new URL("./packer-worker.ts", import.meta.url));
-    let cause: Error | undefined;
-    // Nobody stays alive for it.
-    started.unref();
-    started.on("message", (answer: PackerAnswer) => {
-      waiting.get(answer.id)?.(answer);
-      waiting.delete(answer.id);
-    });
-    started.on("error", (error) => {
-      cause = error instanceof Error ? error : new Error(String(error));
-    });
-    started.on("exit", () => {
-      worker = undefined;
-      const why = new Error("the thread that packs adapters died", { cause });
-      for (const settle of waiting.values()) settle(why);
-      waiting.clear();
-    });
-    return started;
-  };
-  worker = start();
-
+/** The first thread is started now, others when there is work for them; one that died is not missed. */
+export function openPacker(options: PackerOptions = {}): Packer {
+  const pool = new PackerPool(options.threadsMax ?? 2, options.startThread ?? startWorker);
   return {
+    async identify(files, expected) {
+      const result = await pool.run({ type: "identify", files, expected });
+      invariant("memoryBytes" in result, "who asks what files are is told that");
+      return result;
+    },
     async pack(task) {
-      const running = worker ?? start();
-      worker = running;
-      const answer = await new Promise<PackerAnswer | Error>((resolve) => {
-        const id = nextId++;
-        waiting.set(id, resolve);
-        running.ref();
-        running.postMessage({ id, task });
-      });
-      if (waiting.size === 0) running.unref();
-      if (answer instanceof Error) throw answer;
-      if ("error" in answer) throw fromWireError(answer.error);
-      return answer.adapter;
+      const result = await pool.run(task);
+      invariant("layers" in result, "who has an adapter packed is given one");
+      return result;
     },
-    async close() {
-      await worker?.terminate();
-    },
+    close: () => pool.close(),
   };
 }
+
+type Result = PackedAdapter | Identity;
+type Job = {
+  id: number;
+  task: PackerThreadTask;
+  isLarge: boolean;
+  settle: (answer: PackerAnswer | Error) => void;
+};
+type Thread = { worker: Worker; job: Job | undefined };
+
+class PackerPool {
+  readonly #threadsMax: number;
+  readonly #startThread: typeof startWorker;
+  readonly #threads = new Set<Thread>();
+  /** Nobody has begun with them; the oldest first. */
+  readonly #queue: Job[] = [];
+  #nextId = 0;
+
+  constructor(threadsMax: number, startThread: typeof startWorker) {
+    this.#threadsMax = threadsMax;
+    this.#startThread = startThread;
+    this.#start();
+  }
+
+  async run(task: PackerThreadTask): Promise<Result> {
+    const answer = await new Promise<PackerAnswer | Error>((settle) => {
+      this.#queue.push({ id: this.#nextId++, task, isLarge: sizeOf(task) > smallBytesMax, settle });
+      this.#dispatch();
+    });
+    if (answer instanceof Error) throw answer;
+    if ("error" in answer) throw fromWireError(answer.error);
+    return answer.result;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#threads].map(({ worker }) => worker.terminate()));
+  }
+
+  #dispatch(): void {
+    for (;;) {
+      const busy = [...this.#threads].filter(({ job }) => job !== undefined);
+      if (busy.length >= this.#threadsMax) return;
+      const largeNow = busy.filter(({ job }) => job?.isLarge).length;
+      const mayBeLarge = largeNow < Math.max(1, this.#threadsMax - 1);
+      const next = this.#queue.findIndex(({ isLarge }) => mayBeLarge || !isLarge);
+      const [job] = next === -1 ? [] : this.#queue.splice(next, 1);
+      if (!job) return;
+      const idle = [...this.#threads].find((thread) => thread.job === undefined);
+      this.#give(idle ?? this.#start(), job);
+    }
+  }
+
+  #give(thread: Thread, job: Job): void {
+    thread.job = job;
+    // Nobody stays alive for a thread that has nothing to do.
+    thread.worker.ref();
+    thread.worker.postMessage({ id: job.id, task: job.task });
+  }
+
+  #start(): Thread {
+    const worker = this.#startThread(new URL("./packer-worker.ts", import.meta.url));
+    const thread: Thread = { worker, job: undefined };
+    this.#threads.add(thread);
+    let cause: Error | undefined;
+    worker.unref();
+    worker.on("message", (answer: PackerAnswer) => this.#finish(thread, answer));
+    worker.on("error", (error) => {
+      cause = error instanceof Error ? error : new Error(String(error));
+    });
+    worker.on("exit", () => {
+      this.#threads.delete(thread);
+      this.#finish(thread, new Error("the thread that packs adapters died", { cause }));
+    });
+    return thread;
+  }
+
+  #finish(thread: Thread, answer: PackerAnswer | Error): void {
+    const { job } = thread;
+    thread.job = undefined;
+    thread.worker.unref();
+    job?.settle(answer);
+    this.#dispatch();
+  }
+}
+
+function sizeOf(task: PackerThreadTask): number {
+  if (task.type !== "mix") return task.files.weights.length;
+  return task.parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0);
+}
+
+/** What takes a tenth of a second or less: a rank 16 adapter of a model of 135 million parameters has 10 to 20 MB. */
+const smallBytesMax = 32 << 20;

@@ -15,6 +15,8 @@ export type ControlTokens = {
   resolve(text: string): string;
   /** The texts of control tokens in place of their names. */
   restore(text: string): string;
+  /** Ids of control tokens: what a decoder leaves out. */
+  ids: ReadonlySet<number>;
   /** The tokenizer's file with the names in place of the texts. */
   tokenizer: Record<string, unknown>;
 };
@@ -40,6 +42,7 @@ export function controlTokens(tokenizer: unknown, config: unknown): ControlToken
   const anyText = new RegExp(texts.map(escapeRegExp).join("|") || "(?!)", "g");
   const split = (text: string) => text.slice(0, 1) + mark + text.slice(1);
   return {
+    ids: new Set(control.map(({ id }) => id)),
     quote: (text) => text.replaceAll(reserved, "").replace(anyText, split),
     resolve: (text) =>
       text

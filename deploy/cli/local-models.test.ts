@@ -5,6 +5,7 @@ import { PassThrough } from "node:stream";
 import { fileURLToPath } from "node:url";
 import pc from "picocolors";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { writeTinyEncoder } from "../../adapter-server/__fixtures__/tiny-encoder.ts";
 import { main } from "../../sdk/cli/main.ts";
 import { openLocalModels } from "./local-models.ts";
 
@@ -48,6 +49,16 @@ test("a model is imported, listed, inspected, verified and removed", async () =>
   expect((await answering("no\n", "remove", digest)).exitCode).toBe(1);
   expect((await answering("y\n", "remove", digest)).stdout).toContain("Removed:");
   expect(await json("list")).toEqual({ imports: [], sources: [], unfinished: [] });
+});
+
+test("an encoder's export is known as one, checked and kept", async () => {
+  const folder = join(dataDir, "encoder");
+  await writeTinyEncoder(folder);
+  const imported = await json<{ format: string; folder: string }>("import", folder);
+  expect(imported).toMatchObject({ format: "onnx", folder: expect.stringContaining("encoders") });
+  await writeFile(join(folder, "model.onnx"), "no graph");
+  const refused = await run("import", folder);
+  expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("no ONNX model") });
 });
 
 test("wrong use and failure have their own exit codes, and say what to do", async () => {

@@ -1,5 +1,6 @@
 /** The models of this machine for the command line: the adapter-server's library, its errors in the CLI's words. */
 import { resolve } from "node:path";
+import { importEncoder, isEncoderFolder } from "../../adapter-server/encoder/import-encoder.ts";
 import { readHubAccess } from "../../adapter-server/models/hub/hub-access.ts";
 import { pullModel } from "../../adapter-server/models/hub/pull.ts";
 import { realWaiting } from "../../adapter-server/models/hub/retries.ts";
@@ -9,7 +10,7 @@ import { LibraryError } from "../../adapter-server/models/library/library-error.
 import { listModels } from "../../adapter-server/models/library/list.ts";
 import { pulledName } from "../../adapter-server/models/library/pulled.ts";
 import { planRemoval, removeModels } from "../../adapter-server/models/library/remove.ts";
-import { parseHubRef, withFile } from "../../adapter-server/models/library/source-ref.ts";
+import { isHubRef, parseHubRef, withFile } from "../../adapter-server/models/library/source-ref.ts";
 import { verifyModels } from "../../adapter-server/models/library/verify.ts";
 import { CommandError, exitCodes } from "../../sdk/cli/failure.ts";
 import type { LocalModels, Pulled } from "../../sdk/cli/local-models.ts";
@@ -34,6 +35,10 @@ const importModel = async (
   { source, format, force, onProgress }: Parameters<LocalModels["import"]>[0],
   dataDir: string,
 ) => {
+  if (!isHubRef(source) && (await isEncoderFolder(source))) {
+    const { digest, folder, sizeBytes } = await importEncoder(source, { dataDir });
+    return { digest, format: "onnx", sizeBytes, folder };
+  }
   const imported = await importToLibrary({
     source,
     format: parseFormat(format),

@@ -1,0 +1,133 @@
+/** Brings an adapter's weights into memory, from the nearest place that has its files. */
+import type { BaseShape } from "../../sdk/protocol/catalog.ts";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import type { Sha256 } from "../../sdk/protocol/ids.ts";
+import { sha256 } from "../../sdk/protocol/ids.ts";
+import type { PackedAdapter } from "../engine/types.ts";
+import type { TakeRoom } from "./adapter-cache.ts";
+import type { AdapterFileCache } from "./adapter-files.ts";
+import type { AdapterFiles, AdapterSource } from "./adapter-source.ts";
+import { noSuchAdapter, readAdapterFolder } from "./adapter-source.ts";
+import type { Packer } from "./packer.ts";
+import { Turns } from "./turns.ts";
+
+/** Where files come from: the copy on disk, the folder that was named, or whoever knows adapters by digest. */
+export type LoadTier = "disk" | "folder" | "registry";
+
+/** Files, and what they are. */
+export type IdentifiedFiles = { files: AdapterFiles; digest: Sha256; memoryBytes: number };
+
+export type AdapterLoaderOptions = {
+  shape: BaseShape;
+  rankMax: number;
+  packer: Pick<Packer, "identify" | "pack">;
+  /** Knows adapters by digest; absent where only loaded names are served. */
+  source?: AdapterSource | undefined;
+  /** Between the source and memory. */
+  files?: AdapterFileCache | undefined;
+  /** Bytes of one adapter's file. */
+  fileBytesMax: number;
+  /** Adapters that are read from one kind of place at one time. */
+  fetchesMax: number;
+  /** How long files may take to come; a folder on a network that is gone never answers. */
+  fetchMsMax: number;
+  nowMs: () => number;
+  onLoaded: (load: { digest: Sha256; tier: LoadTier; ms: number }) => void;
+};
+
+export class AdapterLoader {
+  readonly #options: AdapterLoaderOptions;
+  /** One hung place must not hold up the others. */
+  readonly #turns: Record<LoadTier, Turns>;
+
+  constructor(options: AdapterLoaderOptions) {
+    this.#options = options;
+    const turns = () => new Turns(options.fetchesMax);
+    this.#turns = { disk: turns(), folder: turns(), registry: turns() };
+  }
+
+  /**
+   * @param folder where the adapter lay when it was given a name, if it has one
+   * @throws HubError `model_not_found` when nobody has it, `adapter_not_applied` when what is there is another one by
+   *   now, `upstream_timeout`, and whatever is wrong with its files
+   */
+  async load(
+    digest: Sha256,
+    folder: string | undefined,
+    takeRoom: TakeRoom,
+  ): Promise<PackedAdapter> {
+    const { files: disk, nowMs, onLoaded } = this.#options;
+    const startMs = nowMs();
+    const found = (await this.#fromDisk(digest)) ?? (await this.#fetch(digest, folder));
+    const packed = await this.pack(found, takeRoom);
+    onLoaded({ digest, tier: found.tier, ms: nowMs() - startMs });
+    // Nobody waits for a copy that only spares a later fetch.
+    if (found.tier !== "disk") void disk?.put(digest, found.files);
+    return packed;
+  }
+
+  /** @throws HubError `not_found` when the folder has no adapter */
+  async readFolder(path: string): Promise<IdentifiedFiles> {
+    const { packer, fileBytesMax } = this.#options;
+    const files = await this.#within("folder", () => readAdapterFolder(path, fileBytesMax));
+    const { digest, memoryBytes } = await packer.identify(files);
+    return { files, digest: sha256.parse(digest), memoryBytes };
+  }
+
+  /** @throws HubError what is wrong with the files */
+  async pack(
+    { files, digest, memoryBytes }: IdentifiedFiles,
+    takeRoom: TakeRoom,
+  ): Promise<PackedAdapter> {
+    const { packer, shape, rankMax } = this.#options;
+    await takeRoom(memoryBytes);
+    return packer.pack({ type: "pack", files, digest, base: { shape, rankMax } });
+  }
+
+  /** A copy that is damaged is as good as none. */
+  async #fromDisk(digest: Sha256): Promise<(IdentifiedFiles & { tier: "disk" }) | undefined> {
+    const { files: disk, packer } = this.#options;
+    const files = await this.#within("disk", async () => disk?.get(digest)).catch(() => undefined);
+    if (!files) return undefined;
+    const found = await packer.identify(files, digest);
+    if (found.digest === digest) return { ...found, digest, files, tier: "disk" };
+    await disk?.remove(digest);
+    return undefined;
+  }
+
+  async #fetch(
+    digest: Sha256,
+    folder: string | undefined,
+  ): Promise<IdentifiedFiles & { tier: LoadTier }> {
+    const { source, packer, fileBytesMax } = this.#options;
+    const tier = folder === undefined ? "registry" : "folder";
+    const files = await this.#within(tier, async () => {
+      if (folder !== undefined) {
+        return readAdapterFolder(folder, fileBytesMax).catch((cause: unknown) => {
+          throw changed(digest, cause);
+        });
+      }
+      if (!source) throw noSuchAdapter();
+      return source.fetchFiles(digest);
+    });
+    const found = await packer.identify(files, digest);
+    // Files that are not the ones asked for are refused, wherever they come from.
+    if (found.digest !== digest) throw changed(digest);
+    return { ...found, digest, files, tier };
+  }
+
+  #within<T>(tier: LoadTier, fetch: () => Promise<T>): Promise<T> {
+    const { fetchMsMax } = this.#options;
+    const late = () =>
+      new HubError("upstream_timeout", `The adapter's files did not come within ${fetchMsMax} ms.`);
+    return this.#turns[tier].run(fetch, { msMax: fetchMsMax, late });
+  }
+}
+
+function changed(digest: Sha256, cause?: unknown): HubError {
+  return new HubError(
+    "adapter_not_applied",
+    `The files of adapter sha256-${digest} are gone or have changed; load the adapter again.`,
+    { cause },
+  );
+}

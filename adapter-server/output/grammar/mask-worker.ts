@@ -1,0 +1,126 @@
+/**
+ * The mask thread: while the engine computes a step, it takes up the tokens that the last step chose and writes which
+ * ones may come next into memory that it shares with the engine.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { HubError, invariant } from "../../../sdk/protocol/errors.ts";
+import { toWireError, type WireError } from "../../engine/messages.ts";
+import { type MaskMemory, rowOf, states } from "./mask-memory.ts";
+import { type Grammar, Matchers, type MatchersOptions } from "./matchers.ts";
+import { limitMemory } from "./memory-limit.ts";
+
+export type MaskWorkerOptions = MatchersOptions & {
+  memory: MaskMemory;
+  /** `[1]`: 1 + the row that is worked on, 0 for none; whoever looks after a death finds the culprit in it. */
+  busy: Int32Array;
+  wasmBytesMax: number;
+};
+
+export type ToMaskWorker =
+  | { type: "open"; row: number; grammar: Grammar; said: number[] }
+  /** Rows, and the tokens that were chosen for them. */
+  | { type: "advance"; pairs: [row: number, token: number][] }
+  | { type: "close"; row: number };
+
+export type FromMaskWorker =
+  | { type: "opened"; row: number; error?: WireError }
+  /** The row is no longer written to. */
+  | { type: "left"; row: number };
+
+invariant(parentPort, "this file is the entry of a worker thread");
+serve(parentPort, workerData as MaskWorkerOptions);
+
+function serve(port: NonNullable<typeof parentPort>, options: MaskWorkerOptions): void {
+  const { memory, busy } = options;
+  const tell = (message: FromMaskWorker) => port.postMessage(message);
+  limitMemory(options.wasmBytesMax);
+  const complaints = hearComplaints();
+  const matchers = new Matchers(options);
+  /** How many tokens each row's text has. */
+  const lengths = new Map<number, number>();
+
+  const writeMask = async (row: number) => {
+    const mask = await matchers.mask(row);
+    if (mask) rowOf(memory, row).set(mask);
+    publish(row, (lengths.get(row) ?? 0) + 1);
+  };
+  const publish = (row: number, state: number) => {
+    Atomics.store(memory.states, row, state);
+    Atomics.notify(memory.states, row);
+  };
+
+  const open = async ({ row, grammar, said }: Extract<ToMaskWorker, { type: "open" }>) => {
+    complaints.length = 0;
+    try {
+      await matchers.open(row, grammar, said);
+    } catch (cause) {
+      // An instance that has aborted is of no use to anyone, so the thread goes with it.
+      tell({ type: "opened", row, error: toWireError(unreadable(complaints, cause)) });
+      process.exit(1);
+    }
+    lengths.set(row, said.length);
+    await writeMask(row);
+    tell({ type: "opened", row });
+  };
+
+  const advance = async (pairs: [row: number, token: number][]) => {
+    for (const [row, token] of pairs) {
+      const length = lengths.get(row);
+      if (length === undefined) continue;
+      Atomics.store(busy, 0, row + 1);
+      lengths.set(row, length + 1);
+      if (matchers.accept(row, token)) await writeMask(row);
+      else publish(row, states.refused);
+    }
+  };
+
+  const take = async (message: ToMaskWorker) => {
+    switch (message.type) {
+      case "open":
+        Atomics.store(busy, 0, message.row + 1);
+        await open(message);
+        break;
+      case "advance":
+        await advance(message.pairs);
+        break;
+      case "close":
+        matchers.close(message.row);
+        lengths.delete(message.row);
+        tell({ type: "left", row: message.row });
+        break;
+      default:
+        message satisfies never;
+    }
+    Atomics.store(busy, 0, 0);
+  };
+
+  // One after the other, in the order in which they came.
+  let last = Promise.resolve();
+  port.on("message", (message: ToMaskWorker) => {
+    last = last.then(() => take(message));
+  });
+}
+
+function unreadable(complaints: readonly string[], cause: unknown): HubError {
+  const fatal = complaints.find((line) => line.startsWith("[FATAL]"));
+  if (fatal === undefined) {
+    return new HubError("invalid_value", "The grammar takes more memory than it may.", { cause });
+  }
+  // The line begins with a path of the machine that built the package.
+  const reason = fatal.replace(/^\[FATAL\] \S+:\d+: /, "").slice(0, reasonCharsMax);
+  return new HubError("invalid_value", `The grammar cannot be read: ${reason}`, { cause });
+}
+
+/** xgrammar says what is wrong on the console and then aborts. */
+function hearComplaints(): string[] {
+  const lines: string[] = [];
+  const hear = (...parts: unknown[]) => {
+    if (lines.length < 100) lines.push(parts.join(" "));
+  };
+  console.error = hear;
+  console.warn = hear;
+  console.log = hear;
+  return lines;
+}
+
+const reasonCharsMax = 300;
