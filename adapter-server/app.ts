@@ -6,6 +6,8 @@ import { servedModelHeader, tenantHeader, timeoutHeader } from "../sdk/protocol/
 import { newId, requestId } from "../sdk/protocol/ids.ts";
 import { answerChat } from "./chat/complete.ts";
 import { readChatRequest } from "./chat/request.ts";
+import { answerText } from "./completions/complete.ts";
+import { readTextRequest } from "./completions/request.ts";
 import type { ServerLimits } from "./config.ts";
 import { answerEmbeddings } from "./embeddings/answer.ts";
 import { readEmbeddingsRequest } from "./embeddings/request.ts";
@@ -57,6 +59,10 @@ export function createApp(parts: AppParts): Hono<Env> {
   app.post("/v1/chat/completions", async (c) => {
     const plan = readChatRequest(await readJson(c.req.raw), reading);
     return answerChat({ ...parts, metrics }, plan, callerOf(c, limits));
+  });
+  app.post("/v1/completions", async (c) => {
+    const plan = readTextRequest(await readJson(c.req.raw), reading);
+    return answerText({ ...parts, metrics }, plan, callerOf(c, limits));
   });
   app.post("/v1/embeddings", async (c) => {
     const plan = readEmbeddingsRequest(await readJson(c.req.raw), reading);

@@ -39,6 +39,9 @@ const limitValues = z.object({
   timeoutMsMax: count.default(3_600_000),
   /** Answers to one request (`n`). */
   choicesMax: count.max(128).default(8),
+  /** Prompts of one text completion request, and their tokens together. */
+  promptsMax: count.max(4096).default(128),
+  promptTokensMax: count.default(131_072),
   /** Stop strings of one request, and stop tokens. */
   stopsMax: count.max(1024).default(32),
   /** Tokens with a bias (`logit_bias`) in one request. */

@@ -2,8 +2,9 @@
 import type { ChatCompletion, ChatLogprobs } from "../../sdk/protocol/chat.ts";
 import { toErrorBody } from "../../sdk/protocol/errors.ts";
 import { sseDone } from "../../sdk/protocol/sse.ts";
+import type { PromptLogprobs } from "../engine/logprobs.ts";
 import type { ChosenToken, Piece } from "../generation/choices.ts";
-import { toContentLogprob } from "../generation/shown-tokens.ts";
+import { toContentLogprob, toPromptLogprobs } from "../generation/shown-tokens.ts";
 import { UsageCount } from "../generation/usage.ts";
 import type { Tokenizer } from "../models/tokenizer.ts";
 
@@ -27,8 +28,10 @@ export async function toCompletion(
   const finished = new Array<"stop" | "length">(choices).fill("length");
   const logprobs = texts.map((): ChosenToken[] | undefined => undefined);
   const count = new UsageCount(head.promptTokens);
+  let promptLogprobs: readonly PromptLogprobs[] | undefined;
   for await (const piece of pieces) {
     const { choice, text, finish, logprobs: found } = piece;
+    promptLogprobs ??= piece.promptLogprobs;
     texts[choice] += text;
     if (found) logprobs[choice] = [...(logprobs[choice] ?? []), ...found];
     count.add(piece);
@@ -47,6 +50,9 @@ export async function toCompletion(
     })),
     usage: count.usage(),
     system_fingerprint: head.fingerprint,
+    ...(promptLogprobs && {
+      prompt_logprobs: toPromptLogprobs(promptLogprobs, head.tokenizer),
+    }),
   };
 }
 

@@ -30,7 +30,7 @@ export function answerChat(
   });
   return generate(
     parts,
-    { plan, prompt, caller, startMs },
+    { plan, prompts: [prompt], caller, startMs },
     {
       whole: (pieces) => toCompletion(head(), pieces, plan.choices),
       frames: (pieces) => toFrames(head(), pieces, { includeUsage: plan.includeUsage }),

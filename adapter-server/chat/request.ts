@@ -18,6 +18,7 @@ export function readChatRequest(body: unknown, limits: GenerationLimits): ChatPl
   const request = parseOrThrow(extendedRequest, body);
   refuseUnsupported(request, computed);
   const plan = readGeneration(request, limits, {
+    promptField: "messages",
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? undefined,
     logprobs: readLogprobs(request),
   });

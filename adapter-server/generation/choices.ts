@@ -1,10 +1,11 @@
 /** Decodes the choices of one request: tokens from the engine become pieces of text, with stop strings. */
 import type { Engine, GenerateRequest } from "../engine/engine.ts";
-import type { TokenLogprobs } from "../engine/logprobs.ts";
+import type { PromptLogprobs, TokenLogprobs } from "../engine/logprobs.ts";
 import type { FinishReason } from "../engine/sequence.ts";
 import type { Tokenizer } from "../models/tokenizer.ts";
 import { Detokenizer } from "../output/detokenizer.ts";
 import { StopStrings } from "../output/stop-strings.ts";
+import { merge } from "./merge.ts";
 
 /** A token that was chosen, and how likely it was. */
 export type ChosenToken = TokenLogprobs & { token: number };
@@ -21,6 +22,8 @@ export type Piece = {
   adapter?: string;
   /** In a choice's first piece: tokens of the prompt that were cached. */
   cachedTokens?: number;
+  /** In the first piece of a prompt's first choice, when they are asked for: of all its tokens but the first. */
+  promptLogprobs?: readonly PromptLogprobs[];
 };
 
 export type DecodeOptions = {
@@ -33,6 +36,8 @@ export type DecodeOptions = {
     skipSpecialTokens: boolean;
   };
   choices: number;
+  /** Whether only the prompt is of interest, and what is said after it is dropped. */
+  promptOnly?: boolean;
   signal: AbortSignal;
 };
 
@@ -62,10 +67,16 @@ async function* decodeChoice(
   const { minTokens = 0 } = request.sampling;
   let said = 0;
   const sampling = { ...request.sampling, stream: choice };
-  for await (const batch of engine.generate({ ...request, sampling, signal })) {
+  const promptLogprobs = choice === 0 ? request.promptLogprobs : undefined;
+  for await (const batch of engine.generate({ ...request, promptLogprobs, sampling, signal })) {
     const piece: Piece = { choice, text: "", tokens: [] };
+    if (batch.promptLogprobs) piece.promptLogprobs = batch.promptLogprobs;
     if (batch.adapter !== undefined) piece.adapter = batch.adapter;
     if (batch.cachedTokens !== undefined) piece.cachedTokens = batch.cachedTokens;
+    if (options.promptOnly) {
+      yield { ...piece, finish: "length" };
+      return;
+    }
     for (const [index, token] of batch.tokens.entries()) {
       piece.tokens.push(token);
       const ends = request.stopIds.includes(token);
@@ -90,28 +101,5 @@ async function* decodeChoice(
     if (finish !== undefined) piece.finish = finish;
     yield piece;
     if (finish !== undefined) return;
-  }
-}
-
-/** Items of all generators in the order in which they come. */
-async function* merge<T>(
-  generators: AsyncGenerator<T, void, void>[],
-): AsyncGenerator<T, void, void> {
-  const next = async (index: number) => ({ index, result: await generators[index]?.next() });
-  const pending = new Map(generators.map((_, index) => [index, next(index)]));
-  try {
-    while (pending.size > 0) {
-      const { index, result } = await Promise.race(pending.values());
-      if (!result || result.done) {
-        pending.delete(index);
-      } else {
-        pending.set(index, next(index));
-        yield result.value;
-      }
-    }
-  } finally {
-    // What is left behind ends now; what it still had to say, nobody is there to hear.
-    for (const promise of pending.values()) promise.catch(() => {});
-    for (const generator of generators) generator.return().catch(() => {});
   }
 }

@@ -4,8 +4,9 @@ import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.
 import type { Metrics, Outcome, RequestTrack } from "../metrics.ts";
 import { type AppParts, contextLengthOf } from "../parts.ts";
 import { streamHeaders, toByteStream } from "./byte-stream.ts";
-import { decodeChoices, type Piece } from "./choices.ts";
+import type { Piece } from "./choices.ts";
 import type { GenerationPlan } from "./plan.ts";
+import { decodePrompts } from "./prompts.ts";
 import { toSampling } from "./sampling.ts";
 import { acquireWeights } from "./target.ts";
 
@@ -30,41 +31,49 @@ export type AnswerShape = {
 
 /**
  * Weights, then tokens. The answer begins with the first token, so that failures before it have a status.
- * @param prompt  tokens that the choices continue
+ * @param prompts tokens, each of which as many choices continue as the plan says
  * @param startMs when the request came, by `monotonicMs`
  * @throws HubError `context_length_exceeded`, and what weights and engine throw
  */
 export async function generate(
   parts: GenerationParts,
-  request: { plan: GenerationPlan; prompt: readonly number[]; caller: Caller; startMs: number },
+  request: {
+    plan: GenerationPlan;
+    prompts: readonly (readonly number[])[];
+    caller: Caller;
+    startMs: number;
+  },
   shape: AnswerShape,
 ): Promise<Response> {
   const { model, metrics } = parts;
-  const { plan, prompt, caller, startMs } = request;
-  const maxTokens = tokensLeft(parts, prompt.length, plan.maxTokens);
+  const { plan, prompts, caller, startMs } = request;
   const sampling = toSampling(plan.sampling, {
     ...parts,
     ...model,
     defaults: model.generationDefaults,
   });
+  const requests = prompts.map((prompt) => ({
+    prompt,
+    maxTokens: tokensLeft(parts, prompt.length, plan),
+    stopIds: [...(plan.ignoreEos ? [] : model.endTokenIds), ...plan.stopTokens],
+    tenant: caller.tenant,
+    timeoutMs: caller.timeoutMs,
+    priority: priorityOf(plan, caller),
+    sampling,
+    logprobs: plan.logprobs,
+    promptLogprobs: plan.promptLogprobs,
+  }));
+  const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
   const lease = await acquireWeights(parts, plan, caller);
   const leave = new AbortController();
   const pieces = tracked(
-    metrics.begin({ startMs, adapter: lease?.adapter.digest, promptTokens: prompt.length }),
-    decodeChoices({
+    metrics.begin({ startMs, adapter: lease?.adapter.digest, promptTokens }),
+    decodePrompts({
       engine: parts.engine,
       tokenizer: model.tokenizer,
-      request: {
-        prompt,
-        maxTokens,
-        stopIds: [...(plan.ignoreEos ? [] : model.endTokenIds), ...plan.stopTokens],
-        adapter: lease?.adapter.digest,
-        tenant: caller.tenant,
-        timeoutMs: caller.timeoutMs,
-        priority: priorityOf(plan, caller),
-        sampling,
-        logprobs: plan.logprobs,
-      },
+      requests: requests.map((one) => ({ ...one, adapter: lease?.adapter.digest })),
+      sequencesMax: parts.limits.sequencesMax,
+      promptOnly: plan.maxTokens === 0,
       text: plan,
       choices: plan.choices,
       signal: AbortSignal.any([caller.signal, leave.signal]),
@@ -111,17 +120,22 @@ export function servedName(plan: Pick<GenerationPlan, "model">, caller: Caller):
 }
 
 /** @throws HubError `context_length_exceeded` when there is no room for a single token of answer */
-function tokensLeft(parts: AppParts, promptTokens: number, asked: number | undefined): number {
-  const contextLength = contextLengthOf(parts.engine);
+function tokensLeft(
+  { engine }: AppParts,
+  promptTokens: number,
+  { maxTokens, promptField }: GenerationPlan,
+): number {
+  const contextLength = contextLengthOf(engine);
   const left = contextLength - promptTokens;
   if (left < 1) {
     throw new HubError(
       "context_length_exceeded",
-      `This model's maximum context length is ${contextLength} tokens. However, your messages resulted in ${promptTokens} tokens. Please reduce the length of the messages.`,
-      { param: "messages", details: { contextLength, promptTokens } },
+      `This model's maximum context length is ${contextLength} tokens. However, your ${promptField} resulted in ${promptTokens} tokens. Please reduce the length of the ${promptField}.`,
+      { param: promptField, details: { contextLength, promptTokens } },
     );
   }
-  return Math.min(left, asked ?? left);
+  // Even where only the prompt is of interest, the engine says a token after it.
+  return Math.max(1, Math.min(left, maxTokens ?? left));
 }
 
 /** Passes pieces on and keeps account of them; whatever way it ends, the weights are let go. */

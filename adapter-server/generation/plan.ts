@@ -16,12 +16,16 @@ export type GenerationPlan = {
   /** As the client wrote it, for the answer. */
   model: string;
   target: Target;
-  /** Absent: as much as fits. */
+  /** The field that has the prompt, for messages about its length. */
+  promptField: "messages" | "prompt" | "inputs";
+  /** Absent: as much as fits; 0: the prompt alone is of interest. */
   maxTokens: number | undefined;
   choices: number;
   sampling: SamplingPlan;
   /** How many of the likeliest tokens to tell with each token; absent: no log-probabilities. */
   logprobs: number | undefined;
+  /** The same for each token of the prompt but the first. */
+  promptLogprobs: number | undefined;
   /** Only so many tokens of the prompt's end; `fit` is as many as leave room for the answer. */
   promptTokensMax: number | "fit" | undefined;
   stop: string[];
@@ -64,6 +68,7 @@ export const generationFields = {
   stop_token_ids: z.array(z.int().nonnegative()).nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
   skip_special_tokens: z.boolean().nullish(),
+  prompt_logprobs: z.int().min(0).max(20).nullish(),
   /** Keeps the prompt's end; -1 for as much as fits. */
   truncate_prompt_tokens: z.int().min(-1).nullish(),
 };
@@ -83,7 +88,7 @@ export type GenerationLimits = SamplingLimits & {
 export function readGeneration(
   request: z.infer<typeof generationRequest>,
   limits: GenerationLimits,
-  own: Pick<GenerationPlan, "logprobs" | "maxTokens">,
+  own: Pick<GenerationPlan, "promptField" | "logprobs" | "maxTokens">,
 ): GenerationPlan {
   const choices = request.n ?? 1;
   if (choices > limits.choicesMax) {
@@ -106,6 +111,13 @@ export function readGeneration(
       { param: "min_tokens" },
     );
   }
+  if (request.prompt_logprobs != null && request.stream) {
+    throw new HubError(
+      "invalid_value",
+      "'prompt_logprobs' are told in whole answers only; leave 'stream' out.",
+      { param: "prompt_logprobs" },
+    );
+  }
   const truncate = request.truncate_prompt_tokens ?? undefined;
   return {
     ...own,
@@ -113,6 +125,7 @@ export function readGeneration(
     target: readTarget(request, limits),
     choices,
     sampling,
+    promptLogprobs: request.prompt_logprobs ?? undefined,
     promptTokensMax: truncate === -1 ? "fit" : truncate,
     stop,
     stopTokens,

@@ -82,7 +82,15 @@ export type ChatCompletion = {
   }[];
   usage: ChatUsage;
   system_fingerprint: string;
+  /** vLLM's, where it was asked for. */
+  prompt_logprobs?: PromptLogprobEntry[];
 };
+
+/** As vLLM tells of each token of a prompt: itself and the likeliest, by their ids; nothing of the first one. */
+export type PromptLogprobEntry = Record<
+  string,
+  { logprob: number; rank: number; decoded_token: string }
+> | null;
 
 export type ChatCompletionChunk = {
   id: string;

@@ -2,6 +2,7 @@
 export * from "./admin.ts";
 export * from "./catalog.ts";
 export * from "./chat.ts";
+export * from "./completions.ts";
 export * from "./errors.ts";
 export * from "./evals.ts";
 export * from "./http.ts";
