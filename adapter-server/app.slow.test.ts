@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ChatCompletion } from "../sdk/protocol/chat.ts";
 import { SseParser } from "../sdk/protocol/sse.ts";
 import { digestOfFiles, folderSource, readAdapterFolder } from "./lora/adapter-source.ts";
+import type { AdapterAuditEvent } from "./lora/adapter-store.ts";
 import { type AdapterServer, createAdapterServer } from "./server.ts";
 
 const demo = fileURLToPath(new URL("../deploy/demo-model/", import.meta.url));
@@ -22,6 +23,7 @@ let server: AdapterServer;
 let client: OpenAI;
 let stopListening: () => void;
 const faults: unknown[] = [];
+const events: AdapterAuditEvent[] = [];
 /** Digest by adapter name. */
 const digests: Record<string, string> = {};
 
@@ -43,6 +45,7 @@ beforeAll(async () => {
     threads: 2,
     version: "test",
     onFault: (message, cause) => faults.push({ message, cause }),
+    onAdapterEvent: (event) => events.push(event),
   });
   const listener = serve({ fetch: server.app.fetch, hostname: "127.0.0.1", port: 0 });
   await new Promise((resolve) => listener.once("listening", resolve));
@@ -76,6 +79,10 @@ async function post(
   );
 }
 
+const get = (path: string) =>
+  server.app.fetch(
+    new Request(`http://test${path}`, { headers: { authorization: `Bearer ${operatorKey}` } }),
+  );
 const load = (name: string, fields: Fields = {}) =>
   post("/v1/load_lora_adapter", { lora_name: name, lora_path: name, ...fields });
 const unload = (name: string) => post("/v1/unload_lora_adapter", { lora_name: name });
@@ -820,11 +827,44 @@ test("metrics carry vLLM's names, and ours by adapter", async () => {
     "vllm:request_success_total",
     'vllm:lora_requests_info{max_lora="2"',
     'switchyard_adapter_requests_total{adapter="banking-intent"',
-    'switchyard_adapter_in_slot{adapter="banking-intent"',
+    'switchyard_adapter_resident{adapter="banking-intent",tier="slot"',
+    'switchyard_adapter_resident{adapter="banking-intent",tier="host"',
+    'switchyard_adapter_resident{adapter="banking-intent",tier="disk"',
+    'switchyard_adapter_load_seconds_bucket{le="0.01",engine="0",model_name="support-tiny",tier="host"}',
+    'switchyard_adapter_loads_total{adapter="banking-intent",tier="folder"',
+    "switchyard_adapter_evictions_total{adapter=",
+    'switchyard_adapter_request_seconds_total{adapter="banking-intent"',
+    'switchyard_adapter_wait_seconds_total{adapter="banking-intent"',
   ]) {
     expect(text).toContain(name);
   }
   expect(text).toContain('model_name="support-tiny"');
+});
+
+test("a model's card tells what an adapter is and where, and the audit log who loaded it", async () => {
+  await load("where", { lora_path: "tone-formal" });
+  const digest = digests["tone-formal"];
+  const card = async () => {
+    const { data } = (await (await get("/v1/models")).json()) as { data: Fields[] };
+    return data.find(({ id }) => id === "where");
+  };
+  await chat({ model: "where", messages: question("Hi"), max_tokens: 1 });
+  await until(async () => {
+    const { residency } = (await card()) as { residency: Fields };
+    return residency.slot === true;
+  });
+  expect(await card()).toMatchObject({
+    digest,
+    pinned: false,
+    residency: { slot: true, host: true, disk: true },
+  });
+  await unload("where");
+  const by = expect.stringMatching(/^operator, req_/);
+  expect(events.filter((event) => "name" in event && event.name === "where")).toEqual([
+    { type: "named", name: "where", digest, before: undefined, by },
+    { type: "unnamed", name: "where", digest, by },
+  ]);
+  expect(await card()).toBe(undefined);
 });
 
 async function metric(start: string): Promise<number> {

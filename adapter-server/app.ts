@@ -13,7 +13,8 @@ import { answerEmbeddings } from "./embeddings/answer.ts";
 import { readEmbeddingsRequest } from "./embeddings/request.ts";
 import type { Caller } from "./generation/generate.ts";
 import { identify, requireOperator } from "./identity.ts";
-import type { AdapterStore } from "./lora/adapter-store.ts";
+import { AdapterLabels } from "./lora/adapter-labels.ts";
+import { registerAdapterMetrics } from "./lora/adapter-metrics.ts";
 import { loadLoraAdapter, unloadLoraAdapter } from "./lora/routes.ts";
 import { Metrics } from "./metrics.ts";
 import { type AppParts, contextLengthOf, noSuchModel } from "./parts.ts";
@@ -22,15 +23,19 @@ type Env = { Variables: { requestId: string; isOperator: boolean } };
 
 export function createApp(parts: AppParts): Hono<Env> {
   const { model, engine, adapters, limits } = parts;
+  const labels = new AdapterLabels(
+    limits.adapterLabelsMax,
+    (digest) => adapters.nameOf(digest)?.name,
+  );
   const metrics = new Metrics({
     modelName: model.id,
     engineStats: () => engine.stats(),
-    hostStats: () => ({ ...adapters.stats(), hostAdapters: adapters.stats().hostDigests.length }),
-    adapterLabel: (digest) => labelOf(adapters, digest),
+    adapterLabels: labels,
     slots: engine.facts.slots,
     nowMs: parts.nowMs,
     monotonicMs: parts.monotonicMs,
   });
+  registerAdapterMetrics({ registry: metrics.registry, adapters, engine, labels });
   const app = new Hono<Env>();
 
   app.use(async (c, next) => {
@@ -76,14 +81,19 @@ export function createApp(parts: AppParts): Hono<Env> {
     return c.json(card);
   });
 
-  const loraRoutes = { adapters, baseId: model.id, folders: parts.adapterFolders };
+  const loraRoutes = (c: Context<Env>) => ({
+    adapters,
+    baseId: model.id,
+    folders: parts.adapterFolders,
+    by: `operator, ${c.get("requestId")}`,
+  });
   app.post("/v1/load_lora_adapter", async (c) => {
     requireOperator(parts, c.get("isOperator"));
-    return loadLoraAdapter(loraRoutes, await readObject(c.req.raw));
+    return loadLoraAdapter(loraRoutes(c), await readObject(c.req.raw));
   });
   app.post("/v1/unload_lora_adapter", async (c) => {
     requireOperator(parts, c.get("isOperator"));
-    return unloadLoraAdapter(loraRoutes, await readObject(c.req.raw));
+    return unloadLoraAdapter(loraRoutes(c), await readObject(c.req.raw));
   });
 
   app.get("/health", () => new Response(null, { status: engine.stats().ready ? 200 : 503 }));
@@ -129,11 +139,12 @@ function readTimeout(header: string | undefined, max: number): number | undefine
   );
 }
 
-/** As vLLM lists them: the base, then adapters with their base as `parent`. */
+/** As vLLM lists them: the base, then adapters with their base as `parent`; and ours, what they are and where. */
 function modelCards(parts: AppParts) {
   const { model, adapters, engine } = parts;
   const created = Math.floor(parts.nowMs() / 1000);
   const card = { object: "model" as const, created, owned_by: "switchyard" };
+  const { slots } = engine.stats();
   return [
     {
       id: model.id,
@@ -143,13 +154,15 @@ function modelCards(parts: AppParts) {
       max_model_len: contextLengthOf(engine),
     },
     ...encoderCard(parts, card),
-    ...adapters.names().map(({ name, path, digest }) => ({
+    ...adapters.names().map(({ name, path, digest, pinned }) => ({
       id: name,
       ...card,
       root: path,
       parent: model.id,
       max_model_len: null,
       digest,
+      pinned,
+      residency: { slot: slots.includes(digest), ...adapters.residency(digest) },
     })),
   ];
 }
@@ -162,14 +175,6 @@ function encoderCard(
   if (!encoder) return [];
   const { id, tokensMax } = encoder;
   return [{ id, ...card, root: id, parent: null, max_model_len: tokensMax }];
-}
-
-/** Every digest that was ever asked for would be a series for ever; the head of it tells enough. */
-function labelOf(adapters: AdapterStore, digest: string): string {
-  return (
-    adapters.names().find((named) => named.digest === digest)?.name ??
-    `sha256-${digest.slice(0, 12)}`
-  );
 }
 
 async function readJson(request: Request): Promise<unknown> {

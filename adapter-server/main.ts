@@ -18,6 +18,7 @@ async function main(): Promise<void> {
     source,
     version: await ownVersion(),
     onFault: (message, err) => log.error({ err }, message),
+    onAdapterEvent: (event) => log.info(event, "adapter"),
   });
   const listener = serve({ fetch: server.app.fetch, hostname: host, port }, ({ port: bound }) =>
     log.info({ model: config.model.id }, `listening on http://${host}:${bound}`),

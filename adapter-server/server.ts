@@ -17,7 +17,7 @@ import { type Engine, startEngine } from "./engine/engine.ts";
 import type { ModelRunnerOptions } from "./engine/model-runner.ts";
 import { AdapterFileCache } from "./lora/adapter-files.ts";
 import type { AdapterSource } from "./lora/adapter-source.ts";
-import { AdapterStore } from "./lora/adapter-store.ts";
+import { type AdapterAuditEvent, AdapterStore } from "./lora/adapter-store.ts";
 import { type DeclaredAdapter, loadDeclared } from "./lora/declared-adapters.ts";
 import { openPacker, type Packer } from "./lora/packer.ts";
 import type { ImportedModel, ModelFormat } from "./models/import-model.ts";
@@ -53,6 +53,8 @@ export type AdapterServerOptions = {
   threads?: number | undefined;
   version: string;
   onFault: (message: string, cause: unknown) => void;
+  /** For the audit log: which weights came and went, where and for whom. */
+  onAdapterEvent?: ((event: AdapterAuditEvent) => void) | undefined;
   /** The share of the import that is done, 0 to 1; not called when it was done before. */
   onProgress?: ((done: number) => void) | undefined;
 };
@@ -159,6 +161,9 @@ async function openAdapters(
     acquiringMax: limits.waitingMax,
     namesMax: limits.adapterNamesMax,
     nowMs: () => performance.now(),
+  });
+  adapters.listen((event) => {
+    if (event.type !== "acquired") options.onAdapterEvent?.(event);
   });
   await loadDeclared(adapters, options.adapters ?? [], options.onFault);
   return adapters;

@@ -42,13 +42,10 @@ export type ServedEncoder = {
 };
 
 /** Each text is a sequence of its own among the engine's others. */
-export function engineEmbedder(
-  parts: AppParts,
-  plan: EmbeddingsPlan,
-  { isOperator, tenant, timeoutMs }: Caller,
-): Embedder {
+export function engineEmbedder(parts: AppParts, plan: EmbeddingsPlan, caller: Caller): Embedder {
   const { engine, model, embeddings, limits } = parts;
   const { hiddenSize: width, vocabSize } = engine.facts.dims;
+  const { tenant, timeoutMs } = caller;
   const pooling: Pooling = plan.pooling ?? embeddings.pooling;
   return {
     width,
@@ -57,7 +54,7 @@ export function engineEmbedder(
     normalizes: true,
     tokenizer: model.tokenizer,
     async acquire() {
-      const lease = await acquireWeights(parts, plan, { isOperator });
+      const lease = await acquireWeights(parts, plan, caller);
       const adapter = lease?.adapter.digest;
       return {
         adapter,

@@ -43,7 +43,7 @@ export class AdapterSlots {
   /** Calls in a row that would have done with a smaller rank, and the largest rank that they used. */
   #callsBelow = 0;
   #rankBelow = 0;
-  readonly #loadsMs: number[] = [];
+  readonly #loads: { digest: string; ms: number }[] = [];
 
   constructor({ dims, slots, rankMax }: { dims: ModelDims; slots: number; rankMax: number }) {
     this.#sites = loraSites(dims);
@@ -86,9 +86,9 @@ export class AdapterSlots {
     return { first, count, rank: this.#rank, layout: this.#layout };
   }
 
-  /** Milliseconds that each copy took since this was asked last. */
-  takeLoads(): number[] {
-    return this.#loadsMs.splice(0);
+  /** How long each copy took since this was asked last, as far as anybody asks. */
+  takeLoads(): { digest: string; ms: number }[] {
+    return this.#loads.splice(0);
   }
 
   /** Where a slot's adapter lies now. */
@@ -191,8 +191,10 @@ export class AdapterSlots {
     this.#slotAt[place] = slot;
     this.#placeOf[slot] = place;
     const startMs = performance.now();
-    this.#copy(this.#adapter(slot), place);
-    this.#loadsMs.push(performance.now() - startMs);
+    const adapter = this.#adapter(slot);
+    this.#copy(adapter, place);
+    this.#loads.push({ digest: adapter.digest, ms: performance.now() - startMs });
+    if (this.#loads.length > loadsKeptMax) this.#loads.shift();
   }
 
   #vacate(slot: number): void {
@@ -250,6 +252,8 @@ function rankClass(rank: number): number {
 }
 
 const rankStep = 8;
+/** Copies whose times wait to be asked for. */
+const loadsKeptMax = 1000;
 /** A layout costs a copy of every adapter in use, about one step's time each; so it is not hurried. */
 const callsBeforeShrinking = 512;
 /** How many places further out an empty place may be before another adapter is evicted instead. */

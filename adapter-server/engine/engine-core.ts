@@ -115,8 +115,13 @@ export class EngineCore {
   stats(): CoreStats {
     return {
       ...this.#scheduler.stats(),
-      slotEvictions: this.#slots.evictions,
-      slotLoadsMs: this.#runner.takeSlotLoads?.() ?? [],
+      slotEvents: [
+        ...this.#slots.takeEvicted().map((digest) => ({ type: "evicted" as const, digest })),
+        ...(this.#runner.takeSlotLoads?.() ?? []).map((load) => ({
+          type: "loaded" as const,
+          ...load,
+        })),
+      ],
     };
   }
 

@@ -12,6 +12,7 @@ import type {
   FromWorker,
   RunnerModule,
   SequenceOutput,
+  SlotEvent,
   ToWorker,
   WorkerOptions,
 } from "./messages.ts";
@@ -89,7 +90,7 @@ export type TokenBatch = {
   embedding?: Float32Array;
 };
 
-export type EngineStats = Omit<CoreStats, "slotLoadsMs"> & { restarts: number; ready: boolean };
+export type EngineStats = Omit<CoreStats, "slotEvents"> & { restarts: number; ready: boolean };
 
 export type Engine = {
   readonly facts: EngineFacts;
@@ -113,8 +114,8 @@ export type Engine = {
   pinAdapter(digest: string, pinned: boolean): void;
   /** As the worker told them last: at most a tenth of a second ago, and a step. */
   stats(): EngineStats;
-  /** Tells how long each adapter took that was copied into a slot. */
-  onSlotLoad(listener: (ms: number) => void): void;
+  /** Tells of adapters that come into slots and make way for others. */
+  onSlotEvent(listener: (event: SlotEvent) => void): void;
   close(): Promise<void>;
 };
 
@@ -136,7 +137,7 @@ class WorkerEngine implements Engine {
   #worker: Worker;
   #facts: EngineFacts | undefined;
   #stats: CoreStats = noCoreStats;
-  readonly #slotLoadListeners: ((ms: number) => void)[] = [];
+  readonly #slotListeners: ((event: SlotEvent) => void)[] = [];
   #state: "starting" | "ready" | "down" | "closed" = "starting";
   #nextId = 1;
   #restarts = 0;
@@ -223,8 +224,8 @@ class WorkerEngine implements Engine {
     return { ...this.#stats, restarts: this.#restarts, ready: this.#state === "ready" };
   }
 
-  onSlotLoad(listener: (ms: number) => void): void {
-    this.#slotLoadListeners.push(listener);
+  onSlotEvent(listener: (event: SlotEvent) => void): void {
+    this.#slotListeners.push(listener);
   }
 
   async close(): Promise<void> {
@@ -285,8 +286,8 @@ class WorkerEngine implements Engine {
         return;
       case "stats":
         this.#stats = message.stats;
-        for (const ms of message.stats.slotLoadsMs) {
-          for (const listener of this.#slotLoadListeners) listener(ms);
+        for (const event of message.stats.slotEvents) {
+          for (const listener of this.#slotListeners) listener(event);
         }
         return;
       default:
@@ -415,4 +416,4 @@ const unsampled: Sampling = {
   ...{ seed: 0, stream: 0 },
 };
 
-const noCoreStats: CoreStats = { ...noStats, slotEvictions: 0, slotLoadsMs: [] };
+const noCoreStats: CoreStats = { ...noStats, slotEvents: [] };

@@ -40,11 +40,14 @@ export type EngineFacts = {
 };
 
 export type CoreStats = SchedulerStats & {
-  /** Adapters that made way for others in a slot so far. */
-  slotEvictions: number;
-  /** How long each adapter took that was copied into a slot since this was told last. */
-  slotLoadsMs: number[];
+  /** What happened to slots since this was told last. */
+  slotEvents: SlotEvent[];
 };
+
+/** An adapter was copied to where the graph reads it, or made way for another. */
+export type SlotEvent =
+  | { type: "loaded"; digest: string; ms: number }
+  | { type: "evicted"; digest: string };
 
 export type FromWorker =
   | { type: "ready"; facts: EngineFacts }

@@ -100,7 +100,7 @@ class OnnxModelRunner implements ModelRunner {
     this.#adapters.clear(slot);
   }
 
-  takeSlotLoads(): number[] {
+  takeSlotLoads(): { digest: string; ms: number }[] {
     return this.#adapters.takeLoads();
   }
 

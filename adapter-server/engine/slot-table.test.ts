@@ -15,7 +15,8 @@ test("the adapter that was used least makes way, the longest unused where they a
   expect(table.residents()).toEqual(["a", "d", "c"]);
   touch(table, "e");
   expect(table.residents()).toEqual(["a", "d", "e"]);
-  expect(table.evictions).toBe(2);
+  expect(table.takeEvicted()).toEqual(["b", "c"]);
+  expect(table.takeEvicted()).toEqual([]);
 });
 
 test("one that costs more to bring back stays longer", () => {

@@ -21,7 +21,7 @@ export class SlotTable {
   readonly #pinned = new Set<string>();
   readonly #costOf: (digest: string) => number;
   #clock = 0;
-  #evictions = 0;
+  readonly #evicted: string[] = [];
 
   /** @param costOf what it costs to bring an adapter into a slot, in any unit */
   constructor(slots: number, costOf: (digest: string) => number = () => 1) {
@@ -34,9 +34,9 @@ export class SlotTable {
     }));
   }
 
-  /** Adapters that made way for others so far. */
-  get evictions(): number {
-    return this.#evictions;
+  /** Adapters that made way for others since this was asked last, as far as anybody asks. */
+  takeEvicted(): string[] {
+    return this.#evicted.splice(0);
   }
 
   /** Whether the adapter, once it has a slot, keeps it. */
@@ -82,7 +82,8 @@ export class SlotTable {
     invariant(index !== -1, `a slot is free for ${digest}`);
     for (const slot of this.#slots) if (slot.heir === digest) slot.heir = undefined;
     const slot = this.#slots[index]!;
-    if (slot.digest !== undefined) this.#evictions++;
+    if (slot.digest !== undefined) this.#evicted.push(slot.digest);
+    if (this.#evicted.length > evictedKeptMax) this.#evicted.shift();
     slot.digest = digest;
     slot.uses = { count: 0, at: this.#clock };
     return this.#grant(index, true);
@@ -177,3 +178,6 @@ export class SlotTable {
     return digest !== undefined && this.#pinned.has(digest);
   }
 }
+
+/** Evictions that wait to be asked for. */
+const evictedKeptMax = 1000;

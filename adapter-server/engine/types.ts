@@ -95,7 +95,7 @@ export type ModelRunner = {
   loadSlot(slot: number, adapter: PackedAdapter): void;
   /** Lets go of a slot's adapter, which nobody uses any more: its memory is free once the host lets go as well. */
   clearSlot(slot: number): void;
-  /** Milliseconds that each copy of an adapter took since this was asked last. */
-  takeSlotLoads?(): number[];
+  /** How long each copy of an adapter took since this was asked last. */
+  takeSlotLoads?(): { digest: string; ms: number }[];
   close(): Promise<void>;
 };

@@ -47,8 +47,9 @@ export class AdapterFileCache {
     return this.#bytes;
   }
 
-  get size(): number {
-    return this.#kept.size;
+  /** The longest unused first. */
+  digests(): string[] {
+    return [...this.#kept.keys()];
   }
 
   has(digest: string): boolean {

@@ -28,7 +28,13 @@ export type AdapterEvent =
   | { type: "loaded"; digest: string; tier: LoadTier; ms: number }
   | { type: "evicted"; digest: string; tier: "host" | "disk" }
   /** A request has what it asked for. */
-  | { type: "acquired"; digest: string; ms: number };
+  | { type: "acquired"; digest: string; ms: number }
+  /** A name stands for other weights than before, or for none. */
+  | { type: "named"; name: string; digest: Sha256; before?: Sha256 | undefined; by: string }
+  | { type: "unnamed"; name: string; digest: Sha256; by: string };
+
+/** Those that change which weights are where, or what they are called. */
+export type AdapterAuditEvent = Exclude<AdapterEvent, { type: "acquired" }>;
 
 /** An adapter's name stands for a digest, and never for weights: new weights under an old name are another adapter. */
 export class AdapterStore {
@@ -36,6 +42,8 @@ export class AdapterStore {
   readonly #loader: AdapterLoader;
   readonly #cache: AdapterCache;
   readonly #names = new Map<string, NamedAdapter>();
+  /** The first of each digest's names. */
+  readonly #byDigest = new Map<string, NamedAdapter>();
   /** Digests that are kept in memory whether they have a name or not. */
   readonly #pinnedDigests = new Set<string>();
   /** By digest of a mix: what it is made of. */
@@ -80,6 +88,11 @@ export class AdapterStore {
     return this.#names.get(name);
   }
 
+  /** The first name that was given to the adapter and still stands for it. */
+  nameOf(digest: string): NamedAdapter | undefined {
+    return this.#byDigest.get(digest);
+  }
+
   stats() {
     const { files } = this.#options;
     return {
@@ -87,7 +100,7 @@ export class AdapterStore {
       pinnedBytes: this.#cache.pinnedBytes,
       hostDigests: this.#cache.loaded(),
       diskBytes: files?.bytes ?? 0,
-      diskAdapters: files?.size ?? 0,
+      diskDigests: files?.digests() ?? [],
     };
   }
 
@@ -135,10 +148,12 @@ export class AdapterStore {
     name: string;
     path: string;
     replace: boolean;
+    /** Who wants it, for the audit log. */
+    by: string;
     /** Never to be evicted; absent keeps what the name had. */
     pinned?: boolean | undefined;
   }): Promise<NamedAdapter> {
-    const { name, path, replace } = options;
+    const { name, path, replace, by } = options;
     return this.#inTurn(name, async () => {
       const before = this.#names.get(name);
       if (before && !replace) {
@@ -150,10 +165,10 @@ export class AdapterStore {
       const pinned = options.pinned ?? before?.pinned ?? false;
       if (pinned) this.#checkPins(digest, before?.digest);
       const startMs = this.#options.nowMs();
+      let ms: number | undefined;
       const lease = await this.#cache.acquire(digest, async (takeRoom) => {
         const packed = await this.#loader.pack(found, takeRoom);
-        const ms = this.#options.nowMs() - startMs;
-        this.#tell({ type: "loaded", digest, tier: "folder", ms });
+        ms = this.#options.nowMs() - startMs;
         return packed;
       });
       try {
@@ -161,6 +176,10 @@ export class AdapterStore {
         await this.#options.files?.put(digest, found.files);
         const named = { name, digest, path, pinned };
         this.#names.set(name, named);
+        this.#indexNames();
+        this.#tell({ type: "named", name, digest, before: before?.digest, by });
+        // Told now, so that it is counted under the name.
+        if (ms !== undefined) this.#tell({ type: "loaded", digest, tier: "folder", ms });
         this.#pin(digest, this.#isPinned(digest));
         if (before && before.digest !== digest) this.#dropUnlessWanted(before.digest);
         return named;
@@ -170,12 +189,14 @@ export class AdapterStore {
     });
   }
 
-  /** False when there is no such name. Requests that already use the adapter are not disturbed. */
-  unloadNamed(name: string): Promise<NamedAdapter | undefined> {
+  /** Nothing when there is no such name. Requests that already use the adapter are not disturbed. */
+  unloadNamed(name: string, { by }: { by: string }): Promise<NamedAdapter | undefined> {
     return this.#inTurn(name, async () => {
       const named = this.#names.get(name);
       if (!named) return undefined;
       this.#names.delete(name);
+      this.#indexNames();
+      this.#tell({ type: "unnamed", name, digest: named.digest, by });
       this.#dropUnlessWanted(named.digest);
       return named;
     });
@@ -210,7 +231,7 @@ export class AdapterStore {
   }
 
   #load(digest: Sha256, takeRoom: TakeRoom): Promise<PackedAdapter> {
-    return this.#loader.load(digest, this.#nameOf(digest)?.path, takeRoom);
+    return this.#loader.load(digest, this.nameOf(digest)?.path, takeRoom);
   }
 
   async #mix(
@@ -244,21 +265,23 @@ export class AdapterStore {
     }
   }
 
-  #nameOf(digest: string): NamedAdapter | undefined {
-    for (const named of this.#names.values()) if (named.digest === digest) return named;
-    return undefined;
+  #indexNames(): void {
+    this.#byDigest.clear();
+    for (const named of this.#names.values()) {
+      if (!this.#byDigest.has(named.digest)) this.#byDigest.set(named.digest, named);
+    }
   }
 
   /** What nobody can ask for by name any more leaves memory and disk, and so do mixes with it. */
   #dropUnlessWanted(digest: string): void {
     this.#pin(digest, this.#isPinned(digest));
-    if (this.#nameOf(digest) || this.#pinnedDigests.has(digest)) return;
+    if (this.nameOf(digest) || this.#pinnedDigests.has(digest)) return;
     if (!this.#cache.drop(digest)) this.#forgetOnDisk(digest);
     for (const [mix, parts] of this.#mixes) if (parts.includes(digest)) this.#cache.drop(mix);
   }
 
   #forgetOnDisk(digest: string): void {
-    if (!this.#nameOf(digest)) void this.#options.files?.remove(digest);
+    if (!this.nameOf(digest)) void this.#options.files?.remove(digest);
   }
 
   #isPinned(digest: string): boolean {

@@ -53,8 +53,9 @@ export async function loadDeclared(
 
   async function load(adapter: DeclaredAdapter): Promise<void> {
     try {
-      if (adapter.type === "folder") await store.loadNamed({ ...adapter, replace: false });
-      else if (adapter.pinned) await store.pinDigest(adapter.digest);
+      if (adapter.type === "folder") {
+        await store.loadNamed({ ...adapter, replace: false, by: "settings" });
+      } else if (adapter.pinned) await store.pinDigest(adapter.digest);
       else (await store.acquire(adapter.digest)).release();
     } catch (error) {
       const name = adapter.type === "folder" ? adapter.name : `sha256-${adapter.digest}`;

@@ -80,7 +80,7 @@ async function expectOutcome(name: string, demo: DemoRunner): Promise<void> {
   await cp(existsSync(input) ? input : join(families, name), path, { recursive: true });
   const before = await readdir(path);
   try {
-    const { digest } = await store.loadNamed({ name: "a", path, replace: false });
+    const { digest } = await store.loadNamed({ name: "a", path, replace: false, by: "test" });
     expect(outcomes, name).toContain("exact");
     demo.runner.loadSlot(1, known.get(digest)!);
     await expectGoldens(demo, goldensOf(expected), 1);

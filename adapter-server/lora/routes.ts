@@ -10,6 +10,8 @@ export type LoraRoutesParts = {
   baseId: string;
   /** `lora_path` has to lie below one of them; a relative one is looked for in each. */
   folders: readonly string[];
+  /** Who asks, for the audit log. */
+  by: string;
 };
 
 /**
@@ -49,7 +51,7 @@ export async function loadLoraAdapter(
   const folder = await allowedFolder(path, parts.folders);
   if (folder === undefined) return notFound;
   try {
-    await parts.adapters.loadNamed({ name, path: folder, replace: replace === true });
+    await parts.adapters.loadNamed({ name, path: folder, replace: replace === true, by: parts.by });
   } catch (error) {
     if (!(error instanceof HubError)) throw error;
     if (error.code === "not_found") return notFound;
@@ -77,7 +79,7 @@ export async function unloadLoraAdapter(
       "'lora_name' needs to be provided to unload a LoRA adapter.",
     );
   }
-  if (!(await parts.adapters.unloadNamed(name))) {
+  if (!(await parts.adapters.unloadNamed(name, { by: parts.by }))) {
     return refusal(404, "NotFoundError", `The lora adapter '${name}' cannot be found.`);
   }
   return new Response(`Success: LoRA adapter '${name}' removed successfully.`);

@@ -99,7 +99,8 @@ const prompt = Array.from({ length: 20 }, (_, index) => index);
 
 test("new requests have the new weights at once, those before finish on the old ones, which then leave", async () => {
   const { runner, core, store, files, known, begin, drain } = await setup();
-  const load = (name: string) => store.loadNamed({ name: "a", path: pathOf(name), replace: true });
+  const load = (name: string) =>
+    store.loadNamed({ name: "a", path: pathOf(name), replace: true, by: "test" });
   const { digest: first } = await load("tone-formal");
   const old = [await begin("a", prompt), await begin("a", prompt.slice(3))];
   // One runs, and of what came before there is one that nobody has begun with.
@@ -126,7 +127,12 @@ test("a name goes to other weights and back, and nobody meets what others comput
   const { store, begin, drain, known, files } = await setup();
   const digests: string[] = [];
   for (const name of ["tone-formal", "support-triage", "tone-formal"]) {
-    const { digest } = await store.loadNamed({ name: "a", path: pathOf(name), replace: true });
+    const { digest } = await store.loadNamed({
+      name: "a",
+      path: pathOf(name),
+      replace: true,
+      by: "test",
+    });
     digests.push(digest);
     // The simulated runner fails where a row attends to keys that other weights computed.
     const requests = [await begin("a", prompt), await begin("a", prompt)];
@@ -136,12 +142,13 @@ test("a name goes to other weights and back, and nobody meets what others comput
   expect(digests[2]).toBe(digests[0]);
   await drain();
   expect([...known]).toEqual([digests[0]]);
-  expect(files.size).toBe(1);
+  expect(files.digests()).toEqual([digests[0]]);
 });
 
 test("weights that come back while they drain stay", async () => {
   const { store, begin, drain, known, core } = await setup();
-  const load = (name: string) => store.loadNamed({ name: "a", path: pathOf(name), replace: true });
+  const load = (name: string) =>
+    store.loadNamed({ name: "a", path: pathOf(name), replace: true, by: "test" });
   const { digest } = await load("tone-formal");
   const running = await begin("a", prompt, 40);
   await core.turn();
@@ -161,17 +168,19 @@ test("a mix with weights that are gone goes with them", async () => {
     name: "a",
     path: pathOf("tone-formal"),
     replace: false,
+    by: "test",
   });
   (await store.acquireMix([{ digest: a, weight: 0.5 }])).release();
   expect(known.size).toBe(2);
-  await store.unloadNamed("a");
+  await store.unloadNamed("a", { by: "test" });
   expect(known.size).toBe(0);
   expect(store.stats().hostBytes).toBe(0);
 });
 
 test("the same files read anew under their name are the same adapter, and nothing is dropped", async () => {
   const { store, begin, drain, known } = await setup();
-  const load = () => store.loadNamed({ name: "a", path: pathOf("tone-formal"), replace: true });
+  const load = () =>
+    store.loadNamed({ name: "a", path: pathOf("tone-formal"), replace: true, by: "test" });
   const { digest } = await load();
   const running = await begin("a", prompt);
   expect((await load()).digest).toBe(digest);
@@ -184,13 +193,15 @@ test("a folder that vanishes while it loads fails that load alone, and the name 
   const { store, begin, drain } = await setup();
   const path = join(folder, "a");
   await cp(pathOf("tone-formal"), path, { recursive: true });
-  const { digest } = await store.loadNamed({ name: "a", path, replace: false });
+  const { digest } = await store.loadNamed({ name: "a", path, replace: false, by: "test" });
   const running = await begin("a", prompt);
-  const loading = store.loadNamed({ name: "a", path, replace: true });
+  const loading = store.loadNamed({ name: "a", path, replace: true, by: "test" });
   await rm(path, { recursive: true });
   // Whichever came first, it was read whole or not at all.
   await loading.catch((error) => expect(error).toMatchObject({ name: "HubError" }));
-  await expect(store.loadNamed({ name: "a", path, replace: true })).rejects.toMatchObject({
+  await expect(
+    store.loadNamed({ name: "a", path, replace: true, by: "test" }),
+  ).rejects.toMatchObject({
     code: "not_found",
   });
   expect(store.named("a")?.digest).toBe(digest);
@@ -202,8 +213,8 @@ test("a folder that changed while its adapter was out of memory fails its own re
   const path = join(folder, "a");
   await cp(pathOf("tone-formal"), path, { recursive: true });
   const { store, files, known, begin, drain } = await setup({ hostBytesMax: triageBytes });
-  const { digest } = await store.loadNamed({ name: "a", path, replace: false });
-  await store.loadNamed({ name: "b", path: pathOf("support-triage"), replace: false });
+  const { digest } = await store.loadNamed({ name: "a", path, replace: false, by: "test" });
+  await store.loadNamed({ name: "b", path: pathOf("support-triage"), replace: false, by: "test" });
   expect(known.has(digest)).toBe(false);
   await files.remove(digest);
   const config = join(path, "adapter_config.json");

@@ -156,6 +156,7 @@ async function openEngine(
     limits,
     version: packageJson.version,
     onFault: (message, cause) => logger.error({ error: String(cause) }, message),
+    onAdapterEvent: (event) => logger.info(event, "adapter"),
     onProgress: (done) => onProgress(`importing ${embedded.id}: ${Math.round(done * 100)} %`),
   });
 }

@@ -119,5 +119,5 @@ test("a stream that is read slowly but steadily is whole", async () => {
 
 async function hostAdapters({ url }: TestServer): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text();
-  return Number(/^switchyard_adapters_in_host\{.*\} (\d+)$/m.exec(text)?.[1]);
+  return Number(/^switchyard_adapters\{tier="host".*\} (\d+)$/m.exec(text)?.[1]);
 }
