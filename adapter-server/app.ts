@@ -19,6 +19,7 @@ import { loadForSglang, unloadForSglang } from "./lora/sglang-routes.ts";
 import { loadLoraAdapter, unloadLoraAdapter, wrongMethod } from "./lora/vllm-routes.ts";
 import { Metrics } from "./metrics.ts";
 import { type AppParts, contextLengthOf, noSuchModel } from "./parts.ts";
+import { detokenize, tokenize } from "./tokenize/routes.ts";
 
 type Env = { Variables: { requestId: string; isOperator: boolean } };
 
@@ -71,6 +72,8 @@ export function createApp(parts: AppParts): Hono<Env> {
     const plan = readTextRequest(await readJson(c.req.raw), reading);
     return answerText({ ...parts, metrics }, plan, callerOf(c, limits));
   });
+  app.post("/tokenize", async (c) => c.json(tokenize(parts, await readJson(c.req.raw))));
+  app.post("/detokenize", async (c) => c.json(detokenize(parts, await readJson(c.req.raw))));
   app.post("/v1/embeddings", async (c) => {
     const plan = readEmbeddingsRequest(await readJson(c.req.raw), reading);
     return answerEmbeddings({ ...parts, metrics }, plan, callerOf(c, limits));

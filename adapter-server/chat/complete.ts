@@ -39,7 +39,7 @@ export function answerChat(
 }
 
 /** Only the template writes control tokens: who ends a turn in a message's text has written some letters. */
-function toPrompt(
+export function toPrompt(
   { tokenizer, template }: Pick<ServedModel, "tokenizer" | "template">,
   { messages, rendering }: Pick<ChatPlan, "messages" | "rendering">,
 ): number[] {

@@ -30,7 +30,7 @@ export function readChatRequest(body: unknown, limits: GenerationLimits): ChatPl
 }
 
 /** How the template is to write the messages. */
-function readRendering(request: z.infer<typeof renderingRequest>): RenderOptions {
+export function readRendering(request: z.infer<typeof renderingRequest>): RenderOptions {
   const continueFinal = request.continue_final_message ?? false;
   const generationPrompt = request.add_generation_prompt ?? !continueFinal;
   if (continueFinal && generationPrompt) {
@@ -51,7 +51,7 @@ function readLogprobs({ logprobs, top_logprobs }: ExtendedRequest): number | und
   });
 }
 
-function toTemplateMessage(message: ChatMessage, index: number): TemplateMessage {
+export function toTemplateMessage(message: ChatMessage, index: number): TemplateMessage {
   refuseUnsupportedParts(message, index);
   const { role } = message;
   const text = messageText(message);
@@ -82,7 +82,7 @@ function refuseUnsupportedParts(message: ChatMessage, index: number): void {
 }
 
 /** Fields about the chat template, as vLLM has them. */
-const renderingFields = {
+export const renderingFields = {
   add_generation_prompt: z.boolean().nullish(),
   continue_final_message: z.boolean().nullish(),
   /** Such as `enable_thinking`: single values, since templates are run within bounds for messages. */

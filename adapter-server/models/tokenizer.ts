@@ -23,6 +23,8 @@ export type Tokenizer = {
   decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string;
   /** What one token stands for in UTF-8, control tokens by their names; it may be part of a character. */
   bytesOf(id: number): Uint8Array;
+  /** The token's entry in the vocabulary, as the tokenizer's file writes it; empty when there is none. */
+  wordOf(id: number): string;
   /** Whether a token steers the model and is no part of any text. */
   isControl(id: number): boolean;
   /** What chat templates refer to by name, such as `eos_token`. */
@@ -62,6 +64,7 @@ function build(tokenizer: unknown, config: unknown): Tokenizer {
       return skipSpecialTokens ? text : control.restore(text);
     },
     bytesOf: tokenBytes(tokenizer, (id) => inner.id_to_token(id)),
+    wordOf: (id) => control.restore(inner.id_to_token(id) ?? ""),
     isControl: (id) => control.ids.has(id),
     specialTokens: Object.fromEntries(
       Object.entries(named).flatMap(([name, token]) => (token ? [[name, content(token)]] : [])),
