@@ -23,13 +23,13 @@ import { reserve } from "./settling/reserve.ts";
 import { Settling } from "./settling/settle.ts";
 import { countInput, guessInput, inputTokensBound } from "./tokens/count.ts";
 
-/**
- * Before `reserve` nothing is held; from there on `settling` ends the request exactly once.
- * @param read the body, as the client's dialect has it
- */
+/** Reads the body, as the client's dialect has it, for the project that asks. */
+export type ReadCall = (projectId: string) => Promise<Call>;
+
+/** Before `reserve` nothing is held; from there on `settling` ends the request exactly once. */
 export async function answerCall(
   request: Request,
-  { exchange, read }: { exchange: Exchange; read: () => Promise<Call> },
+  { exchange, read }: { exchange: Exchange; read: ReadCall },
   parts: AppParts,
 ): Promise<Response> {
   const { accounts, limits, now } = parts;
@@ -38,7 +38,7 @@ export async function answerCall(
   const principal = parts.identity.identifyProject(credentialOf(request));
   const scope: Scope = { snapshot: parts.snapshot(), projectId: principal.project.id };
   // parse
-  const call = await read();
+  const call = await read(scope.projectId);
   const { dialect } = call;
   const tags = readTags(request.headers.get(tagsHeader));
   // resolve, classify, plan
@@ -83,8 +83,11 @@ export async function answerCall(
   });
   switch (result.type) {
     case "answer": {
+      const { answer } = result;
       const { cost } = await settling.answered(result);
-      return wholeAnswer(result.answer.bytes, headersOf(result), cost);
+      const isKept = await keep(call, answer.whole, parts);
+      const { bytes } = isKept ? answer : (answer.write?.() ?? answer);
+      return wholeAnswer(bytes, headersOf(result), cost);
     }
     case "stream": {
       const ended = parts.inFlight.open();
@@ -93,6 +96,7 @@ export async function answerCall(
         keepAlive: dialect.keepAlive,
         onEnd: async (end) => {
           await settling.relayed(result, end);
+          if (end.type === "done") await keep(call, result.stream.reader.whole?.(), parts);
           ended();
         },
       });
@@ -105,6 +109,17 @@ export async function answerCall(
     }
     default:
       return result satisfies never;
+  }
+}
+
+/** @returns false when the answer was to be kept and was not, of which the call knows to tell */
+async function keep(call: Call, whole: unknown, { logger }: AppParts): Promise<boolean> {
+  try {
+    await call.keep?.(whole);
+    return true;
+  } catch (error) {
+    logger.warn({ error: String(error) }, "an answer could not be kept");
+    return false;
   }
 }
 

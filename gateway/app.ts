@@ -5,10 +5,10 @@ import { z } from "zod";
 import { chatMessage } from "../sdk/protocol/chat.ts";
 import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
 import type { Fetcher } from "../sdk/protocol/http.ts";
-import { answerCall, planCall } from "./answer-call.ts";
+import { answerCall, planCall, type ReadCall } from "./answer-call.ts";
 import type { Upstream } from "./attempts/attempt.ts";
 import type { GatewayLimits } from "./config.ts";
-import type { Call, Dialect } from "./dialects/dialect.ts";
+import type { Dialect } from "./dialects/dialect.ts";
 import { openAiChat } from "./dialects/openai-chat/index.ts";
 import { readChatCall, toChatCall } from "./dialects/openai-chat/request.ts";
 import { listModels, retrieveModel } from "./dialects/openai-models/models.ts";
@@ -24,6 +24,8 @@ import type { Identity } from "./identity/identity.ts";
 import type { InFlight } from "./in-flight.ts";
 import type { Accounts } from "./metering/types.ts";
 import type { GatewayMetrics } from "./metrics.ts";
+import { deleteResponse, listInputItems, retrieveResponse } from "./responses/routes.ts";
+import type { ResponseStore } from "./responses/store.ts";
 import type { Scope } from "./routing/resolve.ts";
 import type { SnapshotIndex } from "./snapshot/snapshot-index.ts";
 
@@ -41,6 +43,8 @@ export type AppParts = {
   reports?: Fetcher | undefined;
   /** `/` and `/assets/*`. */
   dashboard?: Fetcher | undefined;
+  /** Keeps responses for `previous_response_id`; absent keeps none. */
+  responses?: ResponseStore | undefined;
   inFlight: InFlight;
   metrics: GatewayMetrics;
   logger: Logger;
@@ -71,7 +75,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   });
   app.options("*", (c) => answerPreflight(c.req.raw, headers(c)));
 
-  const answer = (c: Context<Env>, dialect: Dialect, read: () => Promise<Call>) => {
+  const answer = (c: Context<Env>, dialect: Dialect, read: ReadCall) => {
     c.set("dialect", dialect);
     const { exchange } = c.var;
     return parts.inFlight.admit(() => answerCall(c.req.raw, { exchange, read }, parts));
@@ -80,7 +84,19 @@ export function createApp(parts: AppParts): Hono<Env> {
     answer(c, openAiChat, () => readChatCall(c.req.raw, parts.limits)),
   );
   app.post("/v1/responses", (c) =>
-    answer(c, openAiResponses, () => readResponsesCall(c.req.raw, parts.limits)),
+    answer(c, openAiResponses, (projectId) =>
+      readResponsesCall(c.req.raw, { limits: parts.limits, projectId, store: parts.responses }),
+    ),
+  );
+  const kept = (c: Context<Env>) => {
+    const { projectId } = scopeOf(c);
+    if (!parts.responses) throw unknownUrl(c);
+    return { store: parts.responses, projectId, id: c.req.param("id") ?? "" };
+  };
+  app.get("/v1/responses/:id", async (c) => json(c, await retrieveResponse(kept(c))));
+  app.delete("/v1/responses/:id", async (c) => json(c, await deleteResponse(kept(c))));
+  app.get("/v1/responses/:id/input_items", async (c) =>
+    json(c, await listInputItems(kept(c), c.req.url)),
   );
   app.get("/v1/models", (c) => json(c, listModels(scopeOf(c))));
   app.get("/v1/models/*", (c) => json(c, retrieveModel(modelIdOf(c), scopeOf(c))));
@@ -189,6 +205,8 @@ const explainRequest = z.looseObject({
 const knownPaths = [
   ["/v1/chat/completions", "POST"],
   ["/v1/responses", "POST"],
+  ["/v1/responses/:id", "GET or DELETE"],
+  ["/v1/responses/:id/input_items", "GET"],
   ["/v1/models", "GET"],
   ["/v1/models/*", "GET"],
   ["/healthz", "GET"],

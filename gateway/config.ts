@@ -47,6 +47,12 @@ export const gatewayLimits = z.strictObject({
   snapshotWaitMs: time(25_000),
   snapshotRetryMs: time(250),
   snapshotRetryMsMax: time(10_000),
+  /** How long a response that its client wants stored can be asked for and continued; 0 keeps none. */
+  responseRetentionDays: z.int().min(0).max(3650).default(30),
+  /** JSON of the conversation that a response continues. */
+  historyBytesMax: size(16 << 20),
+  /** How long the database may take to keep a response, or to find one. */
+  responseStoreTimeoutMs: time(2_000),
   /** How long requests under way may take after the stop signal. */
   drainTimeoutMs: time(30_000),
 });

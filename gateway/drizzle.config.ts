@@ -1,9 +1,9 @@
-/** For `npx drizzle-kit generate --config gateway/drizzle.config.ts`: writes the next migration of `billing`. */
+/** For `npx drizzle-kit generate --config gateway/drizzle.config.ts`: writes the next migration of `billing` and `gateway`. */
 import { defineConfig } from "drizzle-kit";
 
 export default defineConfig({
   dialect: "postgresql",
-  schema: "./gateway/ledger/schema.ts",
-  schemaFilter: ["billing"],
+  schema: ["./gateway/ledger/schema.ts", "./gateway/responses/schema.ts"],
+  schemaFilter: ["billing", "gateway"],
   out: "./gateway/migrations",
 });

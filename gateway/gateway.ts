@@ -13,6 +13,7 @@ import type { Accounts } from "./metering/types.ts";
 import { createMetrics } from "./metrics.ts";
 import { openProviders } from "./providers/open-providers.ts";
 import type { UpstreamSettings } from "./providers/settings.ts";
+import type { ResponseStore } from "./responses/store.ts";
 import type { SnapshotIndex } from "./snapshot/snapshot-index.ts";
 import { SnapshotStore } from "./snapshot/snapshot-store.ts";
 import { loadTokenizer } from "./tokens/count.ts";
@@ -28,6 +29,7 @@ export type GatewayParts = {
   accounts: (policy: Policy) => Accounts | Promise<Accounts>;
   reports?: ((policy: Policy) => Fetcher) | undefined;
   dashboard?: Fetcher | undefined;
+  responses?: ResponseStore | undefined;
   /** Where `snapshot.json` is kept; absent keeps nothing on disk. */
   dataDir?: string | undefined;
   logger: Logger;
@@ -102,6 +104,7 @@ export async function createGateway(parts: GatewayParts): Promise<Gateway> {
     evals: parts.evals,
     reports: parts.reports?.(policy),
     dashboard: parts.dashboard,
+    responses: parts.responses,
     inFlight,
     metrics,
     logger,

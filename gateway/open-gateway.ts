@@ -7,8 +7,12 @@ import { createGateway, type Gateway, type GatewayParts } from "./gateway.ts";
 import { defaultMeteringLimits, type MeteringLimits } from "./metering/config.ts";
 import { type Metering, openMetering } from "./metering/metering.ts";
 import { createReports } from "./reports/reports.ts";
+import { openResponseStore } from "./responses/store.ts";
 
-export type OpenGatewayParts = Omit<GatewayParts, "accounts" | "reports" | "dataDir"> & {
+export type OpenGatewayParts = Omit<
+  GatewayParts,
+  "accounts" | "reports" | "responses" | "dataDir"
+> & {
   sql: postgres.Sql;
   /** For the spool and `snapshot.json`; one gateway at a time. */
   dataDir: string;
@@ -29,8 +33,21 @@ export type OpenedGateway = Gateway & {
 export async function openGateway(parts: OpenGatewayParts): Promise<OpenedGateway> {
   const { sql, dataDir, logger, now = Date.now } = parts;
   let metering: Metering | undefined;
+  const { responseRetentionDays, historyBytesMax, responseStoreTimeoutMs } = {
+    ...defaultLimits,
+    ...parts.limits,
+  };
   const gateway = await createGateway({
     ...parts,
+    ...(responseRetentionDays > 0 && {
+      responses: openResponseStore({
+        sql,
+        now,
+        retentionMs: responseRetentionDays * dayMs,
+        historyBytesMax,
+        timeoutMs: responseStoreTimeoutMs,
+      }),
+    }),
     async accounts({ prices }) {
       metering = await openMetering({
         dataDir,
@@ -83,6 +100,7 @@ function meteringLimitsOf({ upstreams, limits, meteringLimits }: OpenGatewayPart
   return { ...wanted, reservationTtlMs };
 }
 
+const dayMs = 24 * 60 * 60_000;
 /** For what comes before the attempts and after them. */
 const settleMs = 60_000;
 

@@ -46,7 +46,7 @@ export function openConversation(
     id: context.requestId,
     createdAtMs: context.startedAtMs,
     nowMs: context.nowMs,
-    request: call.body,
+    request: () => call.echo?.() ?? call.body,
     model: call.model,
     wantsUsage: call.wantsUsage,
   };
@@ -57,8 +57,11 @@ export function openConversation(
       const text = {
         toString: () => answer.choices.flatMap(({ parts }) => parts.map(textOf)).join(""),
       };
-      const written = Buffer.from(JSON.stringify(dialect.writeAnswer(answer, head)));
-      return { bytes: written, usage: answer.usage, text };
+      const write = () => {
+        const whole = dialect.writeAnswer(answer, head);
+        return { whole, bytes: Buffer.from(JSON.stringify(whole)) };
+      };
+      return { ...write(), write, usage: answer.usage, text };
     },
     openStream: (limits) =>
       new TranslatedStream(format.openReader(limits), dialect.openWriter(head), limits),
@@ -103,6 +106,10 @@ class TranslatedStream implements AnswerStream {
 
   ending(error: HubError | undefined): Uint8Array | undefined {
     return this.#writer.end(error);
+  }
+
+  whole(): unknown {
+    return this.#writer.whole?.();
   }
 
   #write(events: readonly AnswerEvent[]): StreamStep {

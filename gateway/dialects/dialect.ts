@@ -30,7 +30,7 @@ export type AnswerHead = {
   createdAtMs: number;
   nowMs: () => number;
   /** What was asked, of which some dialects repeat a part. */
-  request: Readonly<Record<string, unknown>>;
+  request: () => Readonly<Record<string, unknown>>;
   /** The model as the client named it. */
   model: string;
   /** Whether a client that can choose wants usage in a stream. */
@@ -41,6 +41,8 @@ export type AnswerHead = {
 export type EventWriter = {
   /** @returns nothing where an event says nothing yet */
   write(event: AnswerEvent): Uint8Array | undefined;
+  /** The whole answer, when all of it was written; absent where nobody keeps any. */
+  whole?(): unknown;
   /** What is still to be said when the answer is over, or has broken off. */
   end(error: HubError | undefined): Uint8Array | undefined;
 };
@@ -68,6 +70,10 @@ export type Call = {
   texts(): CallTexts;
   /** @throws HubError naming the field that is wrong, or that has no place in any other dialect */
   canonical(): CanonicalRequest;
+  /** What an answer repeats of the request, where that is not the body. */
+  echo?(): Readonly<Record<string, unknown>>;
+  /** Keeps a whole answer, before its client sees the end. @throws HubError when it could not be kept */
+  keep?(whole: unknown): Promise<void>;
 };
 
 export type CallTexts = {

@@ -22,7 +22,12 @@ export type CallContext = {
 };
 
 /** A whole answer, its bytes as the client gets them. */
-export type ProviderAnswer = PassingAnswer & { bytes: Uint8Array };
+export type ProviderAnswer = PassingAnswer & {
+  bytes: Uint8Array;
+  /** Of one that was translated: the object that the bytes are of, and how to write it again. */
+  whole?: unknown;
+  write?: () => { bytes: Uint8Array };
+};
 
 export type Provider = {
   /** The upstream's name in settings, models, metrics and logs. */

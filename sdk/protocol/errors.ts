@@ -21,6 +21,7 @@ export const errorTable = {
   missing_api_key: { status: 401, type: "invalid_request_error", retry: false },
   invalid_api_key: { status: 401, type: "invalid_request_error", retry: false },
   permission_denied: { status: 403, type: "invalid_request_error", retry: false },
+  previous_response_not_found: { status: 400, type: "invalid_request_error", retry: false },
   model_not_found: { status: 404, type: "invalid_request_error", retry: false },
   not_found: { status: 404, type: "invalid_request_error", retry: false },
   unknown_url: { status: 404, type: "invalid_request_error", retry: false },

@@ -16,7 +16,7 @@ const head: AnswerHead = {
   createdAtMs: 5000,
   nowMs: () => 6000,
   model: "asked",
-  request: {},
+  request: () => ({}),
   wantsUsage: true,
 };
 

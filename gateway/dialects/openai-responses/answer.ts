@@ -21,7 +21,7 @@ export function toResponseId({ id }: AnswerHead): string {
 
 /** All keys that OpenAI sends, `null` where nothing is set: strict clients miss what is absent. */
 export function toResponse(head: AnswerHead, model: string, state: ResponseState): object {
-  const { request } = head;
+  const request = head.request();
   const asked = <T>(name: string, otherwise: T) => request[name] ?? otherwise;
   const { status, output, usage, finish, error, completedAtMs } = state;
   const createdAt = Math.floor(head.createdAtMs / 1000);

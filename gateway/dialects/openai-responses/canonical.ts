@@ -315,7 +315,6 @@ const itemTypes: ReadonlySet<string> = new Set(
 const readFields: ReadonlySet<string> = new Set([
   ...Object.keys(responsesBody.shape),
   "store",
-  "previous_response_id",
   "conversation",
   "background",
   "stream_options",

@@ -12,7 +12,7 @@ export const openAiResponses: Dialect = {
   writeAnswer(answer, head) {
     const writer = new ResponsesWriter(head);
     for (const event of eventsOf(answer)) writer.write(event);
-    return writer.response();
+    return writer.whole();
   },
   openWriter: (head) => new ResponsesWriter(head),
   endOfStream: (error) =>

@@ -87,6 +87,7 @@ export const responsesBody = z.object({
   model: z.string().min(1).max(512),
   input: z.union([text, z.array(z.unknown()).max(10_000)]).nullish(),
   instructions: optionalText,
+  previous_response_id: optionalText,
   tools: z.array(z.looseObject({ type: z.string() })).nullish(),
   /** Read by `toolChoice`, when it has to mean something elsewhere. */
   tool_choice: z.unknown().optional(),

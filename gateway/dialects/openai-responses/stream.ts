@@ -60,12 +60,11 @@ export class ResponsesWriter implements EventWriter {
       });
     }
     const { status } = this.#state();
-    this.#send(`response.${status}`, { response: this.response() });
+    this.#send(`response.${status}`, { response: this.whole() });
     return this.#flush();
   }
 
-  /** As it stands when all is said. */
-  response(): object {
+  whole(): object {
     this.#closeAll();
     return toResponse(this.#head, this.#model, this.#state());
   }
