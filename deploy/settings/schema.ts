@@ -3,7 +3,7 @@ import { z } from "zod";
 import { modelFormats } from "../../adapter-server/models/import-model.ts";
 import { gatewayLimits } from "../../gateway/config.ts";
 import { meteringLimits } from "../../gateway/metering/config.ts";
-import { upstreamTimeouts } from "../../gateway/providers/settings.ts";
+import { upstreamSettings } from "../../gateway/providers/settings.ts";
 import { budget, rateLimits, taskPolicy } from "../../sdk/protocol/catalog.ts";
 import { adapterName, baseName } from "../../sdk/protocol/model-name.ts";
 
@@ -30,20 +30,13 @@ const prices = z.strictObject({
 });
 export type ModelPrices = z.infer<typeof prices>;
 
-const upstream = z.strictObject({
-  name: z
-    .string()
-    .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/)
-    .refine((name) => name !== "embedded", "is the engine of this process"),
-  type: z.enum(["openai", "adapter-server"]),
-  baseUrl: z.url({ protocol: /^https?$/ }),
-  /** Name of the environment variable with the credential; the file itself never holds one. */
-  apiKeyEnv: z
-    .string()
-    .regex(/^[A-Z][A-Z0-9_]*$/)
-    .optional(),
-  ...upstreamTimeouts,
-});
+/** The file itself never holds a credential: it names an environment variable. */
+const upstream = upstreamSettings
+  .refine(({ name }) => name !== "embedded", {
+    path: ["name"],
+    message: "is the engine of this process",
+  })
+  .refine(({ apiKey }) => apiKey === undefined, { path: ["apiKey"], message: "no such setting" });
 
 const remoteModel = z.strictObject({
   id: baseName,

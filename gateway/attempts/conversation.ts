@@ -40,7 +40,8 @@ export function openConversation(
       },
     };
   }
-  const { body, dropped } = format.writeBody(call.canonical());
+  const canonical = { ...call.canonical(), model: target.model.upstreamModel };
+  const { body, dropped } = format.writeBody(canonical);
   const request = provider.writeRequest({ body, stream: call.stream }, target, context);
   const head: AnswerHead = {
     id: context.requestId,

@@ -4,7 +4,7 @@
  */
 
 export type CanonicalRequest = {
-  /** As the client wrote it. */
+  /** As the client wrote it; where a provider's request is written from it, as the upstream calls it. */
   model: string;
   /** What stands above the conversation. */
   instructions: TextPart[];

@@ -53,6 +53,23 @@ export function membersOf(text: string): Map<string, string> {
   return members;
 }
 
+/**
+ * A parsed number is a double, which rounds a 64-bit `seed`; so what was not changed goes out in the
+ * characters in which it came, where that can matter.
+ */
+export function writeJson(
+  body: Record<string, unknown>,
+  source: { value: Readonly<Record<string, unknown>>; text: string } | undefined,
+): string {
+  if (source === undefined) return JSON.stringify(body);
+  const texts = membersOf(source.text);
+  const members = Object.entries(body).map(([name, value]) => {
+    const same = Object.hasOwn(source.value, name) && source.value[name] === value;
+    return `${JSON.stringify(name)}:${(same && texts.get(name)) || JSON.stringify(value)}`;
+  });
+  return `{${members.join(",")}}`;
+}
+
 /** Index of the quote that ends the string, or the text's end. */
 export function closingQuote(text: string, from: number): number {
   for (let at = text.indexOf('"', from); at !== -1; at = text.indexOf('"', at + 1)) {

@@ -2,6 +2,7 @@
 import type { Fetcher } from "../../sdk/protocol/http.ts";
 import type { GatewayLimits } from "../config.ts";
 import { createAdapterServer } from "./adapter-server/index.ts";
+import { createGemini, geminiBaseUrl } from "./gemini/index.ts";
 import { createOpenAi, openAiBaseUrl } from "./openai/index.ts";
 import type { Provider } from "./provider.ts";
 import { timeoutsOf, type UpstreamSettings } from "./settings.ts";
@@ -44,9 +45,9 @@ function openProvider(
   { env, limits, operatorKey }: OpenProvidersOptions,
 ): Provider {
   const { name } = settings;
+  const vendor = vendors[settings.type];
   const variable =
-    settings.apiKeyEnv ??
-    (settings.type === "openai" && settings.baseUrl === undefined ? "OPENAI_API_KEY" : undefined);
+    settings.apiKeyEnv ?? (settings.baseUrl === undefined ? vendor?.apiKeyEnv : undefined);
   const apiKey =
     settings.apiKey ?? (variable === undefined ? undefined : env[variable] || undefined);
   const notConfigured =
@@ -54,7 +55,7 @@ function openProvider(
       ? `the credential of the upstream '${name}' is not set (${variable})`
       : undefined;
   const transport = openPool({
-    baseUrl: settings.baseUrl ?? openAiBaseUrl,
+    baseUrl: settings.baseUrl ?? vendor?.baseUrl ?? "",
     connectTimeoutMs: settings.connectTimeoutMs ?? limits.connectTimeoutMs,
     connectionsMax: limits.connectionsPerUpstreamMax,
   });
@@ -64,7 +65,15 @@ function openProvider(
       return createOpenAi({ ...shared, apiKey });
     case "adapter-server":
       return createAdapterServer({ ...shared, operatorKey: apiKey ?? operatorKey });
+    case "gemini":
+      return createGemini({ ...shared, apiKey });
     default:
       return settings satisfies never;
   }
 }
+
+/** Where a vendor is, and what its own SDKs call the variable with the key, when the settings name no URL. */
+const vendors: { [type in UpstreamSettings["type"]]?: { baseUrl: string; apiKeyEnv: string } } = {
+  openai: { baseUrl: openAiBaseUrl, apiKeyEnv: "OPENAI_API_KEY" },
+  gemini: { baseUrl: geminiBaseUrl, apiKeyEnv: "GEMINI_API_KEY" },
+};

@@ -9,7 +9,7 @@ export const timeoutMs = z
   .max(2 ** 31 - 1);
 
 /** Bounds of one upstream, in milliseconds, in place of the gateway's own; see `gatewayLimits`. */
-export const upstreamTimeouts = {
+const upstreamTimeouts = {
   connectTimeoutMs: timeoutMs.optional(),
   firstByteTimeoutMs: timeoutMs.optional(),
   idleTimeoutMs: timeoutMs.optional(),
@@ -43,9 +43,17 @@ const adapterServerUpstream = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }),
 });
 
+/** Google's Gemini API, with a key of AI Studio. */
+const geminiUpstream = z.strictObject({
+  type: z.literal("gemini"),
+  ...shared,
+  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+});
+
 export const upstreamSettings = z.discriminatedUnion("type", [
   openAiUpstream,
   adapterServerUpstream,
+  geminiUpstream,
 ]);
 export type UpstreamSettings = z.infer<typeof upstreamSettings>;
 

@@ -19,12 +19,7 @@ afterAll(async () => {
   await server?.close();
 });
 
-const operatorRoutes = [
-  "/v1/load_lora_adapter",
-  "/v1/unload_lora_adapter",
-  "/load_lora_adapter",
-  "/unload_lora_adapter",
-];
+const operatorRoutes = ["/v1/load_lora_adapter", "/v1/unload_lora_adapter"];
 
 async function models(): Promise<string[]> {
   const headers = { authorization: `Bearer ${operatorKey}` };

@@ -4,6 +4,7 @@ import type { UsageVector } from "../../../sdk/protocol/usage.ts";
 import type { Answer, AnswerChoice, FinishReason } from "../../canonical/answer.ts";
 import type { OutputPart } from "../../canonical/request.ts";
 import type { AnswerHead } from "../dialect.ts";
+import { writeExtraContent } from "./extra-content.ts";
 
 export function writeChatAnswer(answer: Answer, head: AnswerHead): unknown {
   return {
@@ -85,7 +86,7 @@ function textsOf(parts: readonly OutputPart[], type: "text" | "refusal" | "reaso
 
 function writeToolCall(call: Extract<OutputPart, { type: "tool_call" }>): unknown {
   const { id, name } = call;
-  return call.custom
-    ? { id, type: "custom", custom: { name, input: call.arguments } }
-    : { id, type: "function", function: { name, arguments: call.arguments || "{}" } };
+  if (call.custom) return { id, type: "custom", custom: { name, input: call.arguments } };
+  const named = { name, arguments: call.arguments || "{}" };
+  return { id, type: "function", function: named, ...writeExtraContent(call.signature) };
 }

@@ -13,6 +13,7 @@ import type {
   Turn,
 } from "../../canonical/request.ts";
 import { parseDataUrl } from "../data-url.ts";
+import { readExtraContent } from "./extra-content.ts";
 
 /** @throws HubError naming the field that is wrong, or that has no place in any other dialect */
 export function readCanonicalChat(body: Readonly<Record<string, unknown>>): CanonicalRequest {
@@ -184,7 +185,12 @@ function toToolCall(call: z.infer<typeof toolCall>): ToolCallPart {
         arguments: call.custom.input,
         custom: true,
       }
-    : { type: "tool_call", id: call.id, ...call.function };
+    : {
+        type: "tool_call",
+        id: call.id,
+        ...call.function,
+        ...readExtraContent(call.extra_content),
+      };
 }
 
 function toText({ text }: { text: string }): TextPart {
@@ -323,7 +329,12 @@ const outputPart = z.discriminatedUnion("type", [
 ]);
 const functionCall = z.object({ name: z.string(), arguments: z.string() });
 const toolCall = z.discriminatedUnion("type", [
-  z.object({ id: z.string(), type: z.literal("function"), function: functionCall }),
+  z.object({
+    id: z.string(),
+    type: z.literal("function"),
+    function: functionCall,
+    extra_content: z.unknown().optional(),
+  }),
   z.object({
     id: z.string(),
     type: z.literal("custom"),

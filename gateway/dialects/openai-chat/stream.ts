@@ -5,6 +5,7 @@ import type { UsageVector } from "../../../sdk/protocol/usage.ts";
 import type { AnswerEvent } from "../../canonical/answer.ts";
 import type { AnswerHead, EventWriter } from "../dialect.ts";
 import { toChatFinish, toChatId, writeChatUsage } from "./answer.ts";
+import { writeExtraContent } from "./extra-content.ts";
 
 type Choice = {
   /** Whether its role was told. */
@@ -65,11 +66,17 @@ export class ChatWriter implements EventWriter {
         return this.#delta(event.choice, `{"reasoning_content":${text},"reasoning":${text}}`);
       }
       case "tool_call": {
-        const { choice, call: index, id, name, custom = false } = event;
+        const { choice, call: index, id, name, custom = false, signature } = event;
         this.#choice(choice).calls.set(index, { custom, argued: false });
         const call = custom
           ? { index, id, type: "custom", custom: { name, input: "" } }
-          : { index, id, type: "function", function: { name, arguments: "" } };
+          : {
+              index,
+              id,
+              type: "function",
+              function: { name, arguments: "" },
+              ...writeExtraContent(signature),
+            };
         return this.#delta(choice, `{"tool_calls":[${JSON.stringify(call)}]}`);
       }
       case "tool_arguments":

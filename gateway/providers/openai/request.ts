@@ -1,5 +1,5 @@
 /** The request as an OpenAI-compatible upstream gets it: the client's own, with the upstream's model name. */
-import { membersOf } from "../../http/json-text.ts";
+import { writeJson } from "../../http/json-text.ts";
 import type { SpokenRequest } from "../format.ts";
 import type { ProviderRequest } from "../provider.ts";
 
@@ -37,18 +37,4 @@ export function writeOpenAiRequest(
     body: writeJson(body, call.source),
     dropped,
   };
-}
-
-/**
- * A parsed number is a double, which rounds a 64-bit `seed`; so what was not changed goes out in the
- * characters in which it came, where that can matter.
- */
-function writeJson(body: Record<string, unknown>, source: SpokenRequest["source"]): string {
-  if (source === undefined) return JSON.stringify(body);
-  const texts = membersOf(source.text);
-  const members = Object.entries(body).map(([name, value]) => {
-    const same = Object.hasOwn(source.value, name) && source.value[name] === value;
-    return `${JSON.stringify(name)}:${(same && texts.get(name)) || JSON.stringify(value)}`;
-  });
-  return `{${members.join(",")}}`;
 }

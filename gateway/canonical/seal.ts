@@ -1,0 +1,16 @@
+/**
+ * Signatures on what a model thought. Only the provider that made one takes it back, and a conversation may pass from
+ * one provider to another: so each is kept with the name of its maker, and nobody is sent another's.
+ */
+
+/** Makers whose signatures carry their name; an unmarked signature is Anthropic's, which was here first. */
+export type SealMaker = "google" | "bedrock";
+
+export function markSeal(maker: SealMaker, signature: string): string {
+  return `${maker}:${signature}`;
+}
+
+/** @returns the signature as its maker wrote it; `undefined` for another's */
+export function openSeal(maker: SealMaker, signature: string | undefined): string | undefined {
+  return signature?.startsWith(`${maker}:`) ? signature.slice(maker.length + 1) : undefined;
+}

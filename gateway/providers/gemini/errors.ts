@@ -1,0 +1,142 @@
+/** Gemini's failures, told as our client should act on them. */
+import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
+import type { TransportResponse } from "../transport.ts";
+import { geminiError } from "./schema.ts";
+
+export type GeminiErrorBody = {
+  code: number | undefined;
+  message: string;
+  /** Google's name for the kind of failure, such as `RESOURCE_EXHAUSTED`. */
+  status: string | undefined;
+  retryAfterMs: number | undefined;
+  /** The request field at fault. */
+  param: string | undefined;
+  /** Such as `API_KEY_INVALID`. */
+  reason: string | undefined;
+};
+
+/** The `error` of a parsed body, or of an array's first element; `undefined` when there is none. */
+export function readGeminiErrorBody(json: unknown): GeminiErrorBody | undefined {
+  const parsed = geminiError.safeParse(json);
+  if (!parsed.success) return undefined;
+  const { code, message, status, details } = parsed.data.error;
+  const detail = (type: string) => details?.find((it) => it["@type"] === typePrefix + type);
+  const violations = detail("BadRequest")?.fieldViolations;
+  const [violation] = Array.isArray(violations) ? (violations as { field?: unknown }[]) : [];
+  const reason = detail("ErrorInfo")?.reason;
+  return {
+    code: code ?? undefined,
+    message: safe(message ?? "no message"),
+    status: status ?? undefined,
+    retryAfterMs: readDelay(detail("RetryInfo")?.retryDelay),
+    param: typeof violation?.field === "string" ? violation.field.slice(0, 200) : undefined,
+    reason: typeof reason === "string" ? reason : undefined,
+  };
+}
+
+/** An error that stands in a stream, or in an answer with status 200; `undefined` for anything else. */
+export function readGeminiErrorFrame(json: unknown): HubError | undefined {
+  const told = readGeminiErrorBody(json);
+  if (!told) return undefined;
+  const options = {
+    retryAfterMs: told.retryAfterMs,
+    unquoted: "The upstream broke off the answer with an error.",
+  };
+  const message = `The upstream broke off the answer: ${told.message}`;
+  const code = told.status === "RESOURCE_EXHAUSTED" ? "rate_limit_exceeded" : "upstream_error";
+  return new HubError(code, message, options);
+}
+
+/**
+ * A key that is not valid is told with status 400, and a billing account that is missing too: both are ours to mend.
+ * @param upstream the upstream's name
+ */
+export function readGeminiError(
+  response: Pick<TransportResponse, "status" | "header">,
+  body: Uint8Array,
+  upstream: string,
+): HubError {
+  const { status } = response;
+  const told = readGeminiErrorBody(parseJson(body));
+  const options = {
+    param: told?.param,
+    retryAfterMs: told?.retryAfterMs ?? readDelay(response.header("retry-after")),
+  };
+  const quoting = (code: ErrorCode, what: string): HubError => {
+    const unquoted = `${what} with status ${status}.`;
+    return new HubError(code, told ? `${what}: ${told.message}` : unquoted, {
+      ...options,
+      unquoted,
+    });
+  };
+  if (status === 401 || status === 403 || isAboutOurKey(told)) {
+    return new HubError(
+      "upstream_auth_failed",
+      `The upstream '${upstream}' refused this gateway's credentials (${status}). Its operator has to renew them.`,
+    );
+  }
+  if (status === 404) {
+    return quoting(
+      "upstream_model_not_found",
+      `The upstream '${upstream}' does not know the model`,
+    );
+  }
+  if (status === 429) {
+    return quoting("rate_limit_exceeded", `The upstream '${upstream}' is rate limited`);
+  }
+  if (status === 408 || status === 504) {
+    return quoting("upstream_timeout", `The upstream '${upstream}' timed out`);
+  }
+  if (status === 503) {
+    return quoting("upstream_unavailable", `The upstream '${upstream}' is overloaded`);
+  }
+  if (status >= 400 && status < 500) {
+    const refusal = quoting(clientCode(status, told), "The upstream refused the request");
+    if (told === undefined) return refusal;
+    return new HubError(refusal.code, told.message, { ...options, unquoted: refusal.unquoted });
+  }
+  return quoting("upstream_error", `The upstream '${upstream}' failed`);
+}
+
+function isAboutOurKey(told: GeminiErrorBody | undefined): boolean {
+  if (!told) return false;
+  return (
+    told.reason === "API_KEY_INVALID" ||
+    told.reason === "BILLING_DISABLED" ||
+    told.status === "UNAUTHENTICATED" ||
+    told.status === "PERMISSION_DENIED" ||
+    /^API key (not valid|expired)/.test(told.message)
+  );
+}
+
+function clientCode(status: number, told: GeminiErrorBody | undefined): ErrorCode {
+  if (/input token count.*exceeds the maximum/i.test(told?.message ?? "")) {
+    return "context_length_exceeded";
+  }
+  // The account's region or plan does not have it: another model of the route may.
+  if (told?.status === "FAILED_PRECONDITION") return "unsupported_model";
+  return status === 413 ? "request_too_large" : "invalid_value";
+}
+
+/** `17s`, `0.5s` or a header's plain seconds, in milliseconds; at most a minute. */
+function readDelay(delay: unknown): number | undefined {
+  const seconds = typeof delay === "string" ? Number(delay.replace(/s$/, "")) : Number.NaN;
+  return seconds > 0 ? Math.min(seconds * 1000, retryAfterMsMax) : undefined;
+}
+
+/** A provider's words go to the client without anything that looks like a credential. */
+function safe(message: string): string {
+  return message.slice(0, 2000).replace(/\b(AIza|ya29\.|Bearer )[\w.*-]{6,}/g, "[key]");
+}
+
+function parseJson(body: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(body));
+  } catch {
+    return undefined;
+  }
+}
+
+const typePrefix = "type.googleapis.com/google.rpc.";
+/** The official SDKs ignore anything longer and then retry at once. */
+const retryAfterMsMax = 60_000;

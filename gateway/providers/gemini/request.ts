@@ -1,0 +1,36 @@
+/** The request as Gemini gets it: the client's own, under the upstream's name for the model. */
+import { writeJson } from "../../http/json-text.ts";
+import type { SpokenRequest } from "../format.ts";
+import type { ProviderRequest } from "../provider.ts";
+
+export type GeminiRequestOptions = {
+  /** Under the base URL, such as `/models/gemini-3-pro`. */
+  modelPath: string;
+  headers: Record<string, string>;
+};
+
+/** Streams are always asked for as server-sent events, whichever of the two forms the client reads. */
+export function writeGeminiRequest(
+  call: SpokenRequest,
+  { modelPath, headers }: GeminiRequestOptions,
+): ProviderRequest {
+  // Google reads the model from the address, and would refuse ours in the body.
+  const { model: _, adapters: __, ...body } = call.body;
+  const method = call.stream ? "streamGenerateContent?alt=sse" : "generateContent";
+  return {
+    path: `${modelPath}:${method}`,
+    headers: {
+      "content-type": "application/json",
+      accept: call.stream ? "text/event-stream" : "application/json",
+      ...headers,
+    },
+    body: writeJson(body, call.source),
+    dropped: [],
+  };
+}
+
+/** @param name as the upstream has it, `models/` before it or not */
+export function toModelPath(name: string): string {
+  const path = /^(models|tunedModels)\//.test(name) ? name : `models/${name}`;
+  return `/${path.split("/").map(encodeURIComponent).join("/")}`;
+}
