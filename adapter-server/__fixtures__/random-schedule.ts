@@ -156,6 +156,7 @@ function listened(
       });
       return logits;
     },
+    copyBlock: (from, to) => runner.copyBlock(from, to),
     loadSlot: (slot, adapter) => runner.loadSlot(slot, adapter),
     clearSlot: (slot) => runner.clearSlot(slot),
     close: () => runner.close(),

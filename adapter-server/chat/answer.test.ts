@@ -1,6 +1,7 @@
 /** The two shapes of an answer, and what a stream says when it cannot go on. */
 import { expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import type { Engine } from "../engine/engine.ts";
 import { decodeChoices, type Piece } from "../generation/choices.ts";
 import { type AnswerHead, toCompletion, toFrames } from "./answer.ts";
 
@@ -128,23 +129,19 @@ test("of a prompt with several choices is cached what none of them had to comput
 
 test("when one of several choices fails, the others are cancelled", async () => {
   const cancelled: number[] = [];
-  const engine = {
-    async *generate({
-      sampling,
-      signal,
-    }: {
-      sampling: { stream: number };
-      signal?: AbortSignal | undefined;
-    }) {
-      if (sampling.stream === 1) throw new HubError("internal_error", "no luck");
-      try {
-        yield { tokens: [1] };
-        if (signal?.aborted) return;
-        await new Promise((_, reject) => signal?.addEventListener("abort", reject));
-      } finally {
-        cancelled.push(sampling.stream);
-      }
-    },
+  async function* generate(stream: number, signal: AbortSignal | undefined) {
+    if (stream === 1) throw new HubError("internal_error", "no luck");
+    try {
+      yield { tokens: [1] };
+      if (signal?.aborted) return;
+      await new Promise((_, reject) => signal?.addEventListener("abort", reject));
+    } finally {
+      cancelled.push(stream);
+    }
+  }
+  const engine: Pick<Engine, "generateEach"> = {
+    generateEach: ({ signal }, choices) =>
+      Array.from({ length: choices }, (_, stream) => generate(stream, signal)),
   };
   const all = decodeChoices({
     engine,

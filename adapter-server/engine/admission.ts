@@ -1,11 +1,13 @@
 /** Lets waiting sequences run: whose turn it is, whether there is room, and which adapter gets a slot. */
 import type { BlockManager, Prefix } from "./block-manager.ts";
 import type { FairQueue } from "./fair-queue.ts";
+import type { Families } from "./families.ts";
 import type { PrefixSharing } from "./prefix-sharing.ts";
 import type { RunningSet } from "./running-set.ts";
-import { type Sequence, unscored } from "./sequence.ts";
+import { remaining, type Sequence, unscored } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
 import { type StepPlan, tokensOf } from "./step-plan.ts";
+import type { StepRow } from "./types.ts";
 
 export type AdmissionLimits = {
   /** Tokens computed in one step, decode and prefill together. */
@@ -27,6 +29,7 @@ export type AdmissionParts = {
   blocks: BlockManager;
   slots: SlotTable;
   prefixes: PrefixSharing;
+  families: Families;
 };
 
 export class Admission {
@@ -41,16 +44,19 @@ export class Admission {
    * slots. What costs nothing to find out comes first: most who wait are passed over in most steps.
    */
   admit(plan: StepPlan, nowMs: number): void {
-    const { limits, queue, running, slots, prefixes } = this.#parts;
+    const { limits, queue, running, slots, prefixes, families } = this.#parts;
     slots.keepPromises((digest) => this.#isWaitedFor(digest));
+    let free = limits.sequencesMax - running.size - this.#placesKept();
     let lookedUp = 0;
     for (const sequence of queue.turns()) {
-      if (running.size >= limits.sequencesMax || lookedUp > lookupTokensMax) return;
+      if (free <= 0 || lookedUp > lookupTokensMax) return;
       if (this.chunk(plan, sequence, sequence.tokens.length) === 0) {
         if (lacksScores(this.#scoresLeft(plan), sequence)) continue;
         return;
       }
-      if (this.#isBehindAnother(sequence)) continue;
+      if (families.isLed(sequence) || this.#isBehindAnother(sequence)) continue;
+      const followers = families.followersOf(sequence).length;
+      if (free < Math.min(limits.sequencesMax, 1 + followers)) return;
       if (sequence.adapter !== undefined && !slots.isFreeFor(sequence.adapter)) {
         this.#awaitSlot(sequence, sequence.adapter, nowMs);
         continue;
@@ -60,15 +66,11 @@ export class Admission {
       sequence.behind = prefixes.computedBy(sequence, prefix, running.all());
       if (sequence.behind) continue;
       // Whoever is next keeps its turn: smaller ones behind it must not eat up the room it waits for.
-      if (!this.#hasRoomFor(sequence, prefix)) return;
+      if (!this.#hasRoomFor(sequence, prefix, followers)) return;
       this.#takeSlot(plan, sequence);
       running.start(sequence, prefix);
-      plan.prefill.push(
-        running.row(
-          sequence,
-          this.chunk(plan, sequence, sequence.tokens.length - sequence.computed),
-        ),
-      );
+      free -= 1 + followers;
+      plan.prefill.push(this.prefillRow(plan, sequence));
     }
   }
 
@@ -85,6 +87,25 @@ export class Admission {
     return Math.max(0, (this.#parts.limits.scoredTokensMax ?? scoredTokensMaxDefault) - planned);
   }
 
+  /** The next chunk of a prompt; with its last one, others that ask for the same go on from there. */
+  prefillRow(plan: StepPlan, sequence: Sequence): StepRow {
+    const { running, families, limits } = this.#parts;
+    const row = running.row(sequence, this.chunk(plan, sequence, remaining(sequence)));
+    if (row.samples === (row.scores ?? 0)) return row;
+    let places = limits.sequencesMax - running.size;
+    for (const { forks = [] } of plan.prefill) places -= forks.length;
+    const forks = families.followersOf(sequence).slice(0, Math.max(0, places));
+    return forks.length === 0 ? row : { ...row, forks: forks.map(({ id }) => id) };
+  }
+
+  /** Places for those who will go on from prompts that are being computed. */
+  #placesKept(): number {
+    const { running, families } = this.#parts;
+    let kept = 0;
+    for (const sequence of running.all()) kept += families.followersOf(sequence).length;
+    return kept;
+  }
+
   /** Whether it waits for what a running sequence computes for both. */
   #isBehindAnother({ behind }: Sequence): boolean {
     return (
@@ -95,12 +116,12 @@ export class Admission {
   }
 
   /**
-   * Room for the whole prompt, and a further block for everybody: else the next decode step would preempt the
+   * Room for the whole prompt, and a further block for everybody, forks included: else the next decode step would preempt the
    * newcomer, and its prefill would be computed again and again.
    */
-  #hasRoomFor(sequence: Sequence, prefix: Prefix): boolean {
+  #hasRoomFor(sequence: Sequence, prefix: Prefix, followers: number): boolean {
     const { blocks, running } = this.#parts;
-    const spare = running.size === 0 ? 0 : running.size + 1;
+    const spare = running.size === 0 ? 0 : running.size + 1 + followers;
     const shared = prefix.blocks.length - prefix.idle;
     return blocks.blocksFor(sequence.tokens.length) - shared + spare <= blocks.free;
   }

@@ -13,6 +13,9 @@ export type Prefix = {
   idle: number;
 };
 
+/** Keys and values to be copied from one block to another. */
+export type BlockCopy = { from: number; to: number };
+
 type Holding = {
   /** In order. */
   blocks: number[];
@@ -82,6 +85,33 @@ export class BlockManager {
     invariant(!this.#held.has(sequenceId), "a sequence begins with cached blocks or not at all");
     for (const block of blocks) this.#hold(block);
     this.#held.set(sequenceId, { blocks: [...blocks], named: blocks.length });
+  }
+
+  /** Lets a sequence that holds nothing hold all that another one holds. */
+  share(ownerId: number, sequenceId: number): void {
+    const owner = this.#held.get(ownerId);
+    invariant(owner && !this.#held.has(sequenceId), "a fork begins with what its prompt holds");
+    for (const block of owner.blocks) this.#hold(block);
+    this.#held.set(sequenceId, { blocks: [...owner.blocks], named: owner.named });
+  }
+
+  /**
+   * Makes the sequence's blocks from token `position` on its own, because it is about to write to them.
+   * @returns which ones have to be copied, or `undefined` when too few blocks are free
+   */
+  own(sequenceId: number, position: number): BlockCopy[] | undefined {
+    const held = this.#held.get(sequenceId);
+    invariant(held, "who writes holds blocks");
+    const { blocks } = held;
+    const first = Math.floor(position / this.blockSize);
+    const shared = blocks.slice(first).filter((block) => this.#holders[block]! > 1);
+    if (shared.length > this.free) return undefined;
+    return shared.map((from) => {
+      const to = this.#take();
+      blocks[blocks.indexOf(from)] = to;
+      this.#letGo(from);
+      return { from, to };
+    });
   }
 
   /** Gives the sequence blocks for its first `tokens` tokens, all or, when too few are free, none. */
@@ -159,7 +189,6 @@ export class BlockManager {
     }
     for (let block = 1; block <= this.total; block++) {
       invariant(holders[block] === this.#holders[block], `block ${block} counts its holders`);
-      invariant(holders[block]! <= 1 || this.#cache.isNamed(block), "only named blocks are shared");
       if (holders[block]! > 0 || this.#cache.isIdle(block)) seen.add(block);
     }
     invariant(seen.size === this.total + 1, "free, idle and held blocks make up the pool");

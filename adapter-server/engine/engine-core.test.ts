@@ -1,6 +1,6 @@
 /** The whole engine but for the model: any run of arrivals, cancels, loads and failures stays accounted for. */
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { EngineCore } from "./engine-core.ts";
 import type { SequenceOutput } from "./messages.ts";
 import type { Pooling } from "./pooling.ts";
@@ -28,14 +28,18 @@ const limits: SchedulerLimits = {
 const vocabSize = 50;
 const stopIds = [0];
 
-function setup(options: SimulatedOptions = {}, ownLimits: Partial<SchedulerLimits> = {}) {
+function setup(
+  options: SimulatedOptions = {},
+  ownLimits: Partial<SchedulerLimits> = {},
+  { prefixCache = true } = {},
+) {
   const runner = new SimulatedRunner({ vocabSize, ...options });
   const outputs = new Map<number, SequenceOutput[]>();
   const clock = { ms: 0 };
   const core = new EngineCore({
     runner,
     limits: { ...limits, ...ownLimits },
-    prefixCache: true,
+    prefixCache,
     nowMs: () => clock.ms,
     emit: (batch) => {
       for (const output of batch) {
@@ -359,6 +363,77 @@ test("what a call computed that failed is not found again", async () => {
   expect(outputs.get(2)?.[0]?.cachedTokens).toBe(0);
 });
 
+describe("choices of one request", () => {
+  const prompt = Array.from({ length: 18 }, (_, index) => index + 1);
+  const family = (ids: number[], rest: Partial<SequenceRequest> = {}) =>
+    ids.map((id) => {
+      const { sampling } = request(id);
+      const drawn = { ...sampling, temperature: 1, stream: id };
+      return request(id, { prompt, family: 7, sampling: drawn, stopIds: [], ...rest });
+    });
+  const said = async (requests: SequenceRequest[], own: Parameters<typeof setup>[2]) => {
+    const harness = setup({ spread: 1, blocks: 60 }, {}, own);
+    for (const one of requests) harness.core.receive({ type: "add", request: one });
+    await harness.drain();
+    const tokens = requests.map(({ id }) => harness.tokensOf(id));
+    return { ...harness, tokens };
+  };
+
+  test("fork from one prompt without any prefix cache, and say what each would have said alone", async () => {
+    const requests = family([1, 2, 3]);
+    const { tokens, runner, outputs } = await said(requests, { prefixCache: false });
+    const computed = runner.rowsRun.filter(({ position }) => position < prompt.length);
+    expect(computed.reduce((sum, row) => sum + row.tokens.length, 0)).toBe(prompt.length);
+    expect(new Set(tokens.map((one) => one.join())).size).toBe(3);
+    for (const [index, one] of requests.entries()) {
+      const alone = await said([{ ...one, family: undefined }], { prefixCache: false });
+      expect(tokens[index]).toEqual(alone.tokens[0]);
+    }
+    expect([1, 2, 3].map((id) => outputs.get(id)?.[0]?.cachedTokens)).toEqual([0, 0, 0]);
+  });
+
+  test("share their prompt's blocks, and copy only the last one, which is half full", async () => {
+    const { runner, core, turn, stats } = setup({ blocks: 60 }, {}, { prefixCache: false });
+    const copies: number[] = [];
+    runner.copyBlock = (from, to) => void copies.push(from, to);
+    for (const one of family([1, 2, 3])) core.receive({ type: "add", request: one });
+    for (let i = 0; i < 4; i++) await turn();
+    expect(stats()).toMatchObject({ running: 3, blocksUsed: 5 });
+    await turn();
+    expect(stats()).toMatchObject({ running: 3, blocksUsed: 4 + 3 });
+    expect(copies).toHaveLength(4);
+  });
+
+  test("go on when the one that computes their prompt leaves, before or after they fork", async () => {
+    for (const turns of [1, 6]) {
+      const { core, turn, drain, tokensOf, stats } = setup({ spread: 1 });
+      const requests = family([1, 2, 3], { maxTokens: 9 });
+      for (const one of requests) core.receive({ type: "add", request: one });
+      for (let i = 0; i < turns; i++) await turn();
+      core.receive({ type: "cancel", id: 1 });
+      await drain();
+      expect([2, 3].map((id) => tokensOf(id).length)).toEqual([9, 9]);
+      expect(stats().blocksUsed).toBe(0);
+    }
+  });
+
+  test("that cannot all run at once are computed in turns", async () => {
+    const requests = family([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    const { tokens } = await said(requests, { prefixCache: false });
+    expect(tokens.map((one) => one.length)).toEqual(new Array(9).fill(6));
+  });
+
+  test("one whose first token cannot be chosen fails alone", async () => {
+    const requests = family([1, 2, 3]).map((one) => {
+      const isBad = one.id === 2;
+      return isBad ? { ...one, sampling: { ...one.sampling, temperature: Number.NaN } } : one;
+    });
+    const { outputs, tokens } = await said(requests, { prefixCache: false });
+    expect(outputs.get(2)).toMatchObject([{ error: { code: "internal_error" } }]);
+    expect([tokens[0]?.length, tokens[2]?.length]).toEqual([6, 6]);
+  });
+});
+
 type Action =
   | {
       type: "add";
@@ -372,6 +447,7 @@ type Action =
       fails: boolean;
       stops: boolean;
       priority: number;
+      choices: number;
       timeoutMs: number | undefined;
     }
   | { type: "cancel"; which: number }
@@ -392,13 +468,14 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       tenant: fc.constantFrom(0, 0, 0, 1, 2),
       fails: fc.integer({ min: 0, max: 9 }).map((roll) => roll === 0),
       stops: fc.boolean(),
+      choices: fc.constantFrom(1, 1, 1, 2, 4),
       priority: fc.constantFrom(0, 0, 0, -1, 1, 5),
       timeoutMs: fc.constantFrom(undefined, undefined, undefined, undefined, 30, 200),
     }),
   },
   {
     weight: 1,
-    arbitrary: fc.record({ type: fc.constant("cancel" as const), which: fc.nat(40) }),
+    arbitrary: fc.record({ type: fc.constant("cancel" as const), which: fc.nat(60) }),
   },
   {
     weight: 1,
@@ -407,7 +484,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   { weight: 5, arbitrary: fc.constant({ type: "turn" as const }) },
 );
 
-test("after any run of arrivals, cancels, unloads and failures, all is accounted for and nobody waits for ever", async () => {
+test("after any run of arrivals, choices, deadlines, cancels, unloads and failures, all is accounted for and nobody waits for ever", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(action, { maxLength: 60 }),
@@ -419,11 +496,13 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
         { words: 3, guessed: 7 },
         { words: 50, guessed: 0 },
       ),
-      async (actions, slots, blocks, { words, guessed }) => {
+      fc.boolean(),
+      async (actions, slots, blocks, { words, guessed }, prefixCache) => {
         const failing = new Set<number>();
         const harness = setup(
           { slots, blocks, vocabSize: words, fails: (row) => failing.has(row.sequenceId) },
           { speculationTokensMax: guessed },
+          { prefixCache },
         );
         const { core, runner, outputs, turn, drain, tokensOf } = harness;
         const requests = new Map<number, SequenceRequest>();
@@ -439,6 +518,11 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
           for (const row of rows) strangers.push(...book.enter(row, requests.get(row.sequenceId)));
           return run(decode, prefill);
         };
+        const copyBlock = runner.copyBlock.bind(runner);
+        runner.copyBlock = (from, to) => {
+          book.copy(from, to);
+          copyBlock(from, to);
+        };
         const cancelled = new Set<number>();
         for (const one of actions) {
           if (one.type === "add") {
@@ -452,11 +536,14 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
             const tenant = `t${one.tenant}`;
             const ends = one.stops ? stopIds : [];
             const rest = { priority, timeoutMs, stopIds: ends };
-            const full = request(id, { prompt, maxTokens, adapter, tenant, ...rest });
-            requests.set(id, full);
-            if (one.fails) failing.add(id);
             if (adapter) core.receive({ type: "adapter", adapter: simulatedAdapter(adapter) });
-            core.receive({ type: "add", request: full });
+            const family = one.choices > 1 ? id : undefined;
+            for (let choice = id; choice < id + one.choices; choice++) {
+              const asked = { prompt, maxTokens, adapter, tenant, family, ...rest };
+              requests.set(choice, request(choice, asked));
+              core.receive({ type: "add", request: request(choice, asked) });
+            }
+            if (one.fails) failing.add(requests.size);
           } else if (one.type === "cancel") {
             if (requests.has(one.which)) cancelled.add(one.which);
             core.receive({ type: "cancel", id: one.which });
@@ -481,9 +568,16 @@ test("after any run of arrivals, cancels, unloads and failures, all is accounted
           else expect(ends).toEqual([said.at(-1)]);
           if (cancelled.has(one.id) || late) {
             expect(expected.slice(0, tokensOf(one.id).length)).toEqual(tokensOf(one.id));
-          } else if (tooLong || failing.has(one.id)) {
-            const code = tooLong ? "context_length_exceeded" : "internal_error";
-            expect(said).toMatchObject([{ error: { code } }]);
+          } else if (tooLong) {
+            expect(said).toMatchObject([{ error: { code: "context_length_exceeded" } }]);
+          } else if (failing.has(one.id)) {
+            // The first token of one that forks is chosen from another's row.
+            const tokens = tokensOf(one.id);
+            expect(tokens).toEqual(
+              expected.slice(0, one.family === undefined ? 0 : 1).slice(0, tokens.length),
+            );
+            if (tokens.length < expected.length)
+              expect(ends[0]?.error?.code).toBe("internal_error");
           } else {
             expect(tokensOf(one.id)).toEqual(expected);
           }
@@ -502,6 +596,13 @@ class BlockBook {
 
   constructor(blockSize: number) {
     this.#blockSize = blockSize;
+  }
+
+  copy(from: number, to: number): void {
+    for (let i = 0; i < this.#blockSize; i++) {
+      const entry = this.#places.get(from * this.#blockSize + i);
+      if (entry !== undefined) this.#places.set(to * this.#blockSize + i, entry);
+    }
   }
 
   /**

@@ -97,12 +97,16 @@ export class EngineCore {
     for (const event of this.#scheduler.expire()) outputs.push(this.#output(event, undefined));
     const plan = this.#scheduler.plan();
     this.#load(plan, outputs);
+    for (const { from, to } of plan.copies) this.#runner.copyBlock(from, to);
     const outcomes: RowOutcome[] = [];
     for (const rows of callsOf(plan, (row) => this.#scheduler.runsApart(row.sequenceId))) {
       outcomes.push(...(await computeStep(this.#calls, rows, this.#chooser, this.#pooler)));
     }
     const adapters = new Map(
-      outcomes.map(({ row }) => [row.sequenceId, this.#scheduler.adapterInUse(row.sequenceId)]),
+      outcomes.flatMap(({ row: { sequenceId, forks = [] } }) => {
+        const digest = this.#scheduler.adapterInUse(sequenceId);
+        return [sequenceId, ...forks].map((id) => [id, digest] as const);
+      }),
     );
     const events = this.#scheduler.commit(outcomes);
     this.#advanceMasks(events);

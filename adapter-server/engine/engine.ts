@@ -101,6 +101,8 @@ export type Engine = {
    *   when this sequence could not be computed
    */
   generate(request: GenerateRequest): AsyncGenerator<TokenBatch, void, void>;
+  /** Several answers to one prompt, which is computed once, each with draws of its own (`sampling.stream`). */
+  generateEach(request: GenerateRequest, choices: number): AsyncGenerator<TokenBatch, void, void>[];
   /**
    * Pools a prompt's hidden states; the signal cancels it.
    * @throws HubError as `generate` does
@@ -140,6 +142,7 @@ class WorkerEngine implements Engine {
   readonly #slotListeners: ((event: SlotEvent) => void)[] = [];
   #state: "starting" | "ready" | "down" | "closed" = "starting";
   #nextId = 1;
+  #nextFamily = 1;
   #restarts = 0;
   #failedStarts = 0;
   #revival: NodeJS.Timeout | undefined;
@@ -163,6 +166,18 @@ class WorkerEngine implements Engine {
 
   generate({ signal, ...sequence }: GenerateRequest): AsyncGenerator<TokenBatch, void, void> {
     return this.#follow(sequence, signal);
+  }
+
+  generateEach(
+    { signal, ...sequence }: GenerateRequest,
+    choices: number,
+  ): AsyncGenerator<TokenBatch, void, void>[] {
+    const family = choices > 1 ? this.#nextFamily++ : undefined;
+    return Array.from({ length: choices }, (_, stream) => {
+      const sampling = { ...sequence.sampling, stream };
+      const promptLogprobs = stream === 0 ? sequence.promptLogprobs : undefined;
+      return this.#follow({ ...sequence, promptLogprobs, sampling, family }, signal);
+    });
   }
 
   async embed({ signal, ...asked }: EmbedRequest): Promise<Embedded> {

@@ -64,6 +64,14 @@ export class KeyValuePool {
     return block * this.#planes;
   }
 
+  /** Copies all layers' keys and values of a block over another's. */
+  copy(from: number, to: number): void {
+    for (const { data, width } of this.parts) {
+      const size = this.#planes * this.#blockSize * width;
+      data.copyWithin(to * size, from * size, (from + 1) * size);
+    }
+  }
+
   /**
    * Stores the new keys and values of one row of a call.
    * @param source for each part `[2 * layers, keyValueHeads, rows, tokensMax, width]`, as the graph returns them

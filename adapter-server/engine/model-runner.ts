@@ -92,6 +92,10 @@ class OnnxModelRunner implements ModelRunner {
     return this.#states.get(row);
   }
 
+  copyBlock(from: number, to: number): void {
+    this.#pool.copy(from, to);
+  }
+
   loadSlot(slot: number, adapter: PackedAdapter): void {
     this.#adapters.load(slot, adapter);
   }

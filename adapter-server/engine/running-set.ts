@@ -1,5 +1,5 @@
 /** Who runs, and what they hold: blocks, a slot, their tenant's account. Who needs blocks takes them from the youngest. */
-import type { BlockManager, Prefix } from "./block-manager.ts";
+import type { BlockCopy, BlockManager, Prefix } from "./block-manager.ts";
 import { type FairQueue, insertByArrival } from "./fair-queue.ts";
 import { statesWanted } from "./pooling.ts";
 import type { PrefixSharing } from "./prefix-sharing.ts";
@@ -48,9 +48,7 @@ export class RunningSet {
     const free = Math.max(sequence.paid, sequence.computed);
     queue.start(sequence, Math.max(0, sequence.tokens.length - free));
     sequence.paid = sequence.tokens.length;
-    sequence.slotMissedAtMs = undefined;
-    insertByArrival(this.#sequences, sequence);
-    this.#members.add(sequence);
+    this.#enter(sequence);
   }
 
   /** Gives back all that it holds, and what its tenant paid for tokens that were not computed. */
@@ -73,14 +71,35 @@ export class RunningSet {
    *
    * Whoever ranks first keeps its blocks, and whoever takes some decodes a token in this step. So however ranks
    * change from step to step, tokens are said, and none that was said is lost.
+   * @param copies gains the blocks that the sequence shared until now and is about to write to
    */
-  makeRoom(sequence: Sequence): boolean {
-    while (!this.#parts.blocks.grow(sequence.id, sequence.tokens.length)) {
+  makeRoom(sequence: Sequence, copies: BlockCopy[]): boolean {
+    const { blocks } = this.#parts;
+    for (;;) {
+      const hasGrown = blocks.grow(sequence.id, sequence.tokens.length);
+      const owned = hasGrown ? blocks.own(sequence.id, sequence.computed) : undefined;
+      if (owned) {
+        copies.push(...owned);
+        return true;
+      }
       const last = this.#last();
       this.#preempt(last);
       if (last === sequence) return false;
     }
-    return true;
+  }
+
+  /** A sequence that waited goes on from where `leader` has computed their prompt, with its blocks and its slot. */
+  fork(leader: Sequence, sequence: Sequence): void {
+    const { blocks, slots, queue } = this.#parts;
+    blocks.share(leader.id, sequence.id);
+    queue.start(sequence, 0);
+    sequence.computed = leader.computed;
+    sequence.paid = leader.computed;
+    sequence.cachedTokens = leader.cachedTokens;
+    sequence.blockNames = [...leader.blockNames];
+    sequence.level = leader.level;
+    if (leader.adapter !== undefined) sequence.slot = slots.acquire(leader.adapter).slot;
+    this.#enter(sequence);
   }
 
   /** The sequence's next `length` tokens, and guesses at what follows them. */
@@ -93,6 +112,12 @@ export class RunningSet {
       slot: sequence.slot,
       ...wanted(sequence, { length, guesses: guesses.length }),
     };
+  }
+
+  #enter(sequence: Sequence): void {
+    sequence.slotMissedAtMs = undefined;
+    insertByArrival(this.#sequences, sequence);
+    this.#members.add(sequence);
   }
 
   /** Of the last priority, of the tenant that was served most, the youngest. */

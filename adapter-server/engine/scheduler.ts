@@ -3,6 +3,7 @@ import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { BlockManager } from "./block-manager.ts";
 import { FairQueue } from "./fair-queue.ts";
+import { Families } from "./families.ts";
 import type { PromptLogprobs } from "./logprobs.ts";
 import { PrefixSharing } from "./prefix-sharing.ts";
 import { PromptLookup } from "./prompt-lookup.ts";
@@ -40,9 +41,15 @@ export type RowOutcome =
       chosen: readonly Chosen[];
       /** Of the prompt's tokens that the row scores. */
       scores?: readonly PromptLogprobs[];
+      forks?: readonly ForkOutcome[];
       embedding?: Float32Array;
     }
   | { type: "failed"; row: StepRow; error: unknown };
+
+/** What a sequence that goes on from another's row has chosen there, or why it could not. */
+export type ForkOutcome =
+  | { type: "chosen"; id: number; chosen: Chosen }
+  | { type: "failed"; id: number; error: unknown };
 
 /**
  * Continuous batching. Running sequences decode first, prompts fill what the step's budget leaves,
@@ -60,6 +67,7 @@ export class Scheduler {
   readonly #prefixes: PrefixSharing;
   readonly #speculation: Speculation;
   readonly #running: RunningSet;
+  readonly #families: Families;
   readonly #admission: Admission;
   #arrivals = 0;
 
@@ -82,7 +90,13 @@ export class Scheduler {
     this.#prefixes = new PrefixSharing(blocks, parts.prefixCache);
     const shared = { blocks, slots, queue: this.#queue, prefixes: this.#prefixes };
     this.#running = new RunningSet(shared);
-    this.#admission = new Admission({ ...shared, limits, running: this.#running });
+    this.#families = new Families(this.#running);
+    this.#admission = new Admission({
+      ...shared,
+      running: this.#running,
+      families: this.#families,
+      limits,
+    });
     // However well guesses hold, prompts that come find half of a step.
     const guessingMax = Math.min(speculationTokensMax, Math.floor(stepTokensMax / 2));
     this.#speculation = new Speculation(guessingMax);
@@ -156,6 +170,7 @@ export class Scheduler {
       slotMissedAtMs: undefined,
     };
     this.#sequences.set(sequence.id, sequence);
+    this.#families.add(sequence);
     this.#queue.push(sequence);
     return leaving ? [this.#room.turnedAway(leaving, nowMs)] : [];
   }
@@ -259,7 +274,7 @@ export class Scheduler {
     const grown: Sequence[] = [];
     for (const sequence of [...this.#running.all()]) {
       if (!decodes(sequence) || !this.#running.has(sequence)) continue;
-      if (this.#running.makeRoom(sequence)) grown.push(sequence);
+      if (this.#running.makeRoom(sequence, plan.copies)) grown.push(sequence);
     }
     const decoding = grown.filter((sequence) => this.#running.has(sequence));
     let room = this.#speculation.room(decoding.length);
@@ -274,10 +289,9 @@ export class Scheduler {
   #planPrefill(plan: StepPlan): void {
     for (const sequence of this.#running.all()) {
       if (decodes(sequence)) continue;
-      const chunk = this.#admission.chunk(plan, sequence, remaining(sequence));
       // One that is scored may lack room for logits where others have what they need.
-      if (chunk === 0) continue;
-      plan.prefill.push(this.#running.row(sequence, chunk));
+      if (this.#admission.chunk(plan, sequence, remaining(sequence)) === 0) continue;
+      plan.prefill.push(this.#admission.prefillRow(plan, sequence));
     }
   }
 
@@ -295,14 +309,14 @@ export class Scheduler {
   /** Takes over what a row computed and the tokens that were chosen in it, up to the one that ends the sequence. */
   #take(
     sequence: Sequence,
-    { row, chosen, scores = [], embedding }: Extract<RowOutcome, { type: "computed" }>,
+    { row, chosen, scores = [], forks = [], embedding }: Extract<RowOutcome, { type: "computed" }>,
   ): SequenceEvent[] {
     sequence.scored.push(...scores);
     const choices = row.samples - scores.length;
     const events: SequenceEvent[] = [];
-    for (const { token, logprobs } of chosen) {
-      const event = this.#say(sequence, token);
-      events.push({ ...event, ...(logprobs && { logprobs }) });
+    for (const one of chosen) {
+      const event = this.#say(sequence, one);
+      events.push(event);
       if (event.finish !== undefined) break;
     }
     // What was computed of guesses that did not hold lies behind that, and is written over.
@@ -315,11 +329,26 @@ export class Scheduler {
     this.#speculation.observe(sequence, choices - 1, chosen.length - 1);
     // Guesses that did not hold are work as well, done for this tenant.
     this.#queue.charge(sequence, choices - chosen.length);
+    const others = forks.map((fork) => this.#fork(sequence, fork));
     if (events.at(-1)?.finish !== undefined) this.#end(sequence);
-    return events;
+    return [...events, ...others];
   }
 
-  #say(sequence: Sequence, token: number): SequenceEvent {
+  /** A choice begins where its leader has computed their prompt. */
+  #fork(leader: Sequence, fork: ForkOutcome): SequenceEvent {
+    const sequence = this.#sequences.get(fork.id);
+    invariant(sequence, "who is to fork in a step waits until its end");
+    if (fork.type === "failed") {
+      this.#remove(sequence);
+      return { id: fork.id, error: fork.error };
+    }
+    this.#running.fork(leader, sequence);
+    const event = this.#say(sequence, fork.chosen);
+    if (event.finish !== undefined) this.#end(sequence);
+    return event;
+  }
+
+  #say(sequence: Sequence, { token, logprobs }: Chosen): SequenceEvent {
     sequence.tokens.push(token);
     sequence.paid++;
     this.#queue.charge(sequence, 1);
@@ -334,6 +363,7 @@ export class Scheduler {
       event.cachedTokens = sequence.cachedTokens ?? 0;
       if (sequence.promptLogprobs !== undefined) event.promptLogprobs = sequence.scored;
     }
+    if (logprobs !== undefined) event.logprobs = logprobs;
     if (finish !== undefined) event.finish = finish;
     return event;
   }
@@ -345,6 +375,7 @@ export class Scheduler {
 
   #remove(sequence: Sequence): void {
     this.#sequences.delete(sequence.id);
+    this.#families.remove(sequence);
     if (!this.#queue.remove(sequence)) this.#running.stop(sequence);
   }
 }

@@ -28,6 +28,8 @@ export type SequenceRequest = {
   apart?: boolean;
   /** On whose behalf; tenants that wait share the engine in equal parts. */
   tenant: string;
+  /** Choices of one request have the same number: they are alike but for their draws, and share their prompt. */
+  family?: number | undefined;
   /** Lower is earlier; 0 when absent. */
   priority?: number;
   /** From its arrival on; what is not complete by then is ended. Absent: no end. */

@@ -7,6 +7,8 @@ export type SimulatedOptions = {
   vocabSize?: number;
   contextLength?: number;
   blocks?: number;
+  /** How much likelier the token is that a greedy choice takes than any other, as a logit; 5 when absent. */
+  spread?: number;
   blockSize?: number;
   slots?: number;
   /** A run with such a row throws. */
@@ -99,6 +101,12 @@ export class SimulatedRunner implements ModelRunner {
     });
   }
 
+  copyBlock(from: number, to: number): void {
+    const [source, target] = [from * this.blockSize, to * this.blockSize];
+    this.#pool.copyWithin(target, source, source + this.blockSize);
+    this.#weights.copyWithin(target, source, source + this.blockSize);
+  }
+
   loadSlot(slot: number, adapter: PackedAdapter): void {
     invariant(slot >= 1 && slot <= this.slots, `slot ${slot} exists`);
     this.loaded[slot] = adapter.digest;
@@ -137,7 +145,7 @@ export class SimulatedRunner implements ModelRunner {
       return this.#pool[cell]!;
     });
     const logits = new Float32Array(this.dims.vocabSize);
-    logits[simulatedToken(seen, adapter, this.dims.vocabSize)] = 5;
+    logits[simulatedToken(seen, adapter, this.dims.vocabSize)] = this.#options.spread ?? 5;
     return logits;
   }
 }

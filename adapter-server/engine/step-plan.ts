@@ -1,16 +1,19 @@
 /** What one step is to do: plain data, filled while the scheduler plans. */
+
+import type { BlockCopy } from "./block-manager.ts";
 import { remaining, type Sequence } from "./sequence.ts";
 import type { StepRow } from "./types.ts";
 
-/** One step: first copy adapters into slots, then compute the rows. */
+/** One step: first copy adapters into slots and blocks over blocks, in this order, then compute the rows. */
 export type StepPlan = {
   loads: { slot: number; digest: string }[];
+  copies: BlockCopy[];
   decode: StepRow[];
   prefill: StepRow[];
 };
 
 export function emptyPlan(): StepPlan {
-  return { loads: [], decode: [], prefill: [] };
+  return { loads: [], copies: [], decode: [], prefill: [] };
 }
 
 export function tokensOf({ decode, prefill }: StepPlan): number {

@@ -2,7 +2,7 @@
 import { invariant } from "../../sdk/protocol/errors.ts";
 import type { PromptLogprobs } from "./logprobs.ts";
 import type { Pooler } from "./pooling.ts";
-import type { RowOutcome } from "./scheduler.ts";
+import type { ForkOutcome, RowOutcome } from "./scheduler.ts";
 import type { Chosen } from "./sequence.ts";
 import type { StepPlan } from "./step-plan.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
@@ -127,12 +127,22 @@ function sampled(
       said.push(one.token);
       if (one.token !== row.tokens[firstGuess + index]) break;
     }
-    return { type: "computed", row, chosen, scores };
+    const forks = row.forks?.map((id) => forked(id, choices[0]!.logits, chooser));
+    return { type: "computed", row, chosen, scores, ...(forks && { forks }) };
   } catch (error) {
     // Logits that allow no choice are the fault of one row, of its adapter most likely. Behind a token that was
     // chosen they are met again, if the sequence gets there.
     if (chosen.length === 0) return { type: "failed", row, error };
     return { type: "computed", row, chosen };
+  }
+}
+
+/** The first token of another choice, from the same logits; those were prepared for all of them, which are alike. */
+function forked(id: number, logits: Float32Array, chooser: Pick<Chooser, "choose">): ForkOutcome {
+  try {
+    return { type: "chosen", id, chosen: chooser.choose(id, logits, []) };
+  } catch (error) {
+    return { type: "failed", id, error };
   }
 }
 

@@ -32,6 +32,8 @@ export type StepRow = {
   samples: number;
   /** Of these, the first ones that tell how likely the prompt's next tokens were, and choose none; absent is none. */
   scores?: number;
+  /** Sequences that go on from this row's last token as well, each by its own draw. */
+  forks?: readonly number[];
   /** Of how many of its last tokens the final hidden states are wanted; absent is none. */
   states?: number;
 };
@@ -91,6 +93,8 @@ export type ModelRunner = {
   peaksOf?(logits: Float32Array): Float32Array | undefined;
   /** Final hidden states of a row that `run` computed, `[row.states, hiddenSize]`; valid until the next call. */
   statesOf?(row: StepRow): Float32Array | undefined;
+  /** Copies the keys and values of one block of the pool over another's. */
+  copyBlock(from: number, to: number): void;
   /** Copies an adapter into a slot that no row of the current step uses. `slot` ≥ 1. */
   loadSlot(slot: number, adapter: PackedAdapter): void;
   /** Lets go of a slot's adapter, which nobody uses any more: its memory is free once the host lets go as well. */

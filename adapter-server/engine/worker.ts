@@ -56,6 +56,8 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
+      // What was sent with the first message, such as the other choices of a request, begins with it.
+      await nextTurn();
     }
   }
   await masks?.end();

@@ -1,5 +1,5 @@
 /** Decodes the choices of one request: tokens from the engine become pieces of text, with stop strings. */
-import type { Engine, GenerateRequest } from "../engine/engine.ts";
+import type { Engine, GenerateRequest, TokenBatch } from "../engine/engine.ts";
 import type { PromptLogprobs, TokenLogprobs } from "../engine/logprobs.ts";
 import type { FinishReason } from "../engine/sequence.ts";
 import type { Tokenizer } from "../models/tokenizer.ts";
@@ -27,7 +27,7 @@ export type Piece = {
 };
 
 export type DecodeOptions = {
-  engine: Pick<Engine, "generate">;
+  engine: Pick<Engine, "generateEach">;
   tokenizer: Pick<Tokenizer, "decode">;
   request: Omit<GenerateRequest, "signal">;
   text: {
@@ -45,9 +45,9 @@ export type DecodeOptions = {
 export async function* decodeChoices(options: DecodeOptions): AsyncGenerator<Piece, void, void> {
   const leave = new AbortController();
   const signal = AbortSignal.any([options.signal, leave.signal]);
-  const choices = Array.from({ length: options.choices }, (_, choice) =>
-    decodeChoice({ ...options, signal }, choice),
-  );
+  const choices = options.engine
+    .generateEach({ ...options.request, signal }, options.choices)
+    .map((batches, choice) => decodeChoice(options, choice, batches));
   try {
     const [only] = choices;
     if (only && choices.length === 1) yield* only;
@@ -60,15 +60,14 @@ export async function* decodeChoices(options: DecodeOptions): AsyncGenerator<Pie
 async function* decodeChoice(
   options: DecodeOptions,
   choice: number,
+  batches: AsyncGenerator<TokenBatch, void, void>,
 ): AsyncGenerator<Piece, void, void> {
-  const { engine, request, signal, text } = options;
+  const { request, text } = options;
   const detokenizer = new Detokenizer(options.tokenizer, text);
   const stops = new StopStrings(text.stop, text);
   const { minTokens = 0 } = request.sampling;
   let said = 0;
-  const sampling = { ...request.sampling, stream: choice };
-  const promptLogprobs = choice === 0 ? request.promptLogprobs : undefined;
-  for await (const batch of engine.generate({ ...request, promptLogprobs, sampling, signal })) {
+  for await (const batch of batches) {
     const piece: Piece = { choice, text: "", tokens: [] };
     if (batch.promptLogprobs) piece.promptLogprobs = batch.promptLogprobs;
     if (batch.adapter !== undefined) piece.adapter = batch.adapter;
