@@ -17,7 +17,7 @@ import {
   createAdapterServer,
 } from "../../adapter-server/server.ts";
 
-export const demoModel = fileURLToPath(new URL("../../deploy/demo-model/", import.meta.url));
+const demoModel = fileURLToPath(new URL("../../deploy/demo-model/", import.meta.url));
 export const demoAdapters = join(demoModel, "adapters");
 export const baseId = "support-tiny";
 export const operatorKey = "operator-key-of-the-test";

@@ -12,6 +12,7 @@ export const laneNames = [
   ["prefix", "first token with 512 cached tokens, against without"],
   ["structured", "tokens that follow a JSON schema, against free ones"],
   ["tenants", "a tenant's latency beside one that floods, against alone"],
+  ["merged", "one process with N adapters, against N merged llama.cpp processes"],
 ] as const;
 export type LaneName = (typeof laneNames)[number][0];
 
@@ -31,5 +32,7 @@ export async function loadLane(name: LaneName): Promise<Lane> {
       return (await import("./structured.ts")).structured;
     case "tenants":
       return (await import("./tenants.ts")).tenants;
+    case "merged":
+      return (await import("./merged.ts")).merged;
   }
 }
