@@ -16,6 +16,8 @@ import { identify, requireOperator } from "./identity.ts";
 import { AdapterLabels } from "./lora/adapter-labels.ts";
 import { registerAdapterMetrics } from "./lora/adapter-metrics.ts";
 import { loadLoraAdapter, unloadLoraAdapter } from "./lora/routes.ts";
+import { loraxPaths, toLoraxError } from "./lorax/errors.ts";
+import { answerLorax, loraxInfo } from "./lorax/generate.ts";
 import { Metrics } from "./metrics.ts";
 import { type AppParts, contextLengthOf, noSuchModel } from "./parts.ts";
 import { detokenize, tokenize } from "./tokenize/routes.ts";
@@ -77,6 +79,20 @@ export function createApp(parts: AppParts): Hono<Env> {
     return answerEmbeddings({ ...parts, metrics }, plan, callerOf(c, limits));
   });
 
+  for (const [path, variant] of [
+    ["/generate", "whole"],
+    ["/generate_stream", "stream"],
+    ["/", "either"],
+  ] as const) {
+    app.post(path, async (c) => {
+      const caller = callerOf(c, limits);
+      return answerLorax({ ...parts, metrics }, await readJson(c.req.raw), {
+        ...{ limits: reading, variant, caller },
+      });
+    });
+  }
+  app.get("/info", (c) => c.json(loraxInfo({ ...parts, metrics })));
+
   app.get("/v1/models", (c) => c.json({ object: "list", data: modelCards(parts) }));
   app.get("/v1/models/:id{.+}", (c) => {
     const card = modelCards(parts).find(({ id }) => id === c.req.param("id"));
@@ -112,7 +128,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   );
   app.onError((error, c) => {
     if (!(error instanceof HubError)) parts.onFault(`${c.req.method} ${c.req.path} failed`, error);
-    return toErrorResponse(error);
+    return loraxPaths.has(c.req.path) ? toLoraxError(error) : toErrorResponse(error);
   });
   return app;
 }

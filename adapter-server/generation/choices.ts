@@ -17,6 +17,8 @@ export type Piece = {
   tokens: number[];
   /** Of the tokens but those that end the answer, when the request asks for them. */
   logprobs?: ChosenToken[];
+  /** The token that ended the answer and is none of its own, when log-probabilities are asked for. */
+  end?: ChosenToken;
   finish?: FinishReason;
   /** In a choice's first piece: digest of the adapter that sat in its slot. */
   adapter?: string;
@@ -84,12 +86,11 @@ async function* decodeChoice(
         // What is said before an answer may end is not looked through for its end.
         piece.text += ++said > minTokens ? stops.push(more) : more;
       }
-      if (!ends) {
-        const logprobs = batch.logprobs?.[index];
-        if (logprobs) {
-          piece.logprobs ??= [];
-          piece.logprobs.push({ token, ...logprobs });
-        }
+      const logprobs = batch.logprobs?.[index];
+      if (logprobs && ends) piece.end = { token, ...logprobs };
+      else if (logprobs) {
+        piece.logprobs ??= [];
+        piece.logprobs.push({ token, ...logprobs });
       }
       if (stops.stopped) break;
     }
