@@ -12,6 +12,12 @@ import type { Dialect } from "./dialects/dialect.ts";
 import { openAiChat } from "./dialects/openai-chat/index.ts";
 import { readChatCall, toChatCall } from "./dialects/openai-chat/request.ts";
 import { listModels, retrieveModel } from "./dialects/openai-models/models.ts";
+import {
+  openAiCompletions,
+  openAiEmbeddings,
+  readCompletionsCall,
+  readEmbeddingsCall,
+} from "./dialects/openai-passing/request.ts";
 import { openAiResponses } from "./dialects/openai-responses/index.ts";
 import { readResponsesCall } from "./dialects/openai-responses/request.ts";
 import { refusal } from "./http/answers.ts";
@@ -82,6 +88,12 @@ export function createApp(parts: AppParts): Hono<Env> {
   };
   app.post("/v1/chat/completions", (c) =>
     answer(c, openAiChat, () => readChatCall(c.req.raw, parts.limits)),
+  );
+  app.post("/v1/completions", (c) =>
+    answer(c, openAiCompletions, () => readCompletionsCall(c.req.raw, parts.limits)),
+  );
+  app.post("/v1/embeddings", (c) =>
+    answer(c, openAiEmbeddings, () => readEmbeddingsCall(c.req.raw, parts.limits)),
   );
   app.post("/v1/responses", (c) =>
     answer(c, openAiResponses, (projectId) =>
@@ -204,6 +216,8 @@ const explainRequest = z.looseObject({
 
 const knownPaths = [
   ["/v1/chat/completions", "POST"],
+  ["/v1/completions", "POST"],
+  ["/v1/embeddings", "POST"],
   ["/v1/responses", "POST"],
   ["/v1/responses/:id", "GET or DELETE"],
   ["/v1/responses/:id/input_items", "GET"],

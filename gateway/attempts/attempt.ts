@@ -186,7 +186,7 @@ async function openStream(
   { upstream, watch, conversation, limits }: Beginning,
 ): Promise<OpenStream> {
   const { provider } = upstream;
-  if (!provider.format.streamType.test(response.header("content-type") ?? "")) {
+  if (!conversation.streamType.test(response.header("content-type") ?? "")) {
     throw new HubError(
       "upstream_error",
       `The upstream '${provider.name}' did not answer with a stream.`,

@@ -15,6 +15,8 @@ import type { Target } from "../routing/resolve.ts";
 import type { AnswerStream, StreamStep } from "./answer-stream.ts";
 
 export type Conversation = {
+  /** The media type that a stream has to have. */
+  streamType: RegExp;
   request: ProviderRequest;
   /** @throws HubError `upstream_error` when the bytes are no answer */
   readAnswer(bytes: Uint8Array): ProviderAnswer;
@@ -27,13 +29,17 @@ export function openConversation(
   { provider, target, context }: { provider: Provider; target: Target; context: CallContext },
 ): Conversation {
   const { dialect } = call;
-  const { format } = provider;
-  if (dialect.format === format.name) {
+  const { format, also = [] } = provider;
+  const alike = [format, ...also].find(({ name }) => name === dialect.format);
+  if (alike) {
+    const { body, source, stream } = call;
+    const spoken = { body, stream, format: alike.name, ...(source && { source }) };
     return {
-      request: provider.writeRequest(call, target, context),
-      readAnswer: (bytes) => ({ bytes, ...format.readPassing(bytes) }),
+      streamType: alike.streamType,
+      request: provider.writeRequest(spoken, target, context),
+      readAnswer: (bytes) => ({ bytes, ...alike.readPassing(bytes) }),
       openStream(limits) {
-        const stream = format.openPassing({ wantsUsage: call.wantsUsage, ...limits });
+        const stream = alike.openPassing({ wantsUsage: call.wantsUsage, ...limits });
         return Object.assign(stream, {
           ending: (error: HubError | undefined) => dialect.endOfStream(error),
         });
@@ -42,7 +48,8 @@ export function openConversation(
   }
   const canonical = { ...call.canonical(), model: target.model.upstreamModel };
   const { body, dropped } = format.writeBody(canonical);
-  const request = provider.writeRequest({ body, stream: call.stream }, target, context);
+  const spoken = { body, stream: call.stream, format: format.name };
+  const request = provider.writeRequest(spoken, target, context);
   const head: AnswerHead = {
     id: context.requestId,
     createdAtMs: context.startedAtMs,
@@ -52,6 +59,7 @@ export function openConversation(
     wantsUsage: call.wantsUsage,
   };
   return {
+    streamType: format.streamType,
     request: { ...request, dropped: [...dropped, ...request.dropped] },
     readAnswer(bytes) {
       const answer = gatherAnswer(format.readAnswer(bytes));

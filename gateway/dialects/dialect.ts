@@ -83,6 +83,8 @@ export type CallTexts = {
   user: string;
   /** Of each message, instructions included. */
   all: string[];
+  /** Tokens that came as ids, and so are no text. */
+  tokenIds?: number;
   /** Tools and schemas, which providers write into the prompt. */
   schemas: string;
 };

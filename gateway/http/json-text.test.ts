@@ -40,7 +40,10 @@ test("numbers that no double holds reach the upstream as they came, duplicates o
     "messages":[{"role":"user","content":"\\ud800 1e400 \\u0000"}],
     "huge":{"a":1e400},"model":"asked","stream_options":{"include_obfuscation":false}}`;
   const call = await readChatCall(post(body), limits);
-  const request = writeOpenAiRequest(call, { upstreamModel: "sent", apiKey: undefined });
+  const request = writeOpenAiRequest(
+    { ...call, format: "openai-chat" },
+    { upstreamModel: "sent", apiKey: undefined },
+  );
   expect(request.body).toContain('"seed":9223372036854775807');
   expect(request.body).toContain('"huge":{"a":1e400}');
   expect(request.body.match(/"(model|seed)":/g)).toHaveLength(2);

@@ -12,12 +12,24 @@ export type FormatName =
   | "anthropic-messages"
   | "gemini"
   | "bedrock-converse"
-  | "cohere-chat";
+  | "cohere-chat"
+  /** OpenAI's older texts, and its vectors: they pass, and are not translated. */
+  | "openai-completions"
+  | "openai-embeddings";
 
-export type Format = {
+/** What is needed of a format to pass it on. */
+export type PassingFormat = {
   readonly name: FormatName;
   /** The media type that a stream has to have. */
   readonly streamType: RegExp;
+  /** A whole answer that passes as it is. @throws HubError `upstream_error` when the bytes are no answer */
+  readPassing(bytes: Uint8Array): PassingAnswer;
+  /** A stream that passes as it is. */
+  openPassing(options: { wantsUsage: boolean } & StreamLimits): PassingStream;
+};
+
+/** What other dialects are translated into, and from. */
+export type Format = PassingFormat & {
   /**
    * Another dialect's request in this format.
    * @returns with the canonical names of what it has no place for
@@ -30,10 +42,6 @@ export type Format = {
    */
   readAnswer(bytes: Uint8Array): AnswerEvent[];
   openReader(limits: StreamLimits): EventReader;
-  /** A whole answer that passes as it is. @throws HubError `upstream_error` when the bytes are no answer */
-  readPassing(bytes: Uint8Array): PassingAnswer;
-  /** A stream that passes as it is. */
-  openPassing(options: { wantsUsage: boolean } & StreamLimits): PassingStream;
 };
 
 export type StreamLimits = { frameBytesMax: number; relayedTextCharsMax: number };
@@ -46,7 +54,7 @@ export type PassingAnswer = {
 };
 
 /** A request in a provider's own format: the client's, or one that was written for it. */
-export type SpokenRequest = Pick<Call, "body" | "source" | "stream">;
+export type SpokenRequest = Pick<Call, "body" | "source" | "stream"> & { format: FormatName };
 
 /** Reads a stream on its way to the client. */
 export type PassingStream = {

@@ -1,7 +1,7 @@
 /** What the request path knows of a provider: how to ask it, how to read it, how to blame it. */
 import type { HubError } from "../../sdk/protocol/errors.ts";
 import type { Target } from "../routing/resolve.ts";
-import type { Format, PassingAnswer, SpokenRequest } from "./format.ts";
+import type { Format, PassingAnswer, PassingFormat, SpokenRequest } from "./format.ts";
 import type { Timeouts } from "./settings.ts";
 import type { Transport, TransportResponse } from "./transport.ts";
 
@@ -32,7 +32,10 @@ export type ProviderAnswer = PassingAnswer & {
 export type Provider = {
   /** The upstream's name in settings, models, metrics and logs. */
   readonly name: string;
+  /** What requests are translated into. */
   readonly format: Format;
+  /** What it speaks besides, to clients that speak the same. */
+  readonly also?: readonly PassingFormat[];
   readonly servesAdapters: boolean;
   /** Why it cannot be called, such as a credential that is not set. */
   readonly notConfigured: string | undefined;

@@ -24,12 +24,12 @@ export function countInput(
   tokenizer: Tokenizer | undefined,
   imageTokens: number,
 ): number {
-  const { all, schemas } = call.texts();
+  const { all, schemas, tokenIds = 0 } = call.texts();
   const text = all.join("\n") + schemas;
   const counted = countTokens(text, tokenizer ?? "o200k_base");
   const framing = templateTokens * (all.length + 1);
   const known = tokenizer === undefined ? Math.ceil(counted * foreignMargin) : counted;
-  return known + framing + imageTokens * call.images();
+  return known + tokenIds + framing + imageTokens * call.images();
 }
 
 /** As `countInput`, for where a guess is enough: four bytes to a token, as in English. */

@@ -1,6 +1,6 @@
 /** Our adapter-server, in this process or behind a URL: OpenAI's dialect, weights named by digest. */
 import { readOpenAiError } from "../openai/errors.ts";
-import { openAiChatFormat } from "../openai/format.ts";
+import { openAiChatFormat, openAiCompletions, openAiEmbeddings } from "../openai/format.ts";
 import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
@@ -21,6 +21,7 @@ export function createAdapterServer(options: AdapterServerOptions): Provider {
   return {
     name,
     format: openAiChatFormat({ samplesMore: true, reasons: false }),
+    also: [openAiCompletions, openAiEmbeddings],
     transport,
     timeouts,
     notConfigured,

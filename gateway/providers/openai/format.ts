@@ -1,8 +1,9 @@
-/** OpenAI's chat completions, as upstreams speak them. */
-import type { Format } from "../format.ts";
+/** OpenAI's formats, as upstreams speak them. */
+import type { Format, PassingFormat } from "../format.ts";
 import { type ChatBodyOptions, writeChatBody } from "./body.ts";
 import { ChatReader, readChatEvents } from "./reader.ts";
-import { parseAnswer, readOpenAiAnswer } from "./response.ts";
+import { completionText } from "./relayed-text.ts";
+import { parseAnswer, readEmbeddings, readOpenAiAnswer } from "./response.ts";
 import { ChatStream } from "./stream.ts";
 
 export function openAiChatFormat(options: ChatBodyOptions): Format {
@@ -16,3 +17,19 @@ export function openAiChatFormat(options: ChatBodyOptions): Format {
     openPassing: (passing) => new ChatStream(passing),
   };
 }
+
+/** Texts that go on; chunks differ from a chat's in where the text stands. */
+export const openAiCompletions: PassingFormat = {
+  name: "openai-completions",
+  streamType: /^text\/event-stream\b/i,
+  readPassing: readOpenAiAnswer,
+  openPassing: (passing) => new ChatStream({ ...passing, text: completionText }),
+};
+
+export const openAiEmbeddings: PassingFormat = {
+  name: "openai-embeddings",
+  // There are no streams of vectors.
+  streamType: /^$/,
+  readPassing: readEmbeddings,
+  openPassing: (passing) => new ChatStream(passing),
+};

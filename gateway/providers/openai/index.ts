@@ -3,7 +3,7 @@ import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
 import { readOpenAiError } from "./errors.ts";
-import { openAiChatFormat } from "./format.ts";
+import { openAiChatFormat, openAiCompletions, openAiEmbeddings } from "./format.ts";
 import { writeOpenAiRequest } from "./request.ts";
 
 export const openAiBaseUrl = "https://api.openai.com/v1";
@@ -21,6 +21,7 @@ export function createOpenAi(options: OpenAiOptions): Provider {
   return {
     name,
     format: openAiChatFormat({ samplesMore: false, reasons: true }),
+    also: [openAiCompletions, openAiEmbeddings],
     transport,
     timeouts,
     notConfigured,

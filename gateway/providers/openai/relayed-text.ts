@@ -5,18 +5,20 @@ import { closingQuote } from "../../http/json-text.ts";
 export class RelayedText {
   #escaped = "";
   readonly #charsMax: number;
+  readonly #place: TextPlace;
 
   /** @param charsMax bytes kept; what comes after is not counted */
-  constructor(charsMax: number) {
+  constructor(charsMax: number, place: TextPlace = chatText) {
     this.#charsMax = charsMax;
+    this.#place = place;
   }
 
   /** @param frame one event's bytes, decoded as Latin-1 */
   add(frame: string): void {
     if (this.#escaped.length >= this.#charsMax) return;
-    const delta = frame.indexOf('"delta":');
+    const delta = frame.indexOf(this.#place.below);
     if (delta === -1) return;
-    for (const key of outputKeys) {
+    for (const key of this.#place.keys) {
       for (let at = frame.indexOf(key, delta); at !== -1; at = frame.indexOf(key, at)) {
         const start = at + key.length + (frame.charCodeAt(at + key.length) === space ? 1 : 0);
         at = frame.charCodeAt(start) === quote ? closingQuote(frame, start + 1) : start;
@@ -36,6 +38,13 @@ export class RelayedText {
   }
 }
 
-const outputKeys = ['"content":', '"arguments":', '"reasoning_content":', '"refusal":'];
+/** Under which keys a frame carries model output, and below which. */
+export type TextPlace = { below: string; keys: readonly string[] };
+const chatText: TextPlace = {
+  below: '"delta":',
+  keys: ['"content":', '"arguments":', '"reasoning_content":', '"refusal":'],
+};
+/** Of the older completions. */
+export const completionText: TextPlace = { below: '"choices":', keys: ['"text":'] };
 const space = 32;
 const quote = 34;

@@ -1,6 +1,6 @@
 /** The request as an OpenAI-compatible upstream gets it: the client's own, with the upstream's model name. */
 import { writeJson } from "../../http/json-text.ts";
-import type { SpokenRequest } from "../format.ts";
+import type { FormatName, SpokenRequest } from "../format.ts";
 import type { ProviderRequest } from "../provider.ts";
 
 export type OpenAiRequestOptions = {
@@ -8,7 +8,11 @@ export type OpenAiRequestOptions = {
   apiKey: string | undefined;
 };
 
-const chatPath = "/chat/completions";
+/** By format; what is translated is a chat. */
+const paths: { [format in FormatName]?: string } = {
+  "openai-completions": "/completions",
+  "openai-embeddings": "/embeddings",
+};
 
 /** Usage is always asked of a stream: without it nobody could be billed for what was used. */
 export function writeOpenAiRequest(
@@ -28,7 +32,7 @@ export function writeOpenAiRequest(
     dropped.push("stream_options");
   }
   return {
-    path: chatPath,
+    path: paths[call.format] ?? "/chat/completions",
     headers: {
       "content-type": "application/json",
       accept: call.stream ? "text/event-stream" : "application/json",

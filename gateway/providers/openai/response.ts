@@ -3,7 +3,13 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { type ReadUsage, readUsage } from "../../ledger/usage.ts";
 import type { PassingAnswer } from "../format.ts";
 import { readOpenAiErrorBody } from "./errors.ts";
-import { type OpenAiAnswer, type OpenAiChoice, openAiAnswer, openAiUsage } from "./schema.ts";
+import {
+  type OpenAiAnswer,
+  type OpenAiChoice,
+  openAiAnswer,
+  openAiUsage,
+  openAiVectors,
+} from "./schema.ts";
 
 /**
  * The bytes go to the client as they came, the upstream's own `model` included; what answered in our
@@ -21,15 +27,17 @@ export function parseAnswer(bytes: Uint8Array): { json: unknown; answer: OpenAiA
   const json = parseJson(bytes);
   const answer = openAiAnswer.safeParse(json);
   if (answer.success) return { json, answer: answer.data };
+  throw noAnswer(json, "not a chat completion");
+}
+
+function noAnswer(json: unknown, what: string): HubError {
   const told = readOpenAiErrorBody(json)?.message;
-  throw new HubError(
+  return new HubError(
     "upstream_error",
     told === undefined
-      ? "The upstream's answer is not a chat completion."
+      ? `The upstream's answer is ${what}.`
       : `The upstream answered with an error: ${told}`,
-    {
-      unquoted: `The upstream's answer is ${told === undefined ? "not a chat completion" : "an error"}.`,
-    },
+    { unquoted: `The upstream's answer is ${told === undefined ? what : "an error"}.` },
   );
 }
 
@@ -44,7 +52,20 @@ export function readReportedUsage(reported: unknown): ReadUsage | undefined {
   });
 }
 
-function choiceText({ message }: OpenAiChoice): string {
+/** @throws HubError `upstream_error` */
+export function readEmbeddings(bytes: Uint8Array): PassingAnswer {
+  const json = parseJson(bytes);
+  const answer = openAiVectors.safeParse(json);
+  if (!answer.success) throw noAnswer(json, "no embeddings");
+  const tokens = answer.data.usage?.prompt_tokens;
+  return {
+    usage: tokens === undefined ? undefined : { usage: { input: tokens }, inconsistent: false },
+    text: "",
+  };
+}
+
+function choiceText({ message, text }: OpenAiChoice): string {
+  if (text != null) return text;
   const calls = message?.tool_calls?.map((call) => call.function?.arguments ?? "") ?? [];
   return [message?.content ?? "", ...calls].join("");
 }

@@ -18,6 +18,8 @@ export const openAiUsage = z.object({
 });
 
 const choice = z.object({
+  /** Of an older completion. */
+  text: z.string().nullish().catch(undefined),
   message: z
     .object({
       content: z.string().nullish().catch(undefined),
@@ -31,6 +33,11 @@ const choice = z.object({
 export type OpenAiChoice = z.infer<typeof choice>;
 
 export const openAiAnswer = z.object({ choices: z.array(choice), usage: z.unknown().optional() });
+/** Vectors have no output that is counted. */
+export const openAiVectors = z.object({
+  data: z.array(z.object({ embedding: z.unknown() })),
+  usage: z.object({ prompt_tokens: z.int().nonnegative() }).nullish().catch(undefined),
+});
 export type OpenAiAnswer = z.infer<typeof openAiAnswer>;
 
 /** An `error` is an object at OpenAI and vLLM, a string at some that are compatible. */

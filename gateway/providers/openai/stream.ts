@@ -5,7 +5,7 @@ import type { StreamStep } from "../../attempts/answer-stream.ts";
 import type { ReadUsage } from "../../ledger/usage.ts";
 import type { PassingStream } from "../format.ts";
 import { readErrorFrame } from "./errors.ts";
-import { RelayedText } from "./relayed-text.ts";
+import { RelayedText, type TextPlace } from "./relayed-text.ts";
 import { readReportedUsage } from "./response.ts";
 
 export type ChatStreamOptions = {
@@ -13,6 +13,8 @@ export type ChatStreamOptions = {
   wantsUsage: boolean;
   frameBytesMax: number;
   relayedTextCharsMax: number;
+  /** Where the model's words stand; as in a chat, when absent. */
+  text?: TextPlace;
 };
 
 /**
@@ -29,10 +31,10 @@ export class ChatStream implements PassingStream {
   #usage: ReadUsage | undefined;
   #finished = false;
 
-  constructor({ wantsUsage, frameBytesMax, relayedTextCharsMax }: ChatStreamOptions) {
+  constructor({ wantsUsage, frameBytesMax, relayedTextCharsMax, text }: ChatStreamOptions) {
     this.#wantsUsage = wantsUsage;
     this.#framer = new SseFramer({ frameBytesMax });
-    this.relayed = new RelayedText(relayedTextCharsMax);
+    this.relayed = new RelayedText(relayedTextCharsMax, text);
   }
 
   /** The newest usage that the upstream told. */

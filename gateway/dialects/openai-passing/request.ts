@@ -1,0 +1,119 @@
+/**
+ * OpenAI's older completions and its embeddings: they reach upstreams that speak them, as they are. A text that goes on
+ * and a vector are nothing that a chat could be translated into.
+ */
+import { z } from "zod";
+import { HubError, parseOrThrow } from "../../../sdk/protocol/errors.ts";
+import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
+import { mayLoseNumbers } from "../../http/json-text.ts";
+import type { FormatName } from "../../providers/format.ts";
+import type { Call, Dialect } from "../dialect.ts";
+import { openAiChat } from "../openai-chat/index.ts";
+
+type Limits = { requestBytesMax: number; nestingMax: number };
+
+/** Errors and streams are told as a chat's are. */
+export const openAiCompletions: Dialect = { ...openAiChat, format: "openai-completions" };
+export const openAiEmbeddings: Dialect = { ...openAiChat, format: "openai-embeddings" };
+
+/** @throws HubError naming the field */
+export async function readCompletionsCall(request: Request, limits: Limits): Promise<Call> {
+  const json = await readJson(request, limits);
+  const read = parseOrThrow(completionsRequest, json.value);
+  const prompts = Array.isArray(read.prompt) && !isTokens(read.prompt) ? read.prompt.length : 1;
+  return {
+    ...passingCall(json, openAiCompletions, read.model),
+    stream: read.stream === true,
+    wantsUsage: read.stream_options?.include_usage === true,
+    // Of the old default, and of a text that only wants to be told how likely it was.
+    outputTokensMax: read.max_tokens ?? defaultTokens,
+    choices: prompts * Math.max(read.n ?? 1, read.best_of ?? 1),
+    texts: () => textsOf(read.prompt),
+  };
+}
+
+/** @throws HubError naming the field */
+export async function readEmbeddingsCall(request: Request, limits: Limits): Promise<Call> {
+  const json = await readJson(request, limits);
+  const { model, input } = parseOrThrow(embeddingsRequest, json.value);
+  return {
+    ...passingCall(json, openAiEmbeddings, model),
+    outputTokensMax: 0,
+    texts: () => textsOf(input),
+  };
+}
+
+async function readJson(request: Request, limits: Limits): Promise<JsonBody> {
+  const json = await readJsonBody(request, limits.requestBytesMax);
+  refuseDeeper(json, limits.nestingMax);
+  return json;
+}
+
+function passingCall({ value, text, bytes }: JsonBody, dialect: Dialect, model: string) {
+  const body = value as Readonly<Record<string, unknown>>;
+  return {
+    dialect,
+    model,
+    body,
+    ...(mayLoseNumbers(text) && { source: { value: body, text } }),
+    bodyBytes: bytes,
+    stream: false,
+    wantsUsage: false,
+    choices: 1,
+    metadata: undefined,
+    images: () => 0,
+    canonical() {
+      throw new HubError("unsupported_model", unsupported[dialect.format] ?? "", {
+        param: "model",
+      });
+    },
+  } as const;
+}
+
+function textsOf(input: z.infer<typeof texts>) {
+  const parts = [input].flat(2);
+  const all = parts.filter((part) => typeof part === "string");
+  return {
+    system: "",
+    user: all.join("\n"),
+    all,
+    tokenIds: parts.length - all.length,
+    schemas: "",
+  };
+}
+
+function isTokens(input: readonly unknown[]): boolean {
+  return typeof input[0] === "number";
+}
+
+const unsupported: { [format in FormatName]?: string } = {
+  "openai-completions":
+    "This model's provider answers chats and continues no texts. Send it to /v1/chat/completions.",
+  "openai-embeddings": "This model's provider answers chats and tells no embeddings.",
+};
+
+/** OpenAI's. */
+const defaultTokens = 16;
+
+const token = z.int().nonnegative();
+const texts = z.union([
+  z.string(),
+  z.array(z.string()).min(1),
+  z.array(token).min(1),
+  z.array(z.array(token).min(1)).min(1),
+]);
+const count = z
+  .int()
+  .min(0)
+  .max(1 << 24)
+  .nullish();
+const completionsRequest = z.looseObject({
+  model: z.string().min(1).max(512),
+  prompt: texts,
+  stream: z.boolean().nullish(),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
+  max_tokens: count,
+  n: z.int().min(1).max(128).nullish(),
+  best_of: z.int().min(1).max(128).nullish(),
+});
+const embeddingsRequest = z.looseObject({ model: z.string().min(1).max(512), input: texts });
