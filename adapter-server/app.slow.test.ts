@@ -605,7 +605,8 @@ test("what does not exist, or is not the caller's to ask for, is not found", asy
   const messages = question("Hi");
   for (const model of [
     "unknown",
-    "support-tiny:banking-intent",
+    "support-tiny:unknown",
+    "other-base:banking-intent",
     `support-tiny@sha256-${"0".repeat(64)}`,
   ]) {
     const answer = await errorOf(await post("/v1/chat/completions", { model, messages }));

@@ -15,7 +15,8 @@ import type { Caller } from "./generation/generate.ts";
 import { identify, requireOperator } from "./identity.ts";
 import { AdapterLabels } from "./lora/adapter-labels.ts";
 import { registerAdapterMetrics } from "./lora/adapter-metrics.ts";
-import { loadLoraAdapter, unloadLoraAdapter } from "./lora/routes.ts";
+import { loadForSglang, unloadForSglang } from "./lora/sglang-routes.ts";
+import { loadLoraAdapter, unloadLoraAdapter, wrongMethod } from "./lora/vllm-routes.ts";
 import { loraxPaths, toLoraxError } from "./lorax/errors.ts";
 import { answerLorax, loraxInfo } from "./lorax/generate.ts";
 import { Metrics } from "./metrics.ts";
@@ -47,8 +48,9 @@ export function createApp(parts: AppParts): Hono<Env> {
     await next();
     c.res.headers.set("x-request-id", c.get("requestId"));
   });
-  app.use("/v1/*", async (c, next) => {
-    c.set("isOperator", identify(parts, c.req.header("authorization")));
+  app.use(async (c, next) => {
+    const isOpen = openPaths.has(c.req.path);
+    c.set("isOperator", !isOpen && identify(parts, c.req.header("authorization")));
     await next();
   });
   app.use(
@@ -100,20 +102,25 @@ export function createApp(parts: AppParts): Hono<Env> {
     return c.json(card);
   });
 
-  const loraRoutes = (c: Context<Env>) => ({
-    adapters,
-    baseId: model.id,
-    folders: parts.adapterFolders,
-    by: `operator, ${c.get("requestId")}`,
-  });
-  app.post("/v1/load_lora_adapter", async (c) => {
+  const baseIds = [model.id, ...(parts.encoder ? [parts.encoder.id] : [])];
+  const loraRoutes = (c: Context<Env>) => {
     requireOperator(parts, c.get("isOperator"));
-    return loadLoraAdapter(loraRoutes(c), await readObject(c.req.raw));
-  });
-  app.post("/v1/unload_lora_adapter", async (c) => {
-    requireOperator(parts, c.get("isOperator"));
-    return unloadLoraAdapter(loraRoutes(c), await readObject(c.req.raw));
-  });
+    const by = `operator, ${c.get("requestId")}`;
+    return { adapters, baseIds, folders: parts.adapterFolders, by };
+  };
+  for (const [path, answer] of [
+    ["/v1/load_lora_adapter", loadLoraAdapter],
+    ["/v1/unload_lora_adapter", unloadLoraAdapter],
+  ] as const) {
+    app.post(path, (c) => answer(loraRoutes(c), c.req.raw));
+    app.all(path, wrongMethod);
+  }
+  for (const [path, answer] of [
+    ["/load_lora_adapter", loadForSglang],
+    ["/unload_lora_adapter", unloadForSglang],
+  ] as const) {
+    app.post(path, async (c) => answer(loraRoutes(c), await readJson(c.req.raw)));
+  }
 
   app.get("/health", () => new Response(null, { status: engine.stats().ready ? 200 : 503 }));
   app.get("/version", (c) => c.json({ version: parts.version }));
@@ -157,6 +164,9 @@ function readTimeout(header: string | undefined, max: number): number | undefine
     { param: timeoutHeader },
   );
 }
+
+/** What probes and scrapers ask for without a key. */
+const openPaths: ReadonlySet<string> = new Set(["/health", "/ping", "/version", "/metrics"]);
 
 /** As vLLM lists them: the base, then adapters with their base as `parent`; and ours, what they are and where. */
 function modelCards(parts: AppParts) {
@@ -203,10 +213,4 @@ async function readJson(request: Request): Promise<unknown> {
   } catch {
     throw new HubError("invalid_json", "The request body is not valid JSON.");
   }
-}
-
-async function readObject(request: Request): Promise<Record<string, unknown>> {
-  const body = await readJson(request);
-  if (typeof body === "object" && body !== null && !Array.isArray(body)) return { ...body };
-  throw new HubError("invalid_type", "The request body must be a JSON object.");
 }

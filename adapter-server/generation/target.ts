@@ -95,9 +95,12 @@ export async function acquireWeights(
   }
 }
 
-/** `<base>@sha256-…` and `sha256-…` name weights; everything else is a name that was loaded. */
+/** `<base>@sha256-…` and `sha256-…` name weights; everything else is a name that was loaded, over its base or alone. */
 function readSingle(model: string, baseId: string): SingleTarget {
   const text = model.startsWith(`${baseId}@`) ? model.slice(baseId.length + 1) : model;
   const digest = sha256.safeParse(text.startsWith("sha256-") ? text.slice(7) : undefined);
-  return digest.success ? { type: "digest", digest: digest.data } : { type: "name", name: model };
+  if (digest.success) return { type: "digest", digest: digest.data };
+  // SGLang writes `base:adapter`.
+  const name = model.startsWith(`${baseId}:`) ? model.slice(baseId.length + 1) : model;
+  return { type: "name", name };
 }

@@ -19,7 +19,12 @@ afterAll(async () => {
   await server?.close();
 });
 
-const operatorRoutes = ["/v1/load_lora_adapter", "/v1/unload_lora_adapter"];
+const operatorRoutes = [
+  "/v1/load_lora_adapter",
+  "/v1/unload_lora_adapter",
+  "/load_lora_adapter",
+  "/unload_lora_adapter",
+];
 
 async function models(): Promise<string[]> {
   const headers = { authorization: `Bearer ${operatorKey}` };
@@ -46,6 +51,23 @@ describe.each(operatorRoutes)("%s", (path) => {
     }
     expect(await models()).toEqual([baseId]);
   });
+});
+
+test.each([
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/v1/embeddings",
+  "/tokenize",
+  "/detokenize",
+  "/generate",
+  "/generate_stream",
+  "/",
+])("%s answers nobody without a key, nor with a wrong one", async (path) => {
+  for (const key of ["", "a-wrong-key-of-the-test"]) {
+    const refused = await server.post(path, { model: baseId, inputs: "Hi", prompt: "Hi" }, { key });
+    expect(refused.status).toBe(401);
+    expect(await refused.text()).not.toContain(operatorKey);
+  }
 });
 
 const hostileNames = [
