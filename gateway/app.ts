@@ -8,6 +8,10 @@ import type { Fetcher } from "../sdk/protocol/http.ts";
 import { answerCall, planCall, type ReadCall } from "./answer-call.ts";
 import type { Upstream } from "./attempts/attempt.ts";
 import type { GatewayLimits } from "./config.ts";
+import { countTokens } from "./count-tokens.ts";
+import { anthropicMessages } from "./dialects/anthropic-messages/index.ts";
+import { modelInfo, pageOfModels } from "./dialects/anthropic-messages/models.ts";
+import { readCountCall, readMessagesCall } from "./dialects/anthropic-messages/request.ts";
 import type { Dialect } from "./dialects/dialect.ts";
 import { openAiChat } from "./dialects/openai-chat/index.ts";
 import { readChatCall, toChatCall } from "./dialects/openai-chat/request.ts";
@@ -76,8 +80,9 @@ export function createApp(parts: AppParts): Hono<Env> {
 
   app.use(async (c, next) => {
     c.set("exchange", openExchange(parts.now));
-    c.set("dialect", openAiChat);
+    c.set("dialect", dialectOfErrors(c.req.raw));
     await next();
+    c.var.dialect.addHeaders?.(c.res.headers, parts.now());
   });
   app.options("*", (c) => answerPreflight(c.req.raw, headers(c)));
 
@@ -110,8 +115,27 @@ export function createApp(parts: AppParts): Hono<Env> {
   app.get("/v1/responses/:id/input_items", async (c) =>
     json(c, await listInputItems(kept(c), c.req.url)),
   );
-  app.get("/v1/models", (c) => json(c, listModels(scopeOf(c))));
-  app.get("/v1/models/*", (c) => json(c, retrieveModel(modelIdOf(c), scopeOf(c))));
+  app.post("/v1/messages", (c) =>
+    answer(c, anthropicMessages, () => readMessagesCall(c.req.raw, parts.limits)),
+  );
+  app.post("/v1/messages/count_tokens", (c) =>
+    parts.inFlight.admit(async () => {
+      const scope = scopeOf(c);
+      const call = await readCountCall(c.req.raw, parts.limits);
+      const { tokens, by } = await countTokens(call, { scope, client: c.req.raw.signal }, parts);
+      const counted = { ...headers(c), "x-switchyard-counted-by": by };
+      return Response.json({ input_tokens: tokens }, { headers: counted });
+    }),
+  );
+  app.get("/v1/models", (c) => {
+    const scope = scopeOf(c);
+    if (c.var.dialect !== anthropicMessages) return json(c, listModels(scope));
+    return json(c, pageOfModels(new URL(c.req.url).searchParams, scope));
+  });
+  app.get("/v1/models/*", (c) => {
+    const show = c.var.dialect === anthropicMessages ? modelInfo : retrieveModel;
+    return json(c, show(modelIdOf(c), scopeOf(c)));
+  });
   app.post("/api/routes/explain", async (c) =>
     json(c, await explain(c.req.raw, scopeOf(c), parts)),
   );
@@ -168,6 +192,13 @@ async function explain(request: Request, scope: Scope, parts: AppParts): Promise
   return planCall(toChatCall(body, read.bytes), task ?? null, scope, parts).decision;
 }
 
+/** Whose errors a client understands, by what it asks for or says of itself. */
+function dialectOfErrors({ url, headers }: Request): Dialect {
+  const { pathname } = new URL(url);
+  const isAnthropics = pathname.startsWith("/v1/messages") || headers.has("anthropic-version");
+  return isAnthropics ? anthropicMessages : openAiChat;
+}
+
 /** Ids hold `/`, `:` and `@`, and come as they are or percent-encoded. */
 function modelIdOf(c: Context): string {
   const id = new URL(c.req.url).pathname.slice("/v1/models/".length);
@@ -187,7 +218,7 @@ function recordRefusal(
 ): void {
   const code = error instanceof HubError ? error.code : "internal_error";
   const facts = { requestId: c.var.exchange.requestId, path: c.req.path, status, code };
-  if (c.req.path.startsWith("/v1/chat/")) {
+  if (c.req.path.startsWith("/v1/chat/") || c.req.path.startsWith("/v1/messages")) {
     metrics.requests.inc({ model: "", outcome: "refused", status, code });
   }
   if (error instanceof HubError) logger.info(facts, "refused");
@@ -221,6 +252,8 @@ const knownPaths = [
   ["/v1/responses", "POST"],
   ["/v1/responses/:id", "GET or DELETE"],
   ["/v1/responses/:id/input_items", "GET"],
+  ["/v1/messages", "POST"],
+  ["/v1/messages/count_tokens", "POST"],
   ["/v1/models", "GET"],
   ["/v1/models/*", "GET"],
   ["/healthz", "GET"],

@@ -1,10 +1,11 @@
 /** How one call is put to one provider: its bytes pass where both speak alike, else they are translated. */
+import type { Model } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type AnswerEvent, gatherAnswer } from "../canonical/answer.ts";
-import type { OutputPart } from "../canonical/request.ts";
+import type { CanonicalRequest, OutputPart } from "../canonical/request.ts";
 import type { AnswerHead, Call, EventWriter } from "../dialects/dialect.ts";
 import type { ReadUsage } from "../ledger/usage.ts";
-import type { StreamLimits } from "../providers/format.ts";
+import type { Format, SpokenRequest, StreamLimits } from "../providers/format.ts";
 import type {
   CallContext,
   Provider,
@@ -32,11 +33,9 @@ export function openConversation(
   const { format, also = [] } = provider;
   const alike = [format, ...also].find(({ name }) => name === dialect.format);
   if (alike) {
-    const { body, source, stream } = call;
-    const spoken = { body, stream, format: alike.name, ...(source && { source }) };
     return {
       streamType: alike.streamType,
-      request: provider.writeRequest(spoken, target, context),
+      request: provider.writeRequest(asItCame(call), target, context),
       readAnswer: (bytes) => ({ bytes, ...alike.readPassing(bytes) }),
       openStream(limits) {
         const stream = alike.openPassing({ wantsUsage: call.wantsUsage, ...limits });
@@ -46,9 +45,7 @@ export function openConversation(
       },
     };
   }
-  const canonical = { ...call.canonical(), model: target.model.upstreamModel };
-  const { body, dropped } = format.writeBody(canonical);
-  const spoken = { body, stream: call.stream, format: format.name };
+  const { spoken, dropped } = translate(call, format, target.model);
   const request = provider.writeRequest(spoken, target, context);
   const head: AnswerHead = {
     id: context.requestId,
@@ -75,6 +72,30 @@ export function openConversation(
     openStream: (limits) =>
       new TranslatedStream(format.openReader(limits), dialect.openWriter(head), limits),
   };
+}
+
+/** For a provider that speaks as the client does. */
+export function asItCame({ dialect, body, stream, source, headers }: Call): SpokenRequest {
+  const kept = { ...(source && { source }), ...(headers && { headers }) };
+  return { body, stream, format: dialect.format, ...kept };
+}
+
+/** @throws HubError what the format has no place for and would be missed */
+export function translate(
+  call: Call,
+  format: Format,
+  model: Model,
+): { spoken: SpokenRequest; dropped: string[] } {
+  const canonical = { ...within(call.canonical(), model), model: model.upstreamModel };
+  const { body, dropped } = format.writeBody(canonical);
+  return { spoken: { body, stream: call.stream, format: format.name }, dropped };
+}
+
+/** A model says no more than its most, and providers refuse to be asked for more; some dialects have to name a number. */
+function within(request: CanonicalRequest, { maxOutputTokens }: Model): CanonicalRequest {
+  const { outputTokensMax } = request;
+  if (outputTokensMax === undefined || maxOutputTokens === undefined) return request;
+  return { ...request, outputTokensMax: Math.min(outputTokensMax, maxOutputTokens) };
 }
 
 /** Reads a provider's events and writes them as the client's dialect has them. */

@@ -3,8 +3,8 @@
  * one provider to another: so each is kept with the name of its maker, and nobody is sent another's.
  */
 
-/** Makers whose signatures carry their name; an unmarked signature is Anthropic's, which was here first. */
-export type SealMaker = "google" | "bedrock";
+/** Makers whose signatures carry their name, encrypted thoughts too. */
+export type SealMaker = "anthropic" | "google" | "bedrock";
 
 export function markSeal(maker: SealMaker, signature: string): string {
   return `${maker}:${signature}`;

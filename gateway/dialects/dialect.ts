@@ -19,8 +19,12 @@ export type Dialect = {
    * written only where the provider's own end is held back until the request is settled.
    */
   endOfStream(error: HubError | undefined): Uint8Array | undefined;
-  /** The body of a refusal; status and headers are the same for all dialects. */
+  /** The body of a refusal. */
   writeError(error: HubError, requestId: string): unknown;
+  /** A refusal's status, where the dialect has its own; else it is that of the error table. */
+  errorStatus?(error: HubError): number;
+  /** Adds to any answer's headers those that the dialect's clients look for. */
+  addHeaders?(headers: Headers, nowMs: number): void;
 };
 
 /** What our answer is called. */
@@ -55,6 +59,8 @@ export type Call = {
   readonly body: Readonly<Record<string, unknown>>;
   /** The characters of `value` as they came, kept where a number in them may not survive as a double. */
   readonly source?: { value: Readonly<Record<string, unknown>>; text: string };
+  /** The dialect's own headers, which travel on to a provider of the same format. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** Length of the body as it came: no text in it can be more tokens than it has bytes. */
   readonly bodyBytes: number;
   readonly stream: boolean;

@@ -16,8 +16,16 @@ export function answerHeaders(
     ...(adapterDigest !== undefined && { [adapterDigestHeader]: adapterDigest }),
     ...(task !== undefined && { [taskHeader]: task }),
     ...(route !== undefined && { "x-switchyard-route": route }),
-    ...(dropped.length > 0 && { "x-switchyard-dropped": dropped.join(", ") }),
+    ...(dropped.length > 0 && { "x-switchyard-dropped": toHeaderText(dropped) }),
   };
+}
+
+/** Names of fields are a client's own words, and a header takes only some characters and no more than a few. */
+function toHeaderText(names: readonly string[]): string {
+  return names
+    .slice(0, 50)
+    .map((name) => name.slice(0, 64).replace(/[^\x21-\x7e]|,/g, "?"))
+    .join(", ");
 }
 
 /** @param cost absent when it is unknown: then there is no header, and not a zero */
@@ -59,6 +67,10 @@ export function refusal(
   { dialect, requestId }: { dialect: Dialect; requestId: string },
   headers: Record<string, string>,
 ): Response {
-  const { status, headers: all } = toErrorResponse(error, headers);
-  return Response.json(dialect.writeError(asHubError(error), requestId), { status, headers: all });
+  const hubError = asHubError(error);
+  const { status, headers: all } = toErrorResponse(hubError, headers);
+  return Response.json(dialect.writeError(hubError, requestId), {
+    status: dialect.errorStatus?.(hubError) ?? status,
+    headers: all,
+  });
 }

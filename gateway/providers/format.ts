@@ -13,8 +13,6 @@ export type FormatName =
   | "gemini"
   | "bedrock-converse"
   | "cohere-chat"
-  /** Nearly a chat: what comes of it is read and mended. */
-  | "openai-like"
   /** OpenAI's older texts, and its vectors: they pass, and are not translated. */
   | "openai-completions"
   | "openai-embeddings";
@@ -34,6 +32,7 @@ export type PassingFormat = {
 export type Format = PassingFormat & {
   /**
    * Another dialect's request in this format.
+   * @param request its model by the upstream's own name, because how one is asked may depend on it
    * @returns with the canonical names of what it has no place for
    * @throws HubError `unsupported_parameter` for what would change the answer if it were left out
    */
@@ -56,7 +55,9 @@ export type PassingAnswer = {
 };
 
 /** A request in a provider's own format: the client's, or one that was written for it. */
-export type SpokenRequest = Pick<Call, "body" | "source" | "stream"> & { format: FormatName };
+export type SpokenRequest = Pick<Call, "body" | "source" | "stream" | "headers"> & {
+  format: FormatName;
+};
 
 /** Reads a stream on its way to the client. */
 export type PassingStream = {

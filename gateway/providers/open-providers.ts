@@ -2,10 +2,9 @@
 import type { Fetcher } from "../../sdk/protocol/http.ts";
 import type { GatewayLimits } from "../config.ts";
 import { createAdapterServer } from "./adapter-server/index.ts";
+import { anthropicBaseUrl, createAnthropic } from "./anthropic/index.ts";
 import { createGemini, geminiBaseUrl } from "./gemini/index.ts";
 import { createOpenAi, openAiBaseUrl } from "./openai/index.ts";
-import { createOpenAiLike } from "./openai-like/index.ts";
-import { quirks } from "./openai-like/quirks.ts";
 import type { Provider } from "./provider.ts";
 import { timeoutsOf, type UpstreamSettings } from "./settings.ts";
 import { inProcess, openPool } from "./transport.ts";
@@ -57,7 +56,7 @@ function openProvider(
       ? `the credential of the upstream '${name}' is not set (${variable})`
       : undefined;
   const transport = openPool({
-    baseUrl: settings.baseUrl ?? vendor?.baseUrl ?? needsUrl(settings),
+    baseUrl: settings.baseUrl ?? vendor?.baseUrl ?? "",
     connectTimeoutMs: settings.connectTimeoutMs ?? limits.connectTimeoutMs,
     connectionsMax: limits.connectionsPerUpstreamMax,
   });
@@ -65,24 +64,22 @@ function openProvider(
   switch (settings.type) {
     case "openai":
       return createOpenAi({ ...shared, apiKey });
+    case "anthropic": {
+      const { outputTokensDefault } = limits;
+      return createAnthropic({ ...shared, apiKey, outputTokensDefault });
+    }
     case "adapter-server":
       return createAdapterServer({ ...shared, operatorKey: apiKey ?? operatorKey });
     case "gemini":
       return createGemini({ ...shared, apiKey });
     default:
-      return createOpenAiLike({ ...shared, apiKey }, quirks[settings.type]);
+      return settings satisfies never;
   }
 }
 
-function needsUrl({ name, type }: UpstreamSettings): never {
-  throw new Error(`the upstream '${name}' needs a baseUrl: every ${type} has its own`);
-}
-
 /** Where a vendor is, and what its own SDKs call the variable with the key, when the settings name no URL. */
-const vendors: {
-  [type in UpstreamSettings["type"]]?: { baseUrl?: string; apiKeyEnv?: string };
-} = {
-  ...quirks,
+const vendors: { [type in UpstreamSettings["type"]]?: { baseUrl: string; apiKeyEnv: string } } = {
   openai: { baseUrl: openAiBaseUrl, apiKeyEnv: "OPENAI_API_KEY" },
+  anthropic: { baseUrl: anthropicBaseUrl, apiKeyEnv: "ANTHROPIC_API_KEY" },
   gemini: { baseUrl: geminiBaseUrl, apiKeyEnv: "GEMINI_API_KEY" },
 };

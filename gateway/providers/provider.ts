@@ -49,6 +49,11 @@ export type Provider = {
    * @throws HubError `adapter_not_applied`
    */
   readHead(response: TransportResponse, target: Target): string | undefined;
+  /** For those that count a prompt's tokens when they are asked; requests are in their own format. */
+  readonly counting?: {
+    writeRequest(request: SpokenRequest, target: Target): ProviderRequest;
+    readCount(bytes: Uint8Array): number;
+  };
   /** An answer that is not 200, told as the client should act on it. */
   readError(response: TransportResponse, body: Uint8Array): HubError;
 };

@@ -1,7 +1,6 @@
 /** What an operator writes about an upstream. */
 import { z } from "zod";
 import type { GatewayLimits } from "../config.ts";
-import { openAiLike } from "./openai-like/quirks.ts";
 
 /** A longer timer of Node's fires at once. */
 export const timeoutMs = z
@@ -44,13 +43,6 @@ const adapterServerUpstream = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }),
 });
 
-/** Others that nearly speak OpenAI's chat completions; a row of `openai-like/quirks.ts` each. */
-const openAiLikeUpstream = z.strictObject({
-  type: z.enum(openAiLike),
-  ...shared,
-  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
-});
-
 /** Google's Gemini API, with a key of AI Studio. */
 const geminiUpstream = z.strictObject({
   type: z.literal("gemini"),
@@ -58,11 +50,18 @@ const geminiUpstream = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }).optional(),
 });
 
+/** Anthropic, or whoever speaks its messages; the URL ends before `/messages`. */
+const anthropicUpstream = z.strictObject({
+  type: z.literal("anthropic"),
+  ...shared,
+  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+});
+
 export const upstreamSettings = z.discriminatedUnion("type", [
   openAiUpstream,
+  anthropicUpstream,
   adapterServerUpstream,
   geminiUpstream,
-  openAiLikeUpstream,
 ]);
 export type UpstreamSettings = z.infer<typeof upstreamSettings>;
 

@@ -47,8 +47,9 @@ export function toChatFinish(reason: FinishReason): ChatFinishReason {
     case "stop":
     case "stop_sequence":
     case "pause":
-    case "refusal":
       return "stop";
+    case "refusal":
+      return "content_filter";
     case "length":
     case "tool_calls":
     case "content_filter":

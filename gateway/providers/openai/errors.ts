@@ -1,7 +1,8 @@
 /** An OpenAI-compatible upstream's failure, told as our client should act on it. */
 import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
-import { bareError, openAiError } from "./schema.ts";
+import { readRetryAfter, safeWords } from "../upstream-words.ts";
+import { openAiError } from "./schema.ts";
 
 export type UpstreamErrorBody = {
   message: string;
@@ -12,31 +13,19 @@ export type UpstreamErrorBody = {
 /** The `error` of a parsed body, `undefined` when there is none. */
 export function readOpenAiErrorBody(json: unknown): UpstreamErrorBody | undefined {
   const parsed = openAiError.safeParse(json);
-  if (!parsed.success) return readBareError(json);
+  if (!parsed.success) return undefined;
   const { error } = parsed.data;
-  if (typeof error === "string") return { message: safe(error), code: undefined, param: undefined };
+  if (typeof error === "string")
+    return { message: safeWords(error), code: undefined, param: undefined };
   return {
-    message: safe(error.message ?? "no message"),
+    message: safeWords(error.message ?? "no message"),
     code: error.code == null ? undefined : String(error.code),
     param: error.param ?? undefined,
   };
 }
 
-/** Mistral's, without an envelope, and FastAPI's. */
-function readBareError(json: unknown): UpstreamErrorBody | undefined {
-  const parsed = bareError.safeParse(json);
-  if (!parsed.success) return undefined;
-  const { data } = parsed;
-  if ("object" in data) {
-    return { message: safe(data.message), code: data.code ?? undefined, param: undefined };
-  }
-  const [first] = data.detail;
-  return { message: safe(first?.msg ?? "no message"), code: undefined, param: undefined };
-}
-
 /** An error that stands in a stream, or in an answer with status 200; `undefined` for anything else. */
 export function readErrorFrame(json: unknown): HubError | undefined {
-  if (typeof json === "object" && json !== null && "choices" in json && !("error" in json)) return;
   const told = readOpenAiErrorBody(json);
   if (!told) return undefined;
   return new HubError("upstream_error", `The upstream broke off the answer: ${told.message}`, {
@@ -98,19 +87,6 @@ export function readOpenAiError(
   return quoting("upstream_error", `The upstream '${upstream}' failed`);
 }
 
-/** Milliseconds from `retry-after-ms`, or `retry-after` in seconds or as a date by the upstream's own clock; at most a minute. */
-function readRetryAfter(response: Pick<TransportResponse, "header">): number | undefined {
-  const ms = Number(response.header("retry-after-ms") ?? Number.NaN);
-  if (ms > 0) return Math.min(ms, retryAfterMsMax);
-  const text = response.header("retry-after");
-  if (text === undefined) return undefined;
-  const seconds = Number(text);
-  const wait = Number.isNaN(seconds)
-    ? Date.parse(text) - Date.parse(response.header("date") ?? "")
-    : seconds * 1000;
-  return wait > 0 ? Math.min(wait, retryAfterMsMax) : undefined;
-}
-
 function clientCode(status: number, told: UpstreamErrorBody | undefined): ErrorCode {
   if (
     told?.code === "context_length_exceeded" ||
@@ -121,11 +97,6 @@ function clientCode(status: number, told: UpstreamErrorBody | undefined): ErrorC
   if (status === 413) return "request_too_large";
   const code = passedCodes.find((it) => it === told?.code);
   return code ?? "invalid_value";
-}
-
-/** A provider's words go to the client without anything that looks like a credential. */
-function safe(message: string): string {
-  return message.slice(0, 2000).replace(/\b(sk|pk|rk|Bearer)[-_ ][\w*.-]{6,}/g, "[key]");
 }
 
 function parseJson(body: Uint8Array): unknown {
@@ -153,6 +124,3 @@ const quotaCodes: ReadonlySet<string> = new Set([
   "project_spend_limit_exceeded",
   "organization_usage_limit_exceeded",
 ]);
-
-/** The official SDKs ignore anything longer and then retry at once. */
-const retryAfterMsMax = 60_000;

@@ -4,6 +4,7 @@ import { parseSseFrame, SseFramer } from "../../../sdk/protocol/sse.ts";
 import type { StreamStep } from "../../attempts/answer-stream.ts";
 import type { ReadUsage } from "../../ledger/usage.ts";
 import type { PassingStream } from "../format.ts";
+import { Stretches } from "../stretches.ts";
 import { readErrorFrame } from "./errors.ts";
 import { RelayedText, type TextPlace } from "./relayed-text.ts";
 import { readReportedUsage } from "./response.ts";
@@ -99,22 +100,6 @@ export class ChatStream implements PassingStream {
     this.#usage = readReportedUsage(chunk?.usage) ?? this.#usage;
     const onlyUsage = !Array.isArray(chunk?.choices) || chunk.choices.length === 0;
     return onlyUsage && !this.#wantsUsage ? "swallow" : "pass";
-  }
-}
-
-/** Joins neighbouring frames back into one piece of memory, usually the very chunk that came. */
-class Stretches {
-  readonly all: Uint8Array[] = [];
-
-  add(frame: Uint8Array): void {
-    const last = this.all.at(-1);
-    if (last?.buffer === frame.buffer && last.byteOffset + last.length === frame.byteOffset) {
-      this.all[this.all.length - 1] = new Uint8Array(
-        last.buffer,
-        last.byteOffset,
-        last.length + frame.length,
-      );
-    } else this.all.push(frame);
   }
 }
 

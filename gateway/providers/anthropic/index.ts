@@ -1,0 +1,45 @@
+/** Anthropic's Messages API, and whoever speaks it. */
+import { HubError } from "../../../sdk/protocol/errors.ts";
+import type { Provider } from "../provider.ts";
+import type { Timeouts } from "../settings.ts";
+import type { Transport } from "../transport.ts";
+import { readAnthropicError } from "./errors.ts";
+import { anthropicFormat } from "./format.ts";
+import { writeAnthropicRequest, writeCountRequest } from "./request.ts";
+import { tokenCount } from "./schema.ts";
+
+export const anthropicBaseUrl = "https://api.anthropic.com/v1";
+
+export type AnthropicOptions = {
+  name: string;
+  transport: Transport;
+  timeouts: Timeouts;
+  apiKey: string | undefined;
+  notConfigured: string | undefined;
+  outputTokensDefault: number;
+};
+
+export function createAnthropic(options: AnthropicOptions): Provider {
+  const { name, transport, timeouts, apiKey, notConfigured } = options;
+  return {
+    name,
+    format: anthropicFormat,
+    transport,
+    timeouts,
+    notConfigured,
+    servesAdapters: false,
+    writeRequest: (call, target) => writeAnthropicRequest(call, target, options),
+    readHead: () => undefined,
+    readError: (response, body) => readAnthropicError(response, body, name),
+    counting: {
+      writeRequest: (call, target) => writeCountRequest(call, target, apiKey),
+      readCount: (bytes) => readCount(bytes, name),
+    },
+  };
+}
+
+function readCount(bytes: Uint8Array, upstream: string): number {
+  const counted = tokenCount.safeParse(JSON.parse(new TextDecoder().decode(bytes)));
+  if (counted.success) return counted.data.input_tokens;
+  throw new HubError("upstream_error", `The upstream '${upstream}' told no count.`);
+}
