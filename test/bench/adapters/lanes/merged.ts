@@ -17,16 +17,20 @@ import type { SharedOptions } from "../programs/shared-ours.ts";
 import type { Setting } from "../setting.ts";
 import type { Lane } from "./table.ts";
 
-/** In all, however many models they are spread over. */
-const requests = 32;
-const promptTokens = 64;
-const newTokens = 32;
+const workOf = ({ full }: Setting) => ({
+  /** In all, however many models they are spread over. */
+  requests: full(32, 4),
+  promptTokens: full(64, 16),
+  newTokens: full(32, 4),
+});
+type Work = ReturnType<typeof workOf>;
 
 export const merged: Lane = async function* (setting) {
   if (!knowsProcessMemory) {
     setting.tell("memory is read from Linux's /proc; this lane is left out");
     return;
   }
+  const work = workOf(setting);
   const counts = setting.quick ? [1, 2] : [1, 2, 4, 8, 16];
   const copies = await copyCheckpoint(setting, Math.max(...counts));
   const points: Point[] = [];
@@ -41,7 +45,7 @@ export const merged: Lane = async function* (setting) {
       peer: point.peer.rates,
       target: null,
       notes: [
-        `${requests} requests in all, prompts of ${promptTokens}, answers of ${newTokens}; llama.cpp's best was with ${point.peer.threads} threads each`,
+        `${work.requests} requests in all, prompts of ${work.promptTokens}, answers of ${work.newTokens}; llama.cpp's best was with ${point.peer.threads} threads each`,
       ],
     });
   }
@@ -80,12 +84,15 @@ async function copyCheckpoint({ model, folder, tell }: Setting, count: number): 
 async function measure(setting: Setting, paths: readonly string[]): Promise<Point> {
   const models = paths.length;
   const { threads: cores } = setting;
-  // Processes that have a core each, or that all have all of them.
-  const threadChoices = [...new Set([Math.max(1, Math.floor(cores / models)), cores])];
+  const { requests, promptTokens, newTokens } = workOf(setting);
+  // As many threads as cores, or each process as many as are its share; more than that only spin.
+  const threadChoices = models > cores ? [1] : [...new Set([Math.floor(cores / models), cores])];
   const open = {
-    ours: async (): Promise<Serving> => openServing(sharedOurs, [sharedOptions(setting, models)]),
+    ours: async (): Promise<Serving> =>
+      openServing(workOf(setting), sharedOurs, [sharedOptions(setting, models)]),
     peer: (threads: number): Promise<Serving> =>
       openServing(
+        workOf(setting),
         mergedLlama,
         paths.map((path) => ({
           path,
@@ -96,7 +103,7 @@ async function measure(setting: Setting, paths: readonly string[]): Promise<Poin
       ),
   };
   // One at a time: processes that wait still spin, and 16 of them fill the memory.
-  let best: { threads: number; rate: number } = { threads: cores, rate: 0 };
+  let best = { threads: threadChoices[0] ?? 1, rate: 0 };
   for (const threads of threadChoices.length > 1 ? threadChoices : []) {
     const serving = await open.peer(threads);
     await serving.rate(-1);
@@ -128,10 +135,9 @@ async function measure(setting: Setting, paths: readonly string[]): Promise<Poin
   };
 }
 
-function sharedOptions(
-  { model, format, folder, threads }: Setting,
-  adapters: number,
-): SharedOptions {
+function sharedOptions(setting: Setting, adapters: number): SharedOptions {
+  const { model, format, folder, threads } = setting;
+  const { requests, promptTokens, newTokens } = workOf(setting);
   return {
     path: model.path,
     format,
@@ -155,7 +161,11 @@ type Serving = {
 };
 
 /** One process for each of the options, all of them ready. */
-async function openServing(program: URL, options: readonly object[]): Promise<Serving> {
+async function openServing(
+  { requests, promptTokens, newTokens }: Work,
+  program: URL,
+  options: readonly object[],
+): Promise<Serving> {
   const processes: { child: ChildProcess; emptyBytes: number }[] = [];
   for (const each of options) {
     const child = fork(fileURLToPath(program), [JSON.stringify(each)], {

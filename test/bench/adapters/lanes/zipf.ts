@@ -61,10 +61,13 @@ export const zipf: Lane = async function* (setting) {
       ],
     });
 
-    const swept = setting.full(2, 1);
     const sweep = await takeTurns(
-      counts.map((count) => ({ name: String(count), measure: rate(count) })),
-      swept,
+      counts.map((count) => ({
+        name: String(count),
+        // All is warm by now.
+        measure: async (round: number) => (round < 0 ? Number.NaN : rate(count)(round)),
+      })),
+      setting.full(2, 1),
     );
     const points = counts.map((count) => ({ count, rate: median(sweep[count] ?? []) }));
     const steps = points.slice(1).map(({ rate: next }, index) => next / (points[index]?.rate ?? 1));
