@@ -1,4 +1,5 @@
 /** The scheduler's decisions, one at a time, with a clock that only the test moves. */
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { BlockManager } from "./block-manager.ts";
@@ -304,6 +305,39 @@ test("a cold adapter gets its turn although requests for the loaded one never st
   }
   // Ten steps until a slot is promised, then what runs has at most four tokens to go.
   expect(servedAfter).toBeLessThanOrEqual(16);
+});
+
+test("a cold adapter waits no longer than the setting, and than what ran in its slot takes", () => {
+  const crowd = fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 3 });
+  fc.assert(
+    fc.property(crowd, fc.nat(30), fc.integer({ min: 1, max: 500 }), (lengths, comesAt, waitMs) => {
+      const { scheduler, clock } = setup({
+        slots: lengths.length,
+        blocks: 200,
+        limits: { slotWaitMsMax: waitMs, waitingMax: 100 },
+      });
+      const stepMs = 10;
+      let id = 0;
+      let missedAtMs: number | undefined;
+      for (let i = 0; ; i++) {
+        // Each slot has an adapter for which more always wait than there are places.
+        while (scheduler.stats().waiting < 8) {
+          const which = ++id % lengths.length;
+          scheduler.add(sequence(id, { adapter: `hot-${which}`, maxTokens: lengths[which]! }));
+        }
+        if (i === comesAt) scheduler.add(sequence(-1, { adapter: "cold", tenant: "b" }));
+        const { plan } = step(scheduler);
+        if (ids(plan.prefill).includes(-1)) break;
+        if (scheduler.stats().waitingForSlot > 0 && i >= comesAt) missedAtMs ??= clock.ms;
+        clock.ms += stepMs;
+        // A step to find out that the time is over, and one in which the slot is free.
+        const boundMs = waitMs + (Math.max(...lengths) + 2) * stepMs;
+        if (missedAtMs !== undefined) expect(clock.ms - missedAtMs).toBeLessThanOrEqual(boundMs);
+        expect(i).toBeLessThan(1000);
+      }
+    }),
+    { numRuns: 100 },
+  );
 });
 
 test("a slot that was kept for somebody who left is everybody's again", () => {
