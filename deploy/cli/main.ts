@@ -1,13 +1,14 @@
-/** The command line of an installation that has the servers: `serve`, `config check`, local `models`. */
+/** The command line of an installation that has the servers: `serve`, `config check`, local `models`, `engine`. */
 
 import type { ConfigCheck } from "../../sdk/cli/commands/config.ts";
 import type { Serve } from "../../sdk/cli/commands/serve.ts";
+import type { Simulate } from "../../sdk/cli/engine-simulation.ts";
 import type { OpenLocalModels } from "../../sdk/cli/local-models.ts";
 import { main } from "../../sdk/cli/main.ts";
 
 /** @returns the exit code */
 export function run(argv: readonly string[]): Promise<number> {
-  return main(argv, { configCheck, serve, models });
+  return main(argv, { configCheck, serve, models, simulate });
 }
 
 // The servers are loaded only by the commands that need them: the others start in a moment.
@@ -39,4 +40,9 @@ const serve: Serve = async ({ model, host, port }) => {
 const models: OpenLocalModels = async (env) => {
   const { openLocalModels } = await import("./local-models.ts");
   return openLocalModels(env);
+};
+
+const simulate: Simulate = async (options, onProgress) => {
+  const { runSimulation } = await import("./simulate.ts");
+  return runSimulation(options, onProgress);
 };

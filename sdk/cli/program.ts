@@ -5,6 +5,7 @@ import { addAdapters } from "./commands/adapters.ts";
 import { addChat } from "./commands/chat.ts";
 import { addConfig, type ConfigCheck } from "./commands/config.ts";
 import { addDatasets } from "./commands/datasets.ts";
+import { addEngine } from "./commands/engine.ts";
 import { addEvals } from "./commands/evals.ts";
 import { addKeys } from "./commands/keys.ts";
 import { addModels } from "./commands/models.ts";
@@ -13,11 +14,17 @@ import { addProjects } from "./commands/projects.ts";
 import { addReport } from "./commands/report.ts";
 import { addRoutes } from "./commands/routes.ts";
 import { addServe, type Serve } from "./commands/serve.ts";
+import type { Simulate } from "./engine-simulation.ts";
 import type { OpenLocalModels } from "./local-models.ts";
 import type { Terminal } from "./output/terminal.ts";
 
 /** What the command line can do only where the servers are installed as well. */
-export type Hooks = { configCheck?: ConfigCheck; serve?: Serve; models?: OpenLocalModels };
+export type Hooks = {
+  configCheck?: ConfigCheck;
+  serve?: Serve;
+  models?: OpenLocalModels;
+  simulate?: Simulate;
+};
 
 export function createProgram(hooks: Hooks, terminal: Terminal): { program: Command; cli: Cli } {
   const program = new Command("switchyard")
@@ -44,5 +51,6 @@ export function createProgram(hooks: Hooks, terminal: Terminal): { program: Comm
   addKeys(program, cli);
   addConfig(program, cli, hooks.configCheck);
   addServe(program, hooks.serve);
+  addEngine(program, cli, hooks.simulate);
   return { program, cli };
 }

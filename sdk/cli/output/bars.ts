@@ -20,4 +20,16 @@ export function shareBar(share: number, width = 20): string {
   return "█".repeat(Math.floor(eighths / 8)) + (partial[eighths % 8] ?? "");
 }
 
+const heights = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 const partial = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+/** `▁▂▅█`: a cell for each value, as high as its share of the largest; nothing is a blank. */
+export function sparkline(values: readonly number[]): string {
+  const most = Math.max(0, ...values);
+  return values
+    .map((value) => {
+      if (value <= 0 || most === 0) return " ";
+      return heights[Math.max(0, Math.ceil((value / most) * heights.length) - 1)];
+    })
+    .join("");
+}

@@ -1,6 +1,6 @@
 import pc from "picocolors";
 import { expect, test } from "vitest";
-import { intervalBar, shareBar } from "./bars.ts";
+import { intervalBar, shareBar, sparkline } from "./bars.ts";
 import { bytes, integer, milliseconds, money } from "./format.ts";
 import { formatTable } from "./table.ts";
 
@@ -12,6 +12,11 @@ test("an interval's bar spans 0 to 1, with the score as a dot", () => {
 
 test("a share's bar is never empty for what is not nothing", () => {
   expect([1, 0.5, 0.0001, 0].map((share) => shareBar(share, 4))).toEqual(["████", "██", "▏", ""]);
+});
+
+test("a sparkline is as high as its largest value, and what is not nothing is seen", () => {
+  expect(sparkline([0, 0.01, 4, 8])).toBe(" ▁▄█");
+  expect(sparkline([0, 0])).toBe("  ");
 });
 
 test("columns are as wide as what is seen of their cells, colours aside", () => {
