@@ -664,7 +664,6 @@ test("what we do not compute is refused by its name, and harmless fields pass", 
   const base = { model: "support-tiny", messages: question("Hi"), max_tokens: 1 };
   const refused: Record<string, unknown> = {
     tools: [{ type: "function", function: { name: "f" } }],
-    response_format: { type: "json_object" },
     chat_template: "{{ messages }}",
     use_beam_search: true,
     length_penalty: 0.5,

@@ -11,7 +11,7 @@ import type {
   MaskWorkerOptions,
   ToMaskWorker,
 } from "../output/grammar/mask-worker.ts";
-import { type Grammar, keyOf } from "../output/grammar/matchers.ts";
+import type { Grammar } from "../output/grammar/matchers.ts";
 import type { Vocabulary } from "../output/grammar/vocabulary.ts";
 import { startWorker } from "../start-worker.ts";
 import { fromWireError } from "./messages.ts";
@@ -233,7 +233,9 @@ class MaskThread {
     this.#busy = options.busy;
     this.#owner = owner;
     const url = new URL("../output/grammar/mask-worker.ts", import.meta.url);
-    this.#worker = startWorker(url, { workerData: options });
+    // The package can be loaded only by what Node calls experimental, and says so to whoever watches the server.
+    const execArgv = [...process.execArgv, "--no-warnings"];
+    this.#worker = startWorker(url, { workerData: options, execArgv });
     // Nobody stays alive for it.
     this.#worker.unref();
     this.#worker.on("message", (message: FromMaskWorker) => this.#hear(message));
@@ -251,7 +253,7 @@ class MaskThread {
   }
 
   knows(grammar: Grammar): boolean {
-    return this.#grammars.has(keyOf(grammar));
+    return this.#grammars.has(grammar.ebnf);
   }
 
   begin(entry: Entry): void {
@@ -322,7 +324,7 @@ class MaskThread {
     const { entry, timer } = this.#opening;
     clearTimeout(timer);
     this.#opening = undefined;
-    this.#grammars.add(keyOf(entry.grammar));
+    this.#grammars.add(entry.grammar.ebnf);
     entry.onOpened?.();
     entry.onOpened = undefined;
     this.#openNext();

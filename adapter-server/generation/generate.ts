@@ -55,7 +55,9 @@ export async function generate(
   const requests = prompts.map((prompt) => ({
     prompt,
     maxTokens: tokensLeft(parts, prompt.length, plan),
-    stopIds: [...(plan.ignoreEos ? [] : model.endTokenIds), ...plan.stopTokens],
+    // Where a grammar is complete nothing but its end is left to say.
+    stopIds: [...(plan.ignoreEos && !plan.grammar ? [] : model.endTokenIds), ...plan.stopTokens],
+    grammar: plan.grammar,
     tenant: caller.tenant,
     timeoutMs: caller.timeoutMs,
     priority: priorityOf(plan, caller),

@@ -2,6 +2,11 @@
 import { z } from "zod";
 import { chatRequest } from "../../sdk/protocol/chat.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import type { Grammar } from "../output/grammar/matchers.ts";
+import {
+  readStructuredOutput,
+  structuredOutputFields,
+} from "../output/grammar/structured-output.ts";
 import {
   readSampling,
   refuseMoreThan,
@@ -28,6 +33,8 @@ export type GenerationPlan = {
   promptLogprobs: number | undefined;
   /** Only so many tokens of the prompt's end; `fit` is as many as leave room for the answer. */
   promptTokensMax: number | "fit" | undefined;
+  /** What the answer has to match, up to its end. */
+  grammar: Grammar | undefined;
   stop: string[];
   stopTokens: number[];
   ignoreEos: boolean;
@@ -47,6 +54,7 @@ const stopString = z.string().max(1024);
 /** The fields that all these routes share: OpenAI's, vLLM's under its names, and ours. */
 export const generationFields = {
   ...samplingFields,
+  ...structuredOutputFields,
   model,
   stream,
   max_tokens,
@@ -127,6 +135,7 @@ export function readGeneration(
     sampling,
     promptLogprobs: request.prompt_logprobs ?? undefined,
     promptTokensMax: truncate === -1 ? "fit" : truncate,
+    grammar: readStructuredOutput(request),
     stop,
     stopTokens,
     ignoreEos: request.ignore_eos ?? false,

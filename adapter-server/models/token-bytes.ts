@@ -36,14 +36,11 @@ function fromByteLevel(word: string): Uint8Array {
 }
 
 /** GPT-2's alphabet: bytes that are visible stand for themselves, all others for characters from U+0100 on. */
-export const byteLevelCharacters: string[] = [];
 const byteOf = new Map<string, number>();
 let hidden = 0;
 for (let byte = 0; byte < 256; byte++) {
   const isVisible = (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
-  const character = String.fromCodePoint(isVisible ? byte : 256 + hidden++);
-  byteLevelCharacters.push(character);
-  byteOf.set(character, byte);
+  byteOf.set(String.fromCodePoint(isVisible ? byte : 256 + hidden++), byte);
 }
 
 const tokenizerFile = z.object({

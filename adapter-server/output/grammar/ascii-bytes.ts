@@ -5,12 +5,12 @@
  */
 
 /** Printable ASCII, tabs and line ends stand for themselves. */
-function isPlain(byte: number): boolean {
+export function isPlain(byte: number): boolean {
   return (byte >= 0x20 && byte < 0x7f) || byte === 0x09 || byte === 0x0a || byte === 0x0d;
 }
 
 /** The two characters that another byte is spelled with: which quarter of the bytes it is in, and where in that. */
-function spelled(byte: number): [quarter: number, place: number] {
+export function spelled(byte: number): [quarter: number, place: number] {
   return [1 + (byte >> 6), 0x40 + (byte & 63)];
 }
 

@@ -1,11 +1,11 @@
 /** Grammars over a vocabulary, and how far each text has got in its own: what runs in the mask thread. */
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from "@mlc-ai/web-xgrammar";
 import { invariant } from "../../../sdk/protocol/errors.ts";
-import { asciiWords, byteLevelWords, type Vocabulary } from "./vocabulary.ts";
+import { asciiWords, type Vocabulary } from "./vocabulary.ts";
 import { loadXgrammar, type Xgrammar } from "./xgrammar.ts";
 
-/** A grammar in xgrammar's EBNF; `ascii` ones are written over the alphabet of `ascii-bytes.ts`, `text` ones over Unicode. */
-export type Grammar = { alphabet: "ascii" | "text"; ebnf: string };
+/** In xgrammar's EBNF, over the alphabet of `ascii-bytes.ts`; `grammar-text.ts` writes them. */
+export type Grammar = { ebnf: string };
 
 export type MatchersOptions = {
   vocabulary: Vocabulary;
@@ -20,7 +20,7 @@ type Compiled = { grammar: CompiledGrammar; users: number };
 export class Matchers {
   readonly #xgrammar: Xgrammar;
   readonly #options: MatchersOptions;
-  readonly #compilers = new Map<Grammar["alphabet"], GrammarCompiler>();
+  #compiler: GrammarCompiler | undefined;
   /** The one unused longest first. */
   readonly #compiled = new Map<string, Compiled>();
   readonly #matchers = new Map<number, { matcher: GrammarMatcher; key: string }>();
@@ -35,8 +35,8 @@ export class Matchers {
    * @throws when the grammar cannot be read, after which xgrammar's instance is broken
    */
   async open(id: number, grammar: Grammar, said: readonly number[]): Promise<void> {
-    const key = keyOf(grammar);
-    const compiled = await this.#compile(key, grammar);
+    const key = grammar.ebnf;
+    const compiled = await this.#compile(grammar);
     const matcher = await this.#xgrammar.GrammarMatcher.createGrammarMatcher(compiled.grammar);
     compiled.users++;
     this.#matchers.set(id, { matcher, key });
@@ -71,38 +71,29 @@ export class Matchers {
     return open.matcher;
   }
 
-  async #compile(key: string, { alphabet, ebnf }: Grammar): Promise<Compiled> {
-    const known = this.#compiled.get(key);
+  async #compile({ ebnf }: Grammar): Promise<Compiled> {
+    const known = this.#compiled.get(ebnf);
     if (known) {
-      this.#compiled.delete(key);
-      this.#compiled.set(key, known);
+      this.#compiled.delete(ebnf);
+      this.#compiled.set(ebnf, known);
       return known;
     }
-    const compiler = await this.#compilerFor(alphabet);
+    this.#compiler ??= await this.#newCompiler();
     const parsed = await this.#xgrammar.Grammar.fromEBNF(ebnf);
-    const compiled = { grammar: await compiler.compileGrammar(parsed), users: 0 };
+    const compiled = { grammar: await this.#compiler.compileGrammar(parsed), users: 0 };
     parsed.dispose();
-    this.#compiled.set(key, compiled);
+    this.#compiled.set(ebnf, compiled);
     this.#evict();
     return compiled;
   }
 
-  async #compilerFor(alphabet: Grammar["alphabet"]): Promise<GrammarCompiler> {
-    const known = this.#compilers.get(alphabet);
-    if (known) return known;
+  async #newCompiler(): Promise<GrammarCompiler> {
     const { GrammarCompiler, TokenizerInfo } = this.#xgrammar;
-    const { vocabulary, endTokenIds } = this.#options;
-    const [words, type] =
-      alphabet === "ascii"
-        ? [asciiWords(vocabulary), "raw"]
-        : [byteLevelWords(vocabulary), "byte_level"];
-    const info = await TokenizerInfo.createTokenizerInfo(words, type, false, words.length, [
-      ...endTokenIds,
-    ]);
+    const words = asciiWords(this.#options.vocabulary);
+    const ends = [...this.#options.endTokenIds];
+    const info = await TokenizerInfo.createTokenizerInfo(words, "raw", false, words.length, ends);
     // Its own cache has no bound.
-    const compiler = await GrammarCompiler.createGrammarCompiler(info, false);
-    this.#compilers.set(alphabet, compiler);
-    return compiler;
+    return GrammarCompiler.createGrammarCompiler(info, false);
   }
 
   #evict(): void {
@@ -113,8 +104,4 @@ export class Matchers {
       this.#compiled.delete(key);
     }
   }
-}
-
-export function keyOf({ alphabet, ebnf }: Grammar): string {
-  return `${alphabet}\n${ebnf}`;
 }

@@ -1,5 +1,4 @@
 /** A tokenizer's tokens as bytes, in memory that threads share, and as the words that grammars are matched over. */
-import { byteLevelCharacters } from "../../models/token-bytes.ts";
 import type { Tokenizer } from "../../models/tokenizer.ts";
 import { toAscii } from "./ascii-bytes.ts";
 
@@ -29,13 +28,4 @@ export function toVocabulary(
 /** Each token in the alphabet of `ascii-bytes.ts`. */
 export function asciiWords({ bytes, ends }: Vocabulary): string[] {
   return Array.from(ends, (end, id) => toAscii(bytes.subarray(ends[id - 1] ?? 0, end)));
-}
-
-/** Each token in GPT-2's alphabet, which xgrammar reads back into bytes. */
-export function byteLevelWords({ bytes, ends }: Vocabulary): string[] {
-  return Array.from(ends, (end, id) =>
-    Array.from(bytes.subarray(ends[id - 1] ?? 0, end), (byte) => byteLevelCharacters[byte]).join(
-      "",
-    ),
-  );
 }

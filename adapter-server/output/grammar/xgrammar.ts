@@ -16,14 +16,14 @@ export function loadXgrammar(): Xgrammar {
   const path = fileURLToPath(import.meta.resolve("@mlc-ai/web-xgrammar"));
   const script = vm.compileFunction(
     readFileSync(path, "utf8"),
-    ["exports", "require", "__filename"],
+    ["exports", "require", "module", "__filename"],
     {
       filename: path,
       importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
     },
   );
   const exported: Partial<Xgrammar> = {};
-  script.call(globalThis, exported, createRequire(path), path);
+  script.call(globalThis, exported, createRequire(path), { exports: exported }, path);
   invariant(isWhole(exported), "the package has what we use");
   return exported;
 }

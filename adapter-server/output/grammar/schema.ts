@@ -1,0 +1,270 @@
+/** JSON Schemas as objects: references, unions and what several schemas say together. */
+import { isDeepStrictEqual } from "node:util";
+import { HubError } from "../../../sdk/protocol/errors.ts";
+import { typed } from "./schema-keywords.ts";
+
+export type Schema = Readonly<Record<string, unknown>>;
+/** Where references begin. */
+type Place = { root: unknown; rootAt: string };
+type Located = { schema: Schema; at: string };
+
+export function isObject(value: unknown): value is Schema {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Types of values that a schema speaks of: those it names, else those that its keywords assert something of, else all. */
+export function typesOf(schema: Schema, at: string): readonly string[] {
+  if (schema.type !== undefined) {
+    const types = [schema.type].flat();
+    if (types.length === 0 || types.some((type) => !allTypes.includes(String(type)))) {
+      throw problem("invalid_value", `${at}.type`, "names no type");
+    }
+    // Every integer is a number.
+    const all = new Set(types.map(String));
+    return [...all].filter((type) => type !== "integer" || !all.has("number"));
+  }
+  const asserted = Object.keys(schema).flatMap((keyword) => typed[keyword] ?? []);
+  return asserted.length > 0
+    ? [...new Set(asserted)]
+    : allTypes.filter((type) => type !== "integer");
+}
+
+/**
+ * What `$ref` points at within the document; others are never fetched.
+ * @throws HubError `unsupported_parameter`, `invalid_value`
+ */
+export function follow(
+  ref: unknown,
+  at: string,
+  { root, rootAt }: Place,
+): { schema: unknown; at: string } {
+  const path = typeof ref === "string" ? /^#(\/.*)?$/s.exec(ref) : undefined;
+  if (!path) {
+    throw problem(
+      "unsupported_parameter",
+      `${at}.$ref`,
+      "is not a path within the schema, such as '#/$defs/name'",
+    );
+  }
+  let found: unknown = root;
+  let foundAt = rootAt;
+  for (const part of (path[1] ?? "").split("/").slice(1)) {
+    const key = decoded(part);
+    const inside = isObject(found) || Array.isArray(found) ? Object.entries(found) : [];
+    const entry = inside.find(([name]) => name === key);
+    if (!entry) throw problem("invalid_value", `${at}.$ref`, "points at nothing");
+    found = entry[1];
+    foundAt += `.${key.slice(0, 100)}`;
+  }
+  return { schema: found, at: foundAt };
+}
+
+/** The schema with all that `allOf`, and a `$ref` that has company, say together with it. */
+export function allOf(schema: Schema, at: string, place: Place, depth = 0): Located {
+  const { allOf: parts, ...own } = schema;
+  const joined: Located[] = [];
+  if (parts !== undefined) {
+    if (!Array.isArray(parts)) throw problem("invalid_value", `${at}.allOf`, "is no array");
+    for (const [index, part] of parts.entries())
+      joined.push(located(part, `${at}.allOf[${index}]`));
+  }
+  const { $ref: ref, ...rest } = own;
+  const hasCompany = joined.length > 0 || Object.keys(rest).some(asserts);
+  if (ref === undefined || !hasCompany) {
+    if (joined.length === 0) return { schema: own, at };
+    return merged([{ schema: own, at }, ...joined], at, place, depth);
+  }
+  const target = follow(ref, at, place);
+  return merged(
+    [{ schema: rest, at }, located(target.schema, target.at), ...joined],
+    at,
+    place,
+    depth,
+  );
+}
+
+/**
+ * The schemas of `anyOf` or `oneOf`, each with what stands beside them.
+ * @throws HubError `unsupported_parameter` where two of `oneOf` may hold at once
+ */
+export function alternatives(schema: Schema, at: string, place: Place): Located[] | undefined {
+  const keyword = schema.anyOf === undefined ? "oneOf" : "anyOf";
+  const { [keyword]: options, ...rest } = schema;
+  if (options === undefined) return undefined;
+  if (!Array.isArray(options) || options.length === 0) {
+    throw problem("invalid_value", `${at}.${keyword}`, "is no array of schemas");
+  }
+  if (rest.oneOf !== undefined)
+    throw problem("unsupported_parameter", `${at}.oneOf`, "stands beside 'anyOf'");
+  const whole = options.flatMap((option: unknown, index): Located[] => {
+    if (option === false) return [];
+    const here = `${at}.${keyword}[${index}]`;
+    const one = located(option === true ? {} : option, here);
+    return [
+      Object.keys(rest).some(asserts) ? merged([one, { schema: rest, at }], here, place, 0) : one,
+    ];
+  });
+  if (whole.length === 0) throw problem("invalid_value", `${at}.${keyword}`, "allows nothing");
+  if (keyword === "oneOf") refuseOverlap(whole, at, place);
+  return whole;
+}
+
+function refuseOverlap(options: readonly Located[], at: string, place: Place): void {
+  const flat = options.map((option) => resolved(option, place));
+  for (const [index, a] of flat.entries()) {
+    for (const b of flat.slice(index + 1)) {
+      if (areApart(a, b, place)) continue;
+      throw problem(
+        "unsupported_parameter",
+        `${at}.oneOf`,
+        "has schemas that may hold at once; use 'anyOf'",
+      );
+    }
+  }
+}
+
+/** Whether no value is valid by both: by their types, their values, or a property that both need. */
+function areApart(a: Located, b: Located, place: Place): boolean {
+  const [valuesA, valuesB] = [valuesOf(a.schema), valuesOf(b.schema)];
+  if (valuesA && valuesB) {
+    return !valuesA.some((one) => valuesB.some((other) => isDeepStrictEqual(one, other)));
+  }
+  const types = (one: Located) =>
+    new Set(typesOf(one.schema, one.at).map((type) => (type === "integer" ? "number" : type)));
+  const [typesA, typesB] = [types(a), types(b)];
+  if (![...typesA].some((type) => typesB.has(type))) return true;
+  const [propertiesA, propertiesB] = [a.schema.properties, b.schema.properties];
+  if (!isObject(propertiesA) || !isObject(propertiesB)) return false;
+  if (typesA.size > 1 || typesB.size > 1) return false;
+  const needed = (one: Located, name: string) =>
+    Array.isArray(one.schema.required) && one.schema.required.includes(name);
+  return Object.keys(propertiesA).some((name) => {
+    const [one, other] = [propertiesA[name], propertiesB[name]];
+    if (!needed(a, name) || !needed(b, name) || !isObject(one) || !isObject(other)) return false;
+    const [values, others] = [one, other].map((schema) =>
+      valuesOf(resolved({ schema, at: a.at }, place).schema),
+    );
+    if (!values || !others) return false;
+    return !values.some((value) => others.some((another) => isDeepStrictEqual(value, another)));
+  });
+}
+
+function valuesOf(schema: Schema): readonly unknown[] | undefined {
+  if ("const" in schema) return [schema.const];
+  return Array.isArray(schema.enum) ? schema.enum : undefined;
+}
+
+/** With references followed and `allOf` joined, as far as it goes. */
+function resolved({ schema, at }: Located, place: Place, depth = 0): Located {
+  const joined = allOf(schema, at, place, depth);
+  if (joined.schema.$ref === undefined) return joined;
+  if (depth > followMax) throw problem("invalid_value", `${at}.$ref`, "leads nowhere");
+  const target = follow(joined.schema.$ref, joined.at, place);
+  return resolved(located(target.schema, target.at), place, depth + 1);
+}
+
+function merged(parts: readonly Located[], at: string, place: Place, depth: number): Located {
+  if (depth > followMax) throw problem("invalid_value", at, "leads nowhere");
+  const all: Record<string, unknown> = {};
+  const flat = parts.map((part) => resolved(part, place, depth + 1).schema);
+  refuseHiddenProperties(flat, at);
+  for (const schema of flat) {
+    for (const [keyword, value] of Object.entries(schema)) {
+      all[keyword] =
+        keyword in all && asserts(keyword) ? together(keyword, all[keyword], value, at) : value;
+    }
+  }
+  return { schema: all, at };
+}
+
+/** What two schemas say with one keyword, said with it once. */
+function together(keyword: string, a: unknown, b: unknown, at: string): unknown {
+  if (isDeepStrictEqual(a, b)) return a;
+  const most = /^(minimum|exclusiveMinimum|minLength|minItems|minProperties)$/.test(keyword);
+  const least = /^(maximum|exclusiveMaximum|maxLength|maxItems|maxProperties)$/.test(keyword);
+  if (typeof a === "number" && typeof b === "number" && (most || least)) {
+    return most ? Math.max(a, b) : Math.min(a, b);
+  }
+  if (keyword === "required" && Array.isArray(a) && Array.isArray(b))
+    return [...new Set([...a, ...b])];
+  if (keyword === "type") {
+    const [one, other] = [[a].flat(), [b].flat()];
+    const has = (types: unknown[], type: unknown) =>
+      types.includes(type) || (type === "integer" && types.includes("number"));
+    const common = [
+      ...one.filter((type) => has(other, type)),
+      ...other.filter((type) => has(one, type)),
+    ];
+    if (common.length > 0) return [...new Set(common)];
+  }
+  if (keyword === "properties" && isObject(a) && isObject(b)) {
+    const shared = Object.keys(a).filter((name) => Object.hasOwn(b, name));
+    return {
+      ...a,
+      ...b,
+      ...Object.fromEntries(shared.map((name) => [name, { allOf: [a[name], b[name]] }])),
+    };
+  }
+  throw problem(
+    "unsupported_parameter",
+    `${at}.${keyword}`,
+    "is said twice, and the two are not joined",
+  );
+}
+
+/** Which properties are additional depends on those beside it, which joining would change. */
+function refuseHiddenProperties(schemas: readonly Schema[], at: string): void {
+  for (const keyword of ["additionalProperties", "unevaluatedProperties", "items"]) {
+    const speaker = schemas.find(
+      (schema) => schema[keyword] !== undefined && schema[keyword] !== true,
+    );
+    if (!speaker) continue;
+    const beside = keyword === "items" ? "prefixItems" : "properties";
+    const known = JSON.stringify(Object.keys(speaker[beside] ?? {}).sort());
+    const differs = schemas.some(
+      (schema) =>
+        schema !== speaker &&
+        schema[beside] !== undefined &&
+        JSON.stringify(Object.keys(schema[beside] ?? {}).sort()) !== known,
+    );
+    if (differs)
+      throw problem(
+        "unsupported_parameter",
+        `${at}.${keyword}`,
+        "cannot be joined with what stands beside it",
+      );
+  }
+}
+
+function asserts(keyword: string): boolean {
+  return (
+    typed[keyword] !== undefined || /^(type|enum|const|\$ref|anyOf|oneOf|allOf)$/.test(keyword)
+  );
+}
+
+function located(schema: unknown, at: string): Located {
+  if (schema === true) return { schema: {}, at };
+  if (schema === false) throw problem("invalid_value", at, "allows nothing");
+  if (!isObject(schema)) throw problem("invalid_value", at, "is neither an object nor a boolean");
+  return { schema, at };
+}
+
+function decoded(part: string): string {
+  const plain = part.replaceAll("~1", "/").replaceAll("~0", "~");
+  try {
+    return decodeURIComponent(plain);
+  } catch {
+    return plain;
+  }
+}
+
+function problem(
+  code: "invalid_value" | "unsupported_parameter",
+  at: string,
+  what: string,
+): HubError {
+  return new HubError(code, `Invalid JSON schema: '${at}' ${what}.`, { param: at });
+}
+
+const allTypes = ["object", "array", "string", "number", "integer", "boolean", "null"];
+const followMax = 32;
