@@ -10,11 +10,15 @@ export async function* merge<T>(
 ): AsyncGenerator<T, void, void> {
   const next = async (index: number) => ({ index, result: await generators[index]?.next() });
   const pending = new Map<number, ReturnType<typeof next>>();
+  const read = (index: number) => {
+    const promise = next(index);
+    // It may fail while the reader is slow to ask for more: nobody waits for it then, and the process would end.
+    promise.catch(() => {});
+    pending.set(index, promise);
+  };
   let begun = 0;
   const begin = () => {
-    for (; pending.size < atOnce && begun < generators.length; begun++) {
-      pending.set(begun, next(begun));
-    }
+    for (; pending.size < atOnce && begun < generators.length; begun++) read(begun);
   };
   begin();
   try {
@@ -24,13 +28,12 @@ export async function* merge<T>(
         pending.delete(index);
         begin();
       } else {
-        pending.set(index, next(index));
+        read(index);
         yield result.value;
       }
     }
   } finally {
     // What is left behind ends now; what it still had to say, nobody is there to hear.
-    for (const promise of pending.values()) promise.catch(() => {});
     for (const generator of generators) generator.return().catch(() => {});
   }
 }
