@@ -12,7 +12,11 @@ import { countTokens } from "./count-tokens.ts";
 import { anthropicMessages } from "./dialects/anthropic-messages/index.ts";
 import { modelInfo, pageOfModels } from "./dialects/anthropic-messages/models.ts";
 import { readCountCall, readMessagesCall } from "./dialects/anthropic-messages/request.ts";
-import type { Dialect } from "./dialects/dialect.ts";
+import type { Call, Dialect } from "./dialects/dialect.ts";
+import { isGeminiPath, parseGeminiAddress, wantsEvents } from "./dialects/gemini/address.ts";
+import { gemini, geminiArray } from "./dialects/gemini/index.ts";
+import { listGeminiModels, showGeminiModel } from "./dialects/gemini/models.ts";
+import { readGeminiCall, readGeminiCountCall } from "./dialects/gemini/request.ts";
 import { openAiChat } from "./dialects/openai-chat/index.ts";
 import { readChatCall, toChatCall } from "./dialects/openai-chat/request.ts";
 import { listModels, retrieveModel } from "./dialects/openai-models/models.ts";
@@ -118,15 +122,47 @@ export function createApp(parts: AppParts): Hono<Env> {
   app.post("/v1/messages", (c) =>
     answer(c, anthropicMessages, () => readMessagesCall(c.req.raw, parts.limits)),
   );
-  app.post("/v1/messages/count_tokens", (c) =>
+  const count = (c: Context<Env>, { read, field }: { read: () => Promise<Call>; field: string }) =>
     parts.inFlight.admit(async () => {
       const scope = scopeOf(c);
-      const call = await readCountCall(c.req.raw, parts.limits);
+      const call = await read();
       const { tokens, by } = await countTokens(call, { scope, client: c.req.raw.signal }, parts);
       const counted = { ...headers(c), "x-switchyard-counted-by": by };
-      return Response.json({ input_tokens: tokens }, { headers: counted });
-    }),
+      return Response.json({ [field]: tokens }, { headers: counted });
+    });
+  app.post("/v1/messages/count_tokens", (c) =>
+    count(c, { read: () => readCountCall(c.req.raw, parts.limits), field: "input_tokens" }),
   );
+  for (const path of geminiPaths) {
+    app.post(path, (c, next) => {
+      const url = new URL(c.req.url);
+      const { model = "", method } = parseGeminiAddress(url.pathname, { withMethod: true }) ?? {};
+      const read = (dialect: Dialect, stream: boolean) => () =>
+        readGeminiCall(c.req.raw, { model, stream, dialect }, parts.limits);
+      switch (method) {
+        case "generateContent":
+          return answer(c, gemini, read(gemini, false));
+        case "streamGenerateContent": {
+          const dialect = wantsEvents(url.searchParams) ? gemini : geminiArray;
+          return answer(c, dialect, read(dialect, true));
+        }
+        case "countTokens": {
+          const read = () => readGeminiCountCall(c.req.raw, model, parts.limits);
+          return count(c, { read, field: "totalTokens" });
+        }
+        default:
+          return next();
+      }
+    });
+  }
+  app.get("/v1beta/models", (c) =>
+    json(c, listGeminiModels(new URL(c.req.url).searchParams, scopeOf(c))),
+  );
+  app.get("/v1beta/models/*", (c) => {
+    const { pathname } = new URL(c.req.url);
+    const address = parseGeminiAddress(pathname, { withMethod: false });
+    return json(c, showGeminiModel(address?.model ?? "", scopeOf(c)));
+  });
   app.get("/v1/models", (c) => {
     const scope = scopeOf(c);
     if (c.var.dialect !== anthropicMessages) return json(c, listModels(scope));
@@ -195,6 +231,7 @@ async function explain(request: Request, scope: Scope, parts: AppParts): Promise
 /** Whose errors a client understands, by what it asks for or says of itself. */
 function dialectOfErrors({ url, headers }: Request): Dialect {
   const { pathname } = new URL(url);
+  if (isGeminiPath(pathname)) return gemini;
   const isAnthropics = pathname.startsWith("/v1/messages") || headers.has("anthropic-version");
   return isAnthropics ? anthropicMessages : openAiChat;
 }
@@ -218,7 +255,8 @@ function recordRefusal(
 ): void {
   const code = error instanceof HubError ? error.code : "internal_error";
   const facts = { requestId: c.var.exchange.requestId, path: c.req.path, status, code };
-  if (c.req.path.startsWith("/v1/chat/") || c.req.path.startsWith("/v1/messages")) {
+  const asksModel = /^\/v1\/(?:chat\/|messages)/.test(c.req.path) || isGeminiPath(c.req.path);
+  if (asksModel) {
     metrics.requests.inc({ model: "", outcome: "refused", status, code });
   }
   if (error instanceof HubError) logger.info(facts, "refused");
@@ -244,6 +282,13 @@ const explainRequest = z.looseObject({
   messages: z.array(chatMessage).min(1),
   task: z.string().nullish(),
 });
+
+/** AI Studio's, and Vertex's; SDKs put either under more than one version. */
+const geminiPaths = [
+  "/v1beta/models/*",
+  "/v1/models/*",
+  ...["/v1", "/v1beta1"].flatMap((version) => [`${version}/publishers/*`, `${version}/projects/*`]),
+];
 
 const knownPaths = [
   ["/v1/chat/completions", "POST"],

@@ -39,6 +39,7 @@ export function openConversation(
       readAnswer: (bytes) => ({ bytes, ...alike.readPassing(bytes) }),
       openStream(limits) {
         const stream = alike.openPassing({ wantsUsage: call.wantsUsage, ...limits });
+        if (dialect.reframe) return dialect.reframe(stream);
         return Object.assign(stream, {
           ending: (error: HubError | undefined) => dialect.endOfStream(error),
         });

@@ -228,9 +228,12 @@ function addTo(choice: AnswerChoice, event: PartEvent): void {
       if (call) call.arguments += event.text;
       return;
     }
-    case "citation":
-      if (last?.type === "text") last.citations = [...(last.citations ?? []), event.citation];
+    case "citation": {
+      // Some providers tell what a text rests on only after the calls that follow it.
+      const text = parts.findLast((part) => part.type === "text");
+      if (text) text.citations = [...(text.citations ?? []), event.citation];
       return;
+    }
     default:
       event satisfies never;
   }

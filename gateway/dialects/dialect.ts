@@ -1,8 +1,9 @@
 /** What the request path knows of a way in which clients speak: how to read them, and how to answer them. */
 import type { HubError } from "../../sdk/protocol/errors.ts";
+import type { AnswerStream } from "../attempts/answer-stream.ts";
 import type { Answer, AnswerEvent } from "../canonical/answer.ts";
 import type { CanonicalRequest } from "../canonical/request.ts";
-import type { FormatName } from "../providers/format.ts";
+import type { FormatName, PassingStream } from "../providers/format.ts";
 
 export type Dialect = {
   /** The format on the wire; a provider of the same format gets the client's bytes, and the client its bytes. */
@@ -19,6 +20,8 @@ export type Dialect = {
    * written only where the provider's own end is held back until the request is settled.
    */
   endOfStream(error: HubError | undefined): Uint8Array | undefined;
+  /** Where the format has several forms of streams, and providers are asked for another than the client reads. */
+  reframe?(stream: PassingStream): AnswerStream;
   /** The body of a refusal. */
   writeError(error: HubError, requestId: string): unknown;
   /** A refusal's status, where the dialect has its own; else it is that of the error table. */

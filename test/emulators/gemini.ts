@@ -110,6 +110,12 @@ function serve(
   const [faultName, argument] = faultText?.split("-") ?? [];
   const fault = { name: faultName, argument: Number(argument ?? 0) };
   const body = JSON.parse(text) as GeminiEmulatedRequest["body"];
+  if (method === "countTokens") {
+    const asked = (body.generateContentRequest ?? body) as GeminiEmulatedRequest["body"];
+    const parts = (asked.contents ?? []).flatMap((content) => content.parts ?? []);
+    sendJson(response, 200, { totalTokens: words(parts.map(textOf).join(" ")).length });
+    return;
+  }
   const unknown = Object.keys(body).find((field) => !knownFields.has(field));
   if (unknown !== undefined) {
     const message = `Invalid JSON payload received. Unknown name "${unknown}": Cannot find field.`;
@@ -355,7 +361,11 @@ function close(server: Server): Promise<void> {
   });
 }
 
-const methods: ReadonlySet<string> = new Set(["generateContent", "streamGenerateContent"]);
+const methods: ReadonlySet<string> = new Set([
+  "generateContent",
+  "streamGenerateContent",
+  "countTokens",
+]);
 const types = "type.googleapis.com/google.rpc.";
 const statusNames: Readonly<Record<number, string>> = {
   400: "INVALID_ARGUMENT",

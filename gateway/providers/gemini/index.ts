@@ -4,7 +4,8 @@ import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
 import { readGeminiError } from "./errors.ts";
 import { geminiFormat } from "./format.ts";
-import { toModelPath, writeGeminiRequest } from "./request.ts";
+import { toModelPath, writeCountRequest, writeGeminiRequest } from "./request.ts";
+import { readTotalTokens } from "./response.ts";
 
 export const geminiBaseUrl = "https://generativelanguage.googleapis.com/v1beta";
 
@@ -18,6 +19,7 @@ export type GeminiOptions = {
 
 export function createGemini(options: GeminiOptions): Provider {
   const { name, transport, timeouts, apiKey, notConfigured } = options;
+  const headers: Record<string, string> = apiKey === undefined ? {} : { "x-goog-api-key": apiKey };
   return {
     name,
     format: geminiFormat,
@@ -25,11 +27,16 @@ export function createGemini(options: GeminiOptions): Provider {
     timeouts,
     notConfigured,
     servesAdapters: false,
-    writeRequest: (call, target) =>
-      writeGeminiRequest(call, {
-        modelPath: toModelPath(target.model.upstreamModel),
-        headers: apiKey === undefined ? {} : { "x-goog-api-key": apiKey },
-      }),
+    writeRequest: (call, { model }) =>
+      writeGeminiRequest(call, { modelPath: toModelPath(model.upstreamModel), headers }),
+    counting: {
+      writeRequest(call, { model }) {
+        const path = toModelPath(model.upstreamModel);
+        const asked = { ...call.body, model: decodeURIComponent(path.slice(1)) };
+        return writeCountRequest({ generateContentRequest: asked }, { modelPath: path, headers });
+      },
+      readCount: readTotalTokens,
+    },
     readHead: () => undefined,
     readError: (response, body) => readGeminiError(response, body, name),
   };

@@ -29,6 +29,19 @@ export function writeGeminiRequest(
   };
 }
 
+/** @param body of AI Studio's form or of Vertex's, which differ */
+export function writeCountRequest(
+  body: Record<string, unknown>,
+  { modelPath, headers }: GeminiRequestOptions,
+): ProviderRequest {
+  return {
+    path: `${modelPath}:countTokens`,
+    headers: { "content-type": "application/json", accept: "application/json", ...headers },
+    body: JSON.stringify(body),
+    dropped: [],
+  };
+}
+
 /** @param name as the upstream has it, `models/` before it or not */
 export function toModelPath(name: string): string {
   const path = /^(models|tunedModels)\//.test(name) ? name : `models/${name}`;

@@ -3,7 +3,13 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { type ReadUsage, readUsage } from "../../ledger/usage.ts";
 import type { PassingAnswer } from "../format.ts";
 import { readGeminiErrorBody } from "./errors.ts";
-import { type GeminiAnswer, type GeminiPart, geminiAnswer, geminiUsage } from "./schema.ts";
+import {
+  type GeminiAnswer,
+  type GeminiPart,
+  geminiAnswer,
+  geminiUsage,
+  tokenCount,
+} from "./schema.ts";
 
 /** @throws HubError `upstream_error` */
 export function readGeminiAnswer(bytes: Uint8Array): PassingAnswer {
@@ -50,6 +56,13 @@ export function readGeminiUsage(reported: unknown): ReadUsage | undefined {
       completion_tokens_details: { reasoning_tokens: thoughtsTokenCount },
     }),
   });
+}
+
+/** @throws HubError `upstream_error` when it is no count */
+export function readTotalTokens(bytes: Uint8Array): number {
+  const counted = tokenCount.safeParse(parseJson(Buffer.from(bytes).toString()));
+  if (counted.success) return counted.data.totalTokens;
+  throw new HubError("upstream_error", "The upstream's answer is no count of tokens.");
 }
 
 export function parseJson(text: string): unknown {

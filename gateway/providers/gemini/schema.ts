@@ -95,6 +95,9 @@ export const geminiAnswer = z
   );
 export type GeminiAnswer = z.infer<typeof geminiAnswer>;
 
+/** Google leaves out what is zero. */
+export const tokenCount = z.object({ totalTokens: z.int().nonnegative().default(0) });
+
 const error = z.object({
   error: z.object({
     code: z.number().nullish(),

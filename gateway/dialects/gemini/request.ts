@@ -1,0 +1,107 @@
+/** Reads `generateContent` and `streamGenerateContent`: the body, and what its address says. */
+import { parseOrThrow } from "../../../sdk/protocol/errors.ts";
+import type { CanonicalRequest } from "../../canonical/request.ts";
+import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
+import { mayLoseNumbers } from "../../http/json-text.ts";
+import type { Call, CallTexts, Dialect } from "../dialect.ts";
+import { readCanonicalGemini } from "./canonical.ts";
+import { gemini } from "./index.ts";
+import {
+  type Content,
+  countTokensBody,
+  type GenerateContentBody,
+  generateContentBody,
+  type Part,
+} from "./schema.ts";
+
+type Limits = { requestBytesMax: number; nestingMax: number };
+type Asked = { model: string; stream: boolean; dialect: Dialect };
+
+/**
+ * @throws HubError `unsupported_media_type`, `request_too_large`, `invalid_json`, and what the schema
+ *   finds, naming the field
+ */
+export async function readGeminiCall(
+  request: Request,
+  asked: Asked,
+  limits: Limits,
+): Promise<Call> {
+  const json = await readJsonBody(request, limits.requestBytesMax);
+  const read = parseOrThrow(generateContentBody, json.value);
+  refuseDeeper(json, limits.nestingMax);
+  return toCall(read, json.value as Call["body"], { ...asked, json });
+}
+
+/** What would be counted: the contents alone, or the whole request that they would be sent in. */
+export async function readGeminiCountCall(
+  request: Request,
+  model: string,
+  limits: Limits,
+): Promise<Call> {
+  const json = await readJsonBody(request, limits.requestBytesMax);
+  const asked = parseOrThrow(countTokensBody, json.value);
+  refuseDeeper(json, limits.nestingMax);
+  const body = asked.generateContentRequest ?? { contents: asked.contents };
+  const prefix = asked.generateContentRequest ? "generateContentRequest." : "";
+  const read = parseOrThrow(generateContentBody, body, prefix);
+  return toCall(read, body, { model, stream: false, dialect: gemini, json });
+}
+
+function toCall(
+  read: GenerateContentBody,
+  body: Call["body"],
+  { model, stream, dialect, json }: Asked & { json: JsonBody },
+): Call {
+  let canonical: CanonicalRequest | undefined;
+  return {
+    dialect,
+    model,
+    body,
+    ...(body === json.value &&
+      mayLoseNumbers(json.text) && { source: { value: body, text: json.text } }),
+    bodyBytes: json.bytes,
+    stream,
+    wantsUsage: true,
+    outputTokensMax: read.generationConfig?.maxOutputTokens ?? undefined,
+    choices: read.generationConfig?.candidateCount ?? 1,
+    metadata: read.labels ?? undefined,
+    images: () =>
+      read.contents.flatMap(({ parts }) => parts ?? []).filter((part) => isPicture(part)).length,
+    texts: () => readTexts(read),
+    canonical() {
+      canonical ??= readCanonicalGemini(read, { model, stream });
+      return canonical;
+    },
+  };
+}
+
+/** Whatever the parts are: what passes to Google may hold kinds that nobody else knows. */
+function readTexts(read: GenerateContentBody): CallTexts {
+  const system = contentText(read.systemInstruction);
+  const user = read.contents.findLast(({ role }) => role == null || role === "user");
+  const { responseSchema, responseJsonSchema } = read.generationConfig ?? {};
+  return {
+    system,
+    user: contentText(user),
+    all: [system, ...read.contents.map(contentText)].filter((text) => text !== ""),
+    schemas: [read.tools, responseSchema, responseJsonSchema]
+      .filter((part) => part != null)
+      .map((part) => JSON.stringify(part))
+      .join(""),
+  };
+}
+
+function contentText(content: Content | null | undefined): string {
+  return (content?.parts ?? []).map(partText).join("\n");
+}
+
+function partText({ text, functionCall, functionResponse }: Part): string {
+  if (functionCall) return JSON.stringify(functionCall.args ?? {});
+  if (functionResponse) return JSON.stringify(functionResponse.response ?? {});
+  return text ?? "";
+}
+
+function isPicture({ inlineData, fileData }: Part): boolean {
+  const mimeType = inlineData?.mimeType ?? fileData?.mimeType;
+  return mimeType?.startsWith("image/") ?? false;
+}
