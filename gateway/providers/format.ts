@@ -13,6 +13,8 @@ export type FormatName =
   | "gemini"
   | "bedrock-converse"
   | "cohere-chat"
+  /** Nearly a chat: what comes of it is read and mended. */
+  | "openai-like"
   /** OpenAI's older texts, and its vectors: they pass, and are not translated. */
   | "openai-completions"
   | "openai-embeddings";

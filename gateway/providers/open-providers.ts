@@ -5,6 +5,8 @@ import { createAdapterServer } from "./adapter-server/index.ts";
 import { anthropicBaseUrl, createAnthropic } from "./anthropic/index.ts";
 import { createGemini, geminiBaseUrl } from "./gemini/index.ts";
 import { createOpenAi, openAiBaseUrl } from "./openai/index.ts";
+import { createOpenAiLike } from "./openai-like/index.ts";
+import { quirks } from "./openai-like/quirks.ts";
 import type { Provider } from "./provider.ts";
 import { timeoutsOf, type UpstreamSettings } from "./settings.ts";
 import { inProcess, openPool } from "./transport.ts";
@@ -56,7 +58,7 @@ function openProvider(
       ? `the credential of the upstream '${name}' is not set (${variable})`
       : undefined;
   const transport = openPool({
-    baseUrl: settings.baseUrl ?? vendor?.baseUrl ?? "",
+    baseUrl: settings.baseUrl ?? vendor?.baseUrl ?? needsUrl(settings),
     connectTimeoutMs: settings.connectTimeoutMs ?? limits.connectTimeoutMs,
     connectionsMax: limits.connectionsPerUpstreamMax,
   });
@@ -73,12 +75,19 @@ function openProvider(
     case "gemini":
       return createGemini({ ...shared, apiKey });
     default:
-      return settings satisfies never;
+      return createOpenAiLike({ ...shared, apiKey }, quirks[settings.type]);
   }
 }
 
+function needsUrl({ name, type }: UpstreamSettings): never {
+  throw new Error(`the upstream '${name}' needs a baseUrl: every ${type} has its own`);
+}
+
 /** Where a vendor is, and what its own SDKs call the variable with the key, when the settings name no URL. */
-const vendors: { [type in UpstreamSettings["type"]]?: { baseUrl: string; apiKeyEnv: string } } = {
+const vendors: {
+  [type in UpstreamSettings["type"]]?: { baseUrl?: string; apiKeyEnv?: string };
+} = {
+  ...quirks,
   openai: { baseUrl: openAiBaseUrl, apiKeyEnv: "OPENAI_API_KEY" },
   anthropic: { baseUrl: anthropicBaseUrl, apiKeyEnv: "ANTHROPIC_API_KEY" },
   gemini: { baseUrl: geminiBaseUrl, apiKeyEnv: "GEMINI_API_KEY" },

@@ -1,6 +1,7 @@
 /** What an operator writes about an upstream. */
 import { z } from "zod";
 import type { GatewayLimits } from "../config.ts";
+import { openAiLike } from "./openai-like/quirks.ts";
 
 /** A longer timer of Node's fires at once. */
 export const timeoutMs = z
@@ -43,6 +44,13 @@ const adapterServerUpstream = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }),
 });
 
+/** Others that nearly speak OpenAI's chat completions; a row of `openai-like/quirks.ts` each. */
+const openAiLikeUpstream = z.strictObject({
+  type: z.enum(openAiLike),
+  ...shared,
+  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+});
+
 /** Google's Gemini API, with a key of AI Studio. */
 const geminiUpstream = z.strictObject({
   type: z.literal("gemini"),
@@ -62,6 +70,7 @@ export const upstreamSettings = z.discriminatedUnion("type", [
   anthropicUpstream,
   adapterServerUpstream,
   geminiUpstream,
+  openAiLikeUpstream,
 ]);
 export type UpstreamSettings = z.infer<typeof upstreamSettings>;
 

@@ -10,7 +10,7 @@ export type OptionalPart = { name: string; found: boolean; detail: string };
 const sharedFixtures = new URL("../../../shared/fixtures/", import.meta.url);
 
 export async function optionalParts(): Promise<OptionalPart[]> {
-  const [redis, python] = await Promise.all([findRedis(), findPython()]);
+  const [redis, python, lmEval] = await Promise.all([findRedis(), findPython(), findLmEval()]);
   const database = process.env.TEST_DATABASE_URL;
   const browser = findBrowser();
   return [
@@ -34,6 +34,13 @@ export async function optionalParts(): Promise<OptionalPart[]> {
       detail:
         python ??
         "no python3 with the openai package (PYTHON names another), so that client is not tested",
+    },
+    {
+      name: "lm-eval",
+      found: lmEval !== undefined,
+      detail:
+        lmEval ??
+        "no python3 with lm_eval[api] and transformers (PYTHON names another), so its scores are not compared",
     },
     {
       name: "Chromium",
@@ -80,6 +87,21 @@ export async function findPython(): Promise<string | undefined> {
   const python = process.env.PYTHON ?? "python3";
   try {
     await promisify(execFile)(python, ["-c", "import openai"], { timeout: 30_000 });
+    return python;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A Python that has lm-eval and the tokenizers that it works with, or undefined. */
+export async function findLmEval(): Promise<string | undefined> {
+  const python = process.env.PYTHON ?? "python3";
+  const looks = ["lm_eval", "transformers", "aiohttp", "tenacity"]
+    .map((name) => `find_spec("${name}")`)
+    .join(" and ");
+  const code = `from importlib.util import find_spec; exit(0 if ${looks} else 1)`;
+  try {
+    await promisify(execFile)(python, ["-c", code], { timeout: 30_000 });
     return python;
   } catch {
     return undefined;

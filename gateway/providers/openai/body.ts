@@ -21,14 +21,35 @@ import { toDataUrl } from "../../dialects/data-url.ts";
  * What differs among those that speak it. OpenAI itself refuses what it does not know; engines such as vLLM and
  * our own know more sampling, and no efforts.
  */
-export type ChatBodyOptions = { samplesMore: boolean; reasons: boolean };
+export type ChatBodyOptions = {
+  samplesMore: boolean;
+  reasons: boolean;
+  /** What it calls otherwise. */
+  names?: { outputTokensMax?: "max_tokens"; seed?: "random_seed" };
+  /** What it has no place for; left out and told. */
+  lacks?: readonly ("seed" | "user" | "parallelToolCalls")[];
+  /** What it has no place for and would be missed; refused by name. */
+  refuses?: readonly ("choices" | "logitBias" | "topLogprobs" | "jsonSchema" | "media")[];
+  /** Its word for that some tool has to be called. */
+  anyTool?: "any";
+  /** Above it, it refuses. */
+  temperatureMax?: number;
+  /** Ids of calls have nine letters and digits. */
+  shortCallIds?: boolean;
+  /** Thoughts go back to it with the conversation. */
+  returnsReasoning?: boolean;
+  /** Whether fields that we do not know go to it as they are. */
+  passesRest?: boolean;
+};
 
 /** @throws HubError `unsupported_parameter` for what would change the answer if it were left out */
 export function writeChatBody(
   request: CanonicalRequest,
-  { samplesMore, reasons }: ChatBodyOptions,
+  options: ChatBodyOptions,
 ): { body: Record<string, unknown>; dropped: string[] } {
+  const { samplesMore, reasons, names, lacks = [], temperatureMax = Infinity } = options;
   const dropped = new Set<string>();
+  refuse(request, options.refuses ?? []);
   const { output, toolChoice, reasoning, topLogprobs, stop } = request;
   if (stop.length > stopMax) {
     throw unsupported(
@@ -41,22 +62,25 @@ export function writeChatBody(
     model: request.model,
     messages: [
       ...writeInstructions(request.instructions, dropped),
-      ...writeTurns(request.turns, dropped),
+      ...writeTurns(options.shortCallIds ? withShortIds(request.turns) : request.turns, {
+        dropped,
+        thoughts: options.returnsReasoning ?? false,
+      }),
     ],
     ...(request.stream && { stream: true }),
     ...(tools.length > 0 && { tools }),
     // Without tools OpenAI refuses what is said about them.
-    ...(tools.length > 0 && toolChoice && { tool_choice: writeToolChoice(toolChoice) }),
+    ...(tools.length > 0 && toolChoice && { tool_choice: writeToolChoice(toolChoice, options) }),
     ...(tools.length > 0 && { parallel_tool_calls: request.parallelToolCalls }),
     response_format: output && writeOutputFormat(output),
-    max_completion_tokens: request.outputTokensMax,
+    [names?.outputTokensMax ?? "max_completion_tokens"]: request.outputTokensMax,
     ...(request.choices > 1 && { n: request.choices }),
-    temperature: request.temperature,
+    temperature: request.temperature && Math.min(request.temperature, temperatureMax),
     top_p: request.topP,
     frequency_penalty: request.frequencyPenalty,
     presence_penalty: request.presencePenalty,
     logit_bias: request.logitBias,
-    seed: request.seed,
+    [names?.seed ?? "seed"]: request.seed,
     ...(stop.length > 0 && { stop }),
     ...(topLogprobs !== undefined && { logprobs: true, top_logprobs: topLogprobs }),
     user: request.user && toUser(request.user),
@@ -68,8 +92,14 @@ export function writeChatBody(
   }
   if (reasons) body.reasoning_effort = reasoning && toEffort(reasoning);
   else if (reasoning) dropped.add("reasoning");
+  if ((request.temperature ?? 0) > temperatureMax) dropped.add("temperature");
+  for (const name of lacks) {
+    if (request[name] === undefined) continue;
+    delete body[fieldNames[name]];
+    dropped.add(name);
+  }
   for (const [name, value] of Object.entries(request.rest)) {
-    if (sharedFields.has(name)) body[name] = value;
+    if (options.passesRest || sharedFields.has(name)) body[name] = value;
     else dropped.add(name);
   }
   for (const [name, value] of Object.entries(body)) if (value === undefined) delete body[name];
@@ -82,7 +112,10 @@ function writeInstructions(parts: readonly TextPart[], dropped: Set<string>): ob
 }
 
 /** A tool's pictures follow in a user's turn: its own message takes text alone. */
-function writeTurns(turns: readonly Turn[], dropped: Set<string>): object[] {
+function writeTurns(
+  turns: readonly Turn[],
+  { dropped, thoughts }: { dropped: Set<string>; thoughts: boolean },
+): object[] {
   const messages: object[] = [];
   let shown: InputPart[] = [];
   const show = () => {
@@ -100,7 +133,7 @@ function writeTurns(turns: readonly Turn[], dropped: Set<string>): object[] {
         messages.push({ role: "user", content: writeContent(turn.parts, dropped) });
         break;
       case "assistant":
-        messages.push(writeAssistant(turn.parts, dropped));
+        messages.push(writeAssistant(turn.parts, { dropped, thoughts }));
         break;
       case "tool":
         messages.push(writeResult(turn.result, dropped));
@@ -170,14 +203,19 @@ function writeFile({ source, name }: FilePart): object {
   }
 }
 
-function writeAssistant(parts: readonly OutputPart[], dropped: Set<string>): object {
+function writeAssistant(
+  parts: readonly OutputPart[],
+  { dropped, thoughts }: { dropped: Set<string>; thoughts: boolean },
+): object {
   const texts = parts.flatMap((part) => (part.type === "text" ? [part] : []));
   const refusals = parts.flatMap((part) => (part.type === "refusal" ? [part.text] : []));
   const calls = parts.flatMap((part) => (part.type === "tool_call" ? [part] : []));
-  if (parts.some((part) => part.type === "reasoning")) dropped.add("messages.reasoning");
+  const thought = parts.flatMap((part) => (part.type === "reasoning" ? [part.text] : [])).join("");
+  if (thought !== "" && !thoughts) dropped.add("messages.reasoning");
   return {
     role: "assistant",
     content: texts.length === 0 && calls.length > 0 ? null : joined(texts, dropped),
+    ...(thought !== "" && thoughts && { reasoning_content: thought }),
     ...(refusals.length > 0 && { refusal: refusals.join("") }),
     ...(calls.length > 0 && {
       tool_calls: calls.map(({ id, name, custom, arguments: input }) =>
@@ -228,7 +266,8 @@ function writeTool(tool: Tool, dropped: Set<string>): object[] {
   }
 }
 
-function writeToolChoice(choice: ToolChoice): unknown {
+function writeToolChoice(choice: ToolChoice, { anyTool }: ChatBodyOptions): unknown {
+  if (choice.type === "required") return anyTool ?? "required";
   if (choice.type === "tool") return { type: "function", function: { name: choice.name } };
   return choice.type;
 }
@@ -255,6 +294,54 @@ function unsupported(param: string, message: string): HubError {
   return new HubError("unsupported_parameter", message, { param });
 }
 
+/** @throws HubError `unsupported_parameter` that names the first of what the provider cannot honour */
+function refuse(request: CanonicalRequest, refused: NonNullable<ChatBodyOptions["refuses"]>): void {
+  const asked = {
+    choices: request.choices > 1 && "n",
+    logitBias: request.logitBias && "logit_bias",
+    topLogprobs: request.topLogprobs !== undefined && "logprobs",
+    jsonSchema: request.output?.type === "json_schema" && "response_format",
+    media: request.turns.some(hasMedia) && "messages",
+  };
+  for (const name of refused) {
+    const param = asked[name];
+    if (param) {
+      throw unsupported(
+        param,
+        `Unsupported parameter: '${param}' is not supported by this model's provider.`,
+      );
+    }
+  }
+}
+
+function hasMedia(turn: Turn): boolean {
+  return turn.role === "user" && turn.parts.some(({ type }) => type !== "text");
+}
+
+/** The same short id for a call and its result; of two long ones that share it a conversation would have to have many. */
+function withShortIds(turns: readonly Turn[]): Turn[] {
+  return turns.map((turn): Turn => {
+    switch (turn.role) {
+      case "assistant": {
+        const parts = turn.parts.map((part) =>
+          part.type === "tool_call" ? { ...part, id: shortId(part.id) } : part,
+        );
+        return { ...turn, parts };
+      }
+      case "tool":
+        return { ...turn, result: { ...turn.result, callId: shortId(turn.result.callId) } };
+      default:
+        return turn;
+    }
+  });
+}
+
+function shortId(id: string): string {
+  if (/^[a-zA-Z0-9]{9}$/.test(id)) return id;
+  return hash("sha256", id).slice(0, 9);
+}
+
+const fieldNames = { seed: "seed", user: "user", parallelToolCalls: "parallel_tool_calls" };
 const stopMax = 4;
 const userCharsMax = 64;
 /** Fields of other dialects that mean the same here. */

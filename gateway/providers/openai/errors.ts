@@ -2,7 +2,7 @@
 import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
 import { readRetryAfter, safeWords } from "../upstream-words.ts";
-import { openAiError } from "./schema.ts";
+import { bareError, openAiError } from "./schema.ts";
 
 export type UpstreamErrorBody = {
   message: string;
@@ -13,7 +13,7 @@ export type UpstreamErrorBody = {
 /** The `error` of a parsed body, `undefined` when there is none. */
 export function readOpenAiErrorBody(json: unknown): UpstreamErrorBody | undefined {
   const parsed = openAiError.safeParse(json);
-  if (!parsed.success) return undefined;
+  if (!parsed.success) return readBareError(json);
   const { error } = parsed.data;
   if (typeof error === "string")
     return { message: safeWords(error), code: undefined, param: undefined };
@@ -24,8 +24,21 @@ export function readOpenAiErrorBody(json: unknown): UpstreamErrorBody | undefine
   };
 }
 
+/** Mistral's, without an envelope, and FastAPI's. */
+function readBareError(json: unknown): UpstreamErrorBody | undefined {
+  const parsed = bareError.safeParse(json);
+  if (!parsed.success) return undefined;
+  const { data } = parsed;
+  if ("object" in data) {
+    return { message: safeWords(data.message), code: data.code ?? undefined, param: undefined };
+  }
+  const [first] = data.detail;
+  return { message: safeWords(first?.msg ?? "no message"), code: undefined, param: undefined };
+}
+
 /** An error that stands in a stream, or in an answer with status 200; `undefined` for anything else. */
 export function readErrorFrame(json: unknown): HubError | undefined {
+  if (typeof json === "object" && json !== null && "choices" in json && !("error" in json)) return;
   const told = readOpenAiErrorBody(json);
   if (!told) return undefined;
   return new HubError("upstream_error", `The upstream broke off the answer: ${told.message}`, {

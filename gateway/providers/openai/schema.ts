@@ -52,3 +52,12 @@ export const openAiError = z.object({
     z.string(),
   ]),
 });
+
+export const bareError = z.union([
+  z.object({
+    object: z.literal("error"),
+    message: z.string(),
+    code: z.union([z.string(), z.number().transform(String)]).nullish(),
+  }),
+  z.object({ detail: z.array(z.object({ msg: z.string() })).min(1) }),
+]);
