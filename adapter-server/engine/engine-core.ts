@@ -30,12 +30,15 @@ export type EngineCoreParts = {
   nowMs: () => number;
   /** Hears what came of each step that anything came of. */
   emit: (outputs: SequenceOutput[]) => void;
+  /** Hears when nothing reads an adapter's weights any more that were to be forgotten. */
+  onForgotten?: (digest: string) => void;
 };
 
 export class EngineCore {
   readonly #runner: ModelRunner;
   readonly #calls: Pick<ModelRunner, "run" | "statesOf">;
   readonly #emit: EngineCoreParts["emit"];
+  readonly #onForgotten: (digest: string) => void;
   readonly #scheduler: Scheduler;
   readonly #chooser: TokenChooser;
   readonly #pooler: Pooler;
@@ -62,6 +65,7 @@ export class EngineCore {
     this.#runner = runner;
     this.#calls = callRecord ? recorded(runner, callRecord) : runner;
     this.#emit = emit;
+    this.#onForgotten = parts.onForgotten ?? (() => {});
     this.#chooser = new TokenChooser(runner, (id) => this.#scheduler.sequence(id), masks);
     this.#masks = masks;
     this.#onWork = onWork;
@@ -152,9 +156,7 @@ export class EngineCore {
         this.#compiling.delete(message.id);
         return;
       case "adapter":
-        this.#adapters.set(message.adapter.digest, message.adapter);
-        this.#adapterBytes.set(message.adapter.digest, Math.max(1, packedBytes(message.adapter)));
-        this.#leaving.delete(message.adapter.digest);
+        this.#know(message.adapter);
         return;
       case "forget":
         this.#leaving.add(message.digest);
@@ -165,6 +167,18 @@ export class EngineCore {
       default:
         message satisfies never;
     }
+  }
+
+  #know(adapter: PackedAdapter): void {
+    const { digest } = adapter;
+    if (this.#leaving.delete(digest)) {
+      // The same numbers at another place: whoever gave the old place away must not find us reading there.
+      const slot = this.#slots.slotOf(digest);
+      if (slot !== undefined) this.#runner.loadSlot(slot, adapter);
+      this.#onForgotten(digest);
+    }
+    this.#adapters.set(digest, adapter);
+    this.#adapterBytes.set(digest, Math.max(1, packedBytes(adapter)));
   }
 
   #admit(request: SequenceRequest, outputs: SequenceOutput[]): void {
@@ -244,6 +258,7 @@ export class EngineCore {
       this.#adapterBytes.delete(digest);
       const slot = this.#scheduler.unload(digest);
       if (slot !== undefined) this.#runner.clearSlot(slot);
+      this.#onForgotten(digest);
     }
   }
 }

@@ -110,8 +110,8 @@ export type Engine = {
   embed(request: EmbedRequest): Promise<Embedded>;
   /** Makes an adapter known; its weights must lie in shared memory. Known ones are left as they are. */
   loadAdapter(adapter: PackedAdapter): void;
-  /** Forgets an adapter once the sequences that use it are done. */
-  unloadAdapter(digest: string): void;
+  /** Forgets an adapter once the sequences that use it are done; resolves when nothing reads its weights any more. */
+  unloadAdapter(digest: string): Promise<void>;
   /** Whether the adapter, once it has a slot, keeps it; fewer may be pinned than there are slots. */
   pinAdapter(digest: string, pinned: boolean): void;
   /** As the worker told them last: at most a tenth of a second ago, and a step. */
@@ -135,6 +135,8 @@ class WorkerEngine implements Engine {
   readonly #callRecord: CallRecord;
   readonly #adapters = new Map<string, PackedAdapter>();
   readonly #pinned = new Set<string>();
+  /** Adapters that the worker was told to forget; the oldest first. */
+  readonly #forgetting: { digest: string; resolve: () => void }[] = [];
   readonly started: Promise<void>;
   #worker: Worker;
   #facts: EngineFacts | undefined;
@@ -224,8 +226,12 @@ class WorkerEngine implements Engine {
     this.#tell({ type: "adapter", adapter });
   }
 
-  unloadAdapter(digest: string): void {
-    if (this.#adapters.delete(digest)) this.#tell({ type: "forget", digest });
+  async unloadAdapter(digest: string): Promise<void> {
+    if (!this.#adapters.delete(digest)) return;
+    this.#tell({ type: "forget", digest });
+    await new Promise<void>((resolve) => {
+      this.#forgetting.push({ digest, resolve });
+    });
   }
 
   pinAdapter(digest: string, pinned: boolean): void {
@@ -299,6 +305,9 @@ class WorkerEngine implements Engine {
       case "outputs":
         for (const output of message.outputs) this.#deliver(output);
         return;
+      case "forgotten":
+        this.#forgotten(message.digest);
+        return;
       case "stats":
         this.#stats = message.stats;
         for (const event of message.stats.slotEvents) {
@@ -324,6 +333,7 @@ class WorkerEngine implements Engine {
 
   /** The worker is gone. Unless we closed it, what ran fails, and a new worker gets all adapters. */
   #onExit(cause: unknown): void {
+    for (const { resolve } of this.#forgetting.splice(0)) resolve();
     if (this.#state === "closed") return;
     this.#options.onFault("the engine's worker died", cause);
     this.#stats = { ...noCoreStats, slots: this.#stats.slots.map(() => undefined) };
@@ -352,6 +362,12 @@ class WorkerEngine implements Engine {
     this.#worker = this.#spawn();
     for (const adapter of this.#adapters.values()) this.#tell({ type: "adapter", adapter });
     for (const digest of this.#pinned) this.#tell({ type: "pin", digest, pinned: true });
+  }
+
+  #forgotten(digest: string): void {
+    const index = this.#forgetting.findIndex((one) => one.digest === digest);
+    const [done] = index === -1 ? [] : this.#forgetting.splice(index, 1);
+    done?.resolve();
   }
 
   #accuseThoseInTheCall(): void {

@@ -52,6 +52,8 @@ export type SlotEvent =
 export type FromWorker =
   | { type: "ready"; facts: EngineFacts }
   | { type: "outputs"; outputs: SequenceOutput[] }
+  /** Nothing reads the weights any more that were to be forgotten under this digest. */
+  | { type: "forgotten"; digest: string }
   /** Now and then, and when the work is done: taking them over with each step would cost the main thread more. */
   | { type: "stats"; stats: CoreStats };
 

@@ -59,6 +59,12 @@ export class SlotTable {
     return this.#slots.map((slot) => slot.digest);
   }
 
+  /** The slot that the adapter sits in. */
+  slotOf(digest: string): number | undefined {
+    const index = this.#slots.findIndex((slot) => slot.digest === digest);
+    return index === -1 ? undefined : index + 1;
+  }
+
   /** The digest of what sits in the slot. */
   digestOf(slot: number): string | undefined {
     return this.#slots[slot - 1]?.digest;

@@ -18,7 +18,7 @@ function setup(options: Partial<AdapterCacheOptions> = {}) {
     roomWaitMsMax: 60_000,
     nowMs: () => 0,
     onLoaded: ({ digest }) => known.add(digest),
-    onDropped: (digest, why) => {
+    onDropped: ({ digest }, why) => {
       known.delete(digest);
       dropped.push(`${digest} ${why}`);
     },

@@ -18,7 +18,8 @@ export type AdapterCacheOptions = {
   roomWaitMsMax: number;
   nowMs: () => number;
   onLoaded: (adapter: PackedAdapter) => void;
-  onDropped: (digest: string, why: DropReason) => void;
+  /** Nobody here has it any more. */
+  onDropped: (adapter: PackedAdapter, why: DropReason) => void;
 };
 
 /** To make room for others, or because it was asked for. */
@@ -26,7 +27,8 @@ export type DropReason = "evicted" | "unwanted";
 
 type Entry = {
   ready: Promise<PackedAdapter>;
-  isLoaded: boolean;
+  /** Once it is loaded. */
+  adapter: PackedAdapter | undefined;
   /** Reserved from before the weights are there. */
   bytes: number;
   users: number;
@@ -65,11 +67,11 @@ export class AdapterCache {
 
   /** Digests of the adapters that are loaded. */
   loaded(): string[] {
-    return [...this.#entries].flatMap(([digest, entry]) => (entry.isLoaded ? [digest] : []));
+    return [...this.#entries].flatMap(([digest, entry]) => (entry.adapter ? [digest] : []));
   }
 
   has(digest: string): boolean {
-    return this.#entries.get(digest)?.isLoaded === true;
+    return this.#entries.get(digest)?.adapter !== undefined;
   }
 
   /**
@@ -128,7 +130,7 @@ export class AdapterCache {
     const startMs = this.#options.nowMs();
     const entry: Entry = {
       ready: Promise.reject(),
-      isLoaded: false,
+      adapter: undefined,
       bytes: 0,
       users: 0,
       pinned: false,
@@ -145,7 +147,7 @@ export class AdapterCache {
     });
     entry.ready = loading.then(
       (adapter) => {
-        entry.isLoaded = true;
+        entry.adapter = adapter;
         entry.cost = (this.#options.nowMs() - startMs + 1) / Math.max(1, entry.bytes);
         this.#options.onLoaded(adapter);
         // Those who wait have it; without any it may have become unwanted meanwhile.
@@ -236,13 +238,14 @@ export class AdapterCache {
   }
 
   #removeIfUnwanted(digest: string, entry: Entry): void {
-    if (!entry.unwanted || !entry.isLoaded || entry.users > 0) return;
+    if (!entry.unwanted || !entry.adapter || entry.users > 0) return;
     if (this.#entries.get(digest) === entry) this.#remove(digest, entry, "unwanted");
   }
 
   #remove(digest: string, entry: Entry, why: DropReason): void {
+    invariant(entry.adapter, "only what is loaded is dropped");
     this.#forget(digest, entry);
-    this.#options.onDropped(digest, why);
+    this.#options.onDropped(entry.adapter, why);
   }
 
   #forget(digest: string, entry: Entry): void {
@@ -252,8 +255,8 @@ export class AdapterCache {
   }
 }
 
-function isEvictable({ isLoaded, users, pinned }: Entry): boolean {
-  return isLoaded && users === 0 && !pinned;
+function isEvictable({ adapter, users, pinned }: Entry): boolean {
+  return adapter !== undefined && users === 0 && !pinned;
 }
 
 function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

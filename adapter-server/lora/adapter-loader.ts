@@ -8,8 +8,11 @@ import type { TakeRoom } from "./adapter-cache.ts";
 import type { AdapterFileCache } from "./adapter-files.ts";
 import type { AdapterFiles, AdapterSource } from "./adapter-source.ts";
 import { noSuchAdapter, readAdapterFolder } from "./adapter-source.ts";
-import type { Packer } from "./packer.ts";
+import type { MixPart } from "./pack.ts";
+import type { Packed, Packer } from "./packer.ts";
+import { packedBytes } from "./shared-weights.ts";
 import { Turns } from "./turns.ts";
+import type { WeightMemory } from "./weight-memory.ts";
 
 /** Where files come from: the copy on disk, the folder that was named, or whoever knows adapters by digest. */
 export type LoadTier = "disk" | "folder" | "registry";
@@ -20,7 +23,7 @@ export type IdentifiedFiles = { files: AdapterFiles; digest: Sha256; memoryBytes
 export type AdapterLoaderOptions = {
   shape: BaseShape;
   rankMax: number;
-  packer: Pick<Packer, "identify" | "pack">;
+  packer: Pick<Packer, "identify" | "pack" | "mix">;
   /** Knows adapters by digest; absent where only loaded names are served. */
   source?: AdapterSource | undefined;
   /** Between the source and memory. */
@@ -37,11 +40,13 @@ export type AdapterLoaderOptions = {
 
 export class AdapterLoader {
   readonly #options: AdapterLoaderOptions;
+  readonly #memory: WeightMemory;
   /** One hung place must not hold up the others. */
   readonly #turns: Record<LoadTier, Turns>;
 
-  constructor(options: AdapterLoaderOptions) {
+  constructor(options: AdapterLoaderOptions, memory: WeightMemory) {
     this.#options = options;
+    this.#memory = memory;
     const turns = () => new Turns(options.fetchesMax);
     this.#turns = { disk: turns(), folder: turns(), registry: turns() };
   }
@@ -59,38 +64,61 @@ export class AdapterLoader {
     const { files: disk, nowMs, onLoaded } = this.#options;
     const startMs = nowMs();
     const found = (await this.#fromDisk(digest)) ?? (await this.#fetch(digest, folder));
-    const packed = await this.pack(found, takeRoom);
+    const { adapter, files } = await this.pack(found, takeRoom);
     onLoaded({ digest, tier: found.tier, ms: nowMs() - startMs });
     // Nobody waits for a copy that only spares a later fetch.
-    if (found.tier !== "disk") void disk?.put(digest, found.files);
-    return packed;
+    if (found.tier !== "disk") void disk?.put(digest, files);
+    return adapter;
   }
 
   /** @throws HubError `not_found` when the folder has no adapter */
   async readFolder(path: string): Promise<IdentifiedFiles> {
     const { packer, fileBytesMax } = this.#options;
-    const files = await this.#within("folder", () => readAdapterFolder(path, fileBytesMax));
-    const { digest, memoryBytes } = await packer.identify(files);
-    return { files, digest: sha256.parse(digest), memoryBytes };
+    const read = await this.#within("folder", () => readAdapterFolder(path, fileBytesMax));
+    const { digest, ...found } = await packer.identify(read);
+    return { ...found, digest: sha256.parse(digest) };
   }
 
-  /** @throws HubError what is wrong with the files */
-  async pack(
-    { files, digest, memoryBytes }: IdentifiedFiles,
-    takeRoom: TakeRoom,
-  ): Promise<PackedAdapter> {
+  /**
+   * Takes the files' memory and gives it back.
+   * @throws HubError what is wrong with the files
+   */
+  async pack({ files, digest, memoryBytes }: IdentifiedFiles, takeRoom: TakeRoom): Promise<Packed> {
     const { packer, shape, rankMax } = this.#options;
     await takeRoom(memoryBytes);
-    return packer.pack({ type: "pack", files, digest, base: { shape, rankMax } });
+    return this.#filling(memoryBytes, (memory) =>
+      packer.pack({ type: "pack", files, digest, base: { shape, rankMax }, memory }),
+    );
+  }
+
+  /** @throws HubError `adapter_rank_too_large` */
+  async mix(parts: MixPart[], digest: Sha256, takeRoom: TakeRoom): Promise<PackedAdapter> {
+    const { packer, rankMax } = this.#options;
+    const memoryBytes = parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0);
+    await takeRoom(memoryBytes);
+    return this.#filling(memoryBytes, (memory) =>
+      packer.mix({ type: "mix", parts, digest, rankMax, memory }),
+    );
+  }
+
+  /** When the packer has answered, or its thread is gone, nobody writes to the memory any more. */
+  async #filling<T>(bytes: number, fill: (memory: SharedArrayBuffer) => Promise<T>): Promise<T> {
+    const memory = this.#memory.take(bytes);
+    try {
+      return await fill(memory);
+    } catch (error) {
+      this.#memory.give(memory);
+      throw error;
+    }
   }
 
   /** A copy that is damaged is as good as none. */
   async #fromDisk(digest: Sha256): Promise<(IdentifiedFiles & { tier: "disk" }) | undefined> {
     const { files: disk, packer } = this.#options;
-    const files = await this.#within("disk", async () => disk?.get(digest)).catch(() => undefined);
-    if (!files) return undefined;
-    const found = await packer.identify(files, digest);
-    if (found.digest === digest) return { ...found, digest, files, tier: "disk" };
+    const read = await this.#within("disk", async () => disk?.get(digest)).catch(() => undefined);
+    if (!read) return undefined;
+    const found = await packer.identify(read, digest);
+    if (found.digest === digest) return { ...found, digest, tier: "disk" };
     await disk?.remove(digest);
     return undefined;
   }
@@ -101,7 +129,7 @@ export class AdapterLoader {
   ): Promise<IdentifiedFiles & { tier: LoadTier }> {
     const { source, packer, fileBytesMax } = this.#options;
     const tier = folder === undefined ? "registry" : "folder";
-    const files = await this.#within(tier, async () => {
+    const read = await this.#within(tier, async () => {
       if (folder !== undefined) {
         return readAdapterFolder(folder, fileBytesMax).catch((cause: unknown) => {
           throw changed(digest, cause);
@@ -110,10 +138,10 @@ export class AdapterLoader {
       if (!source) throw noSuchAdapter();
       return source.fetchFiles(digest);
     });
-    const found = await packer.identify(files, digest);
+    const found = await packer.identify(read, digest);
     // Files that are not the ones asked for are refused, wherever they come from.
     if (found.digest !== digest) throw changed(digest);
-    return { ...found, digest, files, tier };
+    return { ...found, digest, tier };
   }
 
   #within<T>(tier: LoadTier, fetch: () => Promise<T>): Promise<T> {

@@ -9,7 +9,7 @@ import { HubError } from "../../sdk/protocol/errors.ts";
 import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import type { Sha256 } from "../../sdk/protocol/ids.ts";
 
-/** Bytes of `adapter_config.json` and `adapter_model.safetensors`, best in memory that threads share. */
+/** Bytes of `adapter_config.json` and `adapter_model.safetensors`. */
 export type AdapterFiles = { config: Uint8Array; weights: Uint8Array };
 
 /** Finds files by what they are. Whoever asks verifies the answer; a source need not be trusted. */
@@ -143,7 +143,7 @@ async function readBounded(path: string, bytesMax: number): Promise<Uint8Array |
     const info = await file.stat();
     if (!info.isFile()) throw new HubError("invalid_adapter", `${path} is no regular file.`);
     if (info.size > bytesMax) throw tooLarge(bytesMax);
-    const bytes = new Uint8Array(new SharedArrayBuffer(info.size));
+    const bytes = new Uint8Array(info.size);
     let filled = 0;
     while (filled < bytes.length) {
       const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, filled);
@@ -166,7 +166,7 @@ async function readBody(response: Response, bytesMax: number): Promise<Uint8Arra
     if (length > bytesMax) throw tooLarge(bytesMax);
     chunks.push(chunk);
   }
-  const bytes = new Uint8Array(new SharedArrayBuffer(length));
+  const bytes = new Uint8Array(length);
   let filled = 0;
   for (const chunk of chunks) {
     bytes.set(chunk, filled);

@@ -30,8 +30,10 @@ const demoFiles = (name: string) => readAdapterFolder(join(adapters, name), file
 const demoDigest = async (name: string) => digestOfFiles(await demoFiles(name));
 
 /** A store whose engine only remembers what it was told, and whose source counts what it is asked. */
+const known = new Map<string, PackedAdapter>();
+
 async function setup(options: Partial<AdapterStoreOptions> = {}) {
-  const known = new Map<string, PackedAdapter>();
+  known.clear();
   const pins = new Set<string>();
   const fetched: string[] = [];
   const store = new AdapterStore({
@@ -40,7 +42,7 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
     engine: {
       facts: { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 },
       loadAdapter: (adapter) => known.set(adapter.digest, adapter),
-      unloadAdapter: (digest) => known.delete(digest),
+      unloadAdapter: async (digest) => void known.delete(digest),
       pinAdapter: (digest, pinned) => {
         if (pinned) pins.add(digest);
         else pins.delete(digest);
@@ -151,6 +153,37 @@ test("what nobody uses makes way when memory is full, and comes back from disk",
   const other = await setup({ files });
   (await other.store.acquire(tone)).release();
   expect([...fetched, ...other.fetched]).toEqual([tone]);
+});
+
+test("memory is filled again once the engine reads it no more, and not before", async () => {
+  const forgotten: (() => void)[] = [];
+  const toneBytes = 8 * 3 * 4 * (256 + 704) * 4;
+  const { store } = await setup({
+    hostBytesMax: 8 * toneBytes,
+    nowMs: () => 0,
+    engine: {
+      facts: { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 },
+      loadAdapter: (adapter) => known.set(adapter.digest, adapter),
+      unloadAdapter: () => new Promise((resolve) => forgotten.push(resolve)),
+      pinAdapter: () => {},
+    },
+  });
+  await store.acquire(await demoDigest("tone-formal"));
+  const mix = async (weight: number) => {
+    const parts = [{ digest: await demoDigest("tone-formal"), weight }];
+    const { adapter, release } = await store.acquireMix(parts);
+    release();
+    return adapter.layers[0]!.up_proj!.b;
+  };
+  const weights = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+  const first = await mix(weights[0]!);
+  const before = first.slice();
+  for (const weight of weights.slice(1, 8)) await mix(weight);
+  expect(forgotten).toHaveLength(1);
+  expect(first).toEqual(before);
+  forgotten[0]!();
+  await mix(weights[8]!);
+  expect(first).toEqual(before.map((value) => value * 9));
 });
 
 test("files that are not what was asked for are refused, and a later try may succeed", async () => {

@@ -6,7 +6,8 @@ import type { PackedAdapter } from "../engine/types.ts";
 import { AdapterCache, type AdapterLease, type TakeRoom } from "./adapter-cache.ts";
 import { AdapterLoader, type AdapterLoaderOptions, type LoadTier } from "./adapter-loader.ts";
 import { sha256Hex } from "./adapter-source.ts";
-import { packedBytes } from "./shared-weights.ts";
+import { memoryOf } from "./shared-weights.ts";
+import { WeightMemory } from "./weight-memory.ts";
 
 export type AdapterStoreOptions = Omit<AdapterLoaderOptions, "rankMax" | "onLoaded"> & {
   engine: Pick<Engine, "facts" | "loadAdapter" | "unloadAdapter" | "pinAdapter">;
@@ -41,6 +42,7 @@ export class AdapterStore {
   readonly #options: AdapterStoreOptions;
   readonly #loader: AdapterLoader;
   readonly #cache: AdapterCache;
+  readonly #memory: WeightMemory;
   readonly #names = new Map<string, NamedAdapter>();
   /** The first of each digest's names. */
   readonly #byDigest = new Map<string, NamedAdapter>();
@@ -57,11 +59,15 @@ export class AdapterStore {
     this.#options = options;
     const { engine, hostBytesMax, roomWaitMsMax, nowMs } = options;
     options.files?.onEvicted((digest) => this.#tell({ type: "evicted", digest, tier: "disk" }));
-    this.#loader = new AdapterLoader({
-      ...options,
-      rankMax: engine.facts.rankMax,
-      onLoaded: (load) => this.#tell({ type: "loaded", ...load }),
-    });
+    this.#memory = new WeightMemory(hostBytesMax / 4);
+    this.#loader = new AdapterLoader(
+      {
+        ...options,
+        rankMax: engine.facts.rankMax,
+        onLoaded: (load) => this.#tell({ type: "loaded", ...load }),
+      },
+      this.#memory,
+    );
     this.#cache = new AdapterCache({
       bytesMax: hostBytesMax,
       roomWaitMsMax,
@@ -70,8 +76,9 @@ export class AdapterStore {
         engine.loadAdapter(adapter);
         if (this.#isPinned(adapter.digest)) this.#pin(adapter.digest, true);
       },
-      onDropped: (digest, why) => {
-        engine.unloadAdapter(digest);
+      onDropped: (adapter, why) => {
+        const { digest } = adapter;
+        void this.#unload(adapter);
         this.#mixes.delete(digest);
         if (why === "evicted") this.#tell({ type: "evicted", digest, tier: "host" });
         else this.#forgetOnDisk(digest);
@@ -165,15 +172,17 @@ export class AdapterStore {
       const pinned = options.pinned ?? before?.pinned ?? false;
       if (pinned) this.#checkPins(digest, before?.digest);
       const startMs = this.#options.nowMs();
+      let { files } = found;
       let ms: number | undefined;
       const lease = await this.#cache.acquire(digest, async (takeRoom) => {
         const packed = await this.#loader.pack(found, takeRoom);
+        files = packed.files;
         ms = this.#options.nowMs() - startMs;
-        return packed;
+        return packed.adapter;
       });
       try {
         // The folder may be gone by the time when the adapter has to be loaded again.
-        await this.#options.files?.put(digest, found.files);
+        await this.#options.files?.put(digest, files);
         const named = { name, digest, path, pinned };
         this.#names.set(name, named);
         this.#indexNames();
@@ -254,15 +263,20 @@ export class AdapterStore {
         adapter,
         weight: components[index]?.weight ?? 0,
       }));
-      await takeRoom(parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0));
-      const { packer, engine } = this.#options;
-      return await packer.pack({ type: "mix", parts, digest, rankMax: engine.facts.rankMax });
+      return await this.#loader.mix(parts, digest, takeRoom);
     } catch (error) {
       this.#mixes.delete(digest);
       throw error;
     } finally {
       for (const lease of leases) lease.release();
     }
+  }
+
+  /** The weights' memory is free when the engine, too, reads it no more. */
+  async #unload(adapter: PackedAdapter): Promise<void> {
+    await this.#options.engine.unloadAdapter(adapter.digest);
+    const memory = memoryOf(adapter);
+    if (memory) this.#memory.give(memory);
   }
 
   #indexNames(): void {

@@ -67,7 +67,7 @@ async function expectOutcome(name: string, demo: DemoRunner): Promise<void> {
     engine: {
       facts: { dims, blocks: 2, blockSize: 16, slots: 1, rankMax: 64 },
       loadAdapter: (adapter) => known.set(adapter.digest, adapter),
-      unloadAdapter: (digest) => known.delete(digest),
+      unloadAdapter: async (digest) => void known.delete(digest),
       pinAdapter: () => {},
     },
     files,

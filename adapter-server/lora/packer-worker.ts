@@ -7,19 +7,25 @@ import { toWireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import { type AdapterFiles, digestOfFiles } from "./adapter-source.ts";
 import { mixAdapters, packAdapter } from "./pack.ts";
-import type { Identity, PackerAnswer, PackerThreadTask } from "./packer.ts";
+import {
+  type Identity,
+  type PackerAnswer,
+  type PackerThreadTask,
+  transferables,
+} from "./packer.ts";
 import { toSharedMemory } from "./shared-weights.ts";
 
 invariant(parentPort, "this file is the entry of a worker thread");
 const port = parentPort;
 
 port.on("message", ({ id, task }: { id: number; task: PackerThreadTask }) => {
-  port.postMessage(answer(id, task));
+  const told = answer(id, task);
+  port.postMessage(told, "files" in told && told.files ? transferables(told.files) : []);
 });
 
 function answer(id: number, task: PackerThreadTask): PackerAnswer {
   try {
-    return { id, result: compute(task) };
+    return { id, result: compute(task), ...("files" in task && { files: task.files }) };
   } catch (error) {
     return { id, error: toWireError(error) };
   }
@@ -32,9 +38,10 @@ function compute(task: PackerThreadTask): PackedAdapter | Identity {
     case "pack":
       return toSharedMemory(
         packAdapter(checkAdapter({ ...task.files, ...task.base }), task.digest),
+        task.memory,
       );
     case "mix":
-      return toSharedMemory(mixAdapters(task.parts, task));
+      return toSharedMemory(mixAdapters(task.parts, task), task.memory);
     default:
       return task satisfies never;
   }

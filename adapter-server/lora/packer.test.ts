@@ -23,9 +23,12 @@ function open(): Packer {
 }
 afterEach(() => packer.close());
 
-async function task(rankMax = 64): Promise<PackerTask> {
+type PackTask = Extract<PackerTask, { type: "pack" }>;
+
+async function task(rankMax = 64): Promise<PackTask> {
   const files = await readAdapterFolder(join(demoFolder, "adapters/banking-intent"), 1 << 30);
-  return { type: "pack", files, digest: "d", base: { shape, rankMax } };
+  const memory = new SharedArrayBuffer(4 << 20);
+  return { type: "pack", files, digest: "d", base: { shape, rankMax }, memory };
 }
 
 test("the event loop turns while an adapter is packed, and its weights come in shared memory", async () => {
@@ -37,7 +40,7 @@ test("the event loop turns while an adapter is packed, and its weights come in s
     if (!done) setImmediate(count);
   };
   setImmediate(count);
-  const adapter = await open().pack(asked);
+  const { adapter } = await open().pack(asked);
   done = true;
   // Packed where it was asked for, it would be there before the second turn.
   expect(turns).toBeGreaterThan(10);
@@ -57,7 +60,7 @@ test("a thread that dies fails what it had, and the next task has another", asyn
   const told = expect(lost).rejects.toThrow("packs adapters died");
   await workers[0]?.terminate();
   await told;
-  expect((await packer.pack(asked)).digest).toBe("d");
+  expect((await packer.pack(await task())).adapter.digest).toBe("d");
   expect(workers).toHaveLength(2);
 });
 
@@ -77,12 +80,14 @@ test("large adapters leave a thread to small ones, and wait for each other", asy
   });
   const values = new Float32Array(new SharedArrayBuffer(5 << 22));
   const pair = { a: values, b: values, rank: 1 };
-  const large = (digest: string): PackerTask => {
+  const mix = (digest: string) => {
     const adapter = { digest: "part", rank: 1, layers: [{ q_proj: pair }] };
-    return { type: "mix", parts: [{ adapter, weight: 1 }], digest, rankMax: 1 };
+    const memory = new SharedArrayBuffer(packedBytes(adapter));
+    const parts = [{ adapter, weight: 1 }];
+    return packer.mix({ type: "mix", parts, digest, rankMax: 1, memory });
   };
   const small = { ...(await task()), digest: "small" };
-  const packed = [large("first"), large("second"), small].map((one) => packer.pack(one));
+  const packed = [mix("first"), mix("second"), packer.pack(small).then(({ adapter }) => adapter)];
   expect(begun).toEqual(["first", "small"]);
   expect((await Promise.all(packed)).map(({ digest }) => digest)).toEqual([
     "first",
@@ -93,13 +98,27 @@ test("large adapters leave a thread to small ones, and wait for each other", asy
 });
 
 test("files are told by their digest and by the memory that they take", async () => {
-  const { files } = (await task()) as Extract<PackerTask, { type: "pack" }>;
+  const { files } = await task();
   const digest = digestOfFiles(files);
-  const { memoryBytes } = await open().identify(files);
-  expect(await packer.identify(files, digest)).toEqual({ digest, memoryBytes });
-  expect(memoryBytes).toBe(packedBytes(await packer.pack(await task())));
-  const broken = { ...files, weights: files.weights.subarray(0, 100) };
-  await expect(packer.identify(broken)).rejects.toMatchObject({ code: "invalid_adapter" });
+  const { memoryBytes, files: back } = await open().identify(files);
+  expect(files.weights.length).toBe(0);
+  expect(digestOfFiles(back)).toBe(digest);
+  expect(await packer.identify(back, digest)).toMatchObject({ digest, memoryBytes });
+  const packed = await packer.pack(await task());
+  expect(memoryBytes).toBe(packedBytes(packed.adapter));
+  expect(digestOfFiles(packed.files)).toBe(digest);
+  const broken = () => ({
+    config: new Uint8Array(packed.files.config),
+    weights: packed.files.weights.slice(0, 100),
+  });
+  await expect(packer.identify(broken())).rejects.toMatchObject({ code: "invalid_adapter" });
   // Of what nobody asked for it is enough to know that it is something else.
-  expect(await packer.identify(broken, digest)).toMatchObject({ memoryBytes: 0 });
+  expect(await packer.identify(broken(), digest)).toMatchObject({ memoryBytes: 0 });
+});
+
+test("files that were handed over already are refused, and the thread serves on", async () => {
+  const { files } = await task();
+  const { files: back } = await open().identify(files);
+  await expect(packer.identify(files)).rejects.toThrow(TypeError);
+  expect((await packer.identify(back)).digest).toMatch(/^[0-9a-f]{64}$/);
 });

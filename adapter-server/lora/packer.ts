@@ -19,8 +19,15 @@ export type PackerTask =
       digest: string;
       /** What the adapter has to fit. */
       base: { shape: BaseShape; rankMax: number };
+      memory: SharedArrayBuffer;
     }
-  | { type: "mix"; parts: MixPart[]; digest: string; rankMax: number };
+  | {
+      type: "mix";
+      parts: MixPart[];
+      digest: string;
+      rankMax: number;
+      memory: SharedArrayBuffer;
+    };
 export type PackerThreadTask =
   | PackerTask
   | { type: "identify"; files: AdapterFiles; expected: string | undefined };
@@ -28,20 +35,26 @@ export type PackerThreadTask =
 /** What files are: their digest, and the memory that their numbers take when they are packed. */
 export type Identity = { digest: string; memoryBytes: number };
 
+/** With the files of the task, if it had any: their memory went to the thread and comes back. */
 export type PackerAnswer =
-  | { id: number; result: PackedAdapter | Identity }
+  | { id: number; result: PackedAdapter | Identity; files?: AdapterFiles | undefined }
   | { id: number; error: WireError };
 
 export type Packer = {
   /**
+   * Takes the files' memory; who needs them goes on with those that come back.
    * @param expected the digest that the files should have; of others only the digest is found out
    * @throws HubError `invalid_adapter` when the weights are no safetensors
    */
-  identify(files: AdapterFiles, expected?: string): Promise<Identity>;
-  /** The adapter in shared memory. @throws HubError what is wrong with it */
-  pack(task: PackerTask): Promise<PackedAdapter>;
+  identify(files: AdapterFiles, expected?: string): Promise<Identity & { files: AdapterFiles }>;
+  /** The adapter in the task's memory, and its files again. @throws HubError what is wrong with it */
+  pack(task: Extract<PackerTask, { type: "pack" }>): Promise<Packed>;
+  /** The mix in the task's memory. @throws HubError `adapter_rank_too_large` */
+  mix(task: Extract<PackerTask, { type: "mix" }>): Promise<PackedAdapter>;
   close(): Promise<void>;
 };
+
+export type Packed = { adapter: PackedAdapter; files: AdapterFiles };
 
 export type PackerOptions = {
   /** Adapters that are packed at one time; large ones leave one thread to small ones. */
@@ -54,23 +67,29 @@ export function openPacker(options: PackerOptions = {}): Packer {
   const pool = new PackerPool(options.threadsMax ?? 2, options.startThread ?? startWorker);
   return {
     async identify(files, expected) {
-      const result = await pool.run({ type: "identify", files, expected });
-      invariant("memoryBytes" in result, "who asks what files are is told that");
-      return result;
+      const { result, files: back } = await pool.run({ type: "identify", files, expected });
+      invariant("memoryBytes" in result && back, "who asks what files are is told that");
+      return { ...result, files: back };
     },
     async pack(task) {
-      const result = await pool.run(task);
-      invariant("layers" in result, "who has an adapter packed is given one");
+      const { result: adapter, files } = await pool.run(task);
+      invariant("layers" in adapter && files, "who has an adapter packed is given one");
+      return { adapter, files };
+    },
+    async mix(task) {
+      const { result } = await pool.run(task);
+      invariant("layers" in result, "who has adapters mixed is given one");
       return result;
     },
     close: () => pool.close(),
   };
 }
 
-type Result = PackedAdapter | Identity;
+type Result = Extract<PackerAnswer, { result: unknown }>;
 type Job = {
   id: number;
   task: PackerThreadTask;
+  transferred: ArrayBuffer[];
   isLarge: boolean;
   settle: (answer: PackerAnswer | Error) => void;
 };
@@ -90,14 +109,17 @@ class PackerPool {
     this.#start();
   }
 
-  async run(task: PackerThreadTask): Promise<Result> {
+  /** @throws TypeError when the files' memory was given away before */
+  async run(given: PackerThreadTask): Promise<Result> {
+    const { task, transferred } = owned(given);
+    const isLarge = sizeOf(task) > smallBytesMax;
     const answer = await new Promise<PackerAnswer | Error>((settle) => {
-      this.#queue.push({ id: this.#nextId++, task, isLarge: sizeOf(task) > smallBytesMax, settle });
+      this.#queue.push({ id: this.#nextId++, task, transferred, isLarge, settle });
       this.#dispatch();
     });
     if (answer instanceof Error) throw answer;
     if ("error" in answer) throw fromWireError(answer.error);
-    return answer.result;
+    return answer;
   }
 
   async close(): Promise<void> {
@@ -122,7 +144,7 @@ class PackerPool {
     thread.job = job;
     // Nobody stays alive for a thread that has nothing to do.
     thread.worker.ref();
-    thread.worker.postMessage({ id: job.id, task: job.task });
+    thread.worker.postMessage({ id: job.id, task: job.task }, job.transferred);
   }
 
   #start(): Thread {
@@ -154,6 +176,25 @@ class PackerPool {
 function sizeOf(task: PackerThreadTask): number {
   if (task.type !== "mix") return task.files.weights.length;
   return task.parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0);
+}
+
+/** The task with files whose memory can be handed over, and that memory. */
+function owned(task: PackerThreadTask): Pick<Job, "task" | "transferred"> {
+  if (task.type === "mix") return { task, transferred: [] };
+  const files = { config: alone(task.files.config), weights: alone(task.files.weights) };
+  return { task: { ...task, files }, transferred: transferables(files) };
+}
+
+/** Node's small buffers lie together in one. */
+function alone(bytes: Uint8Array): Uint8Array {
+  const { buffer, byteLength } = bytes;
+  const fills = buffer instanceof ArrayBuffer && buffer.byteLength === byteLength;
+  const isAlone = fills && byteLength > 0;
+  return isAlone ? bytes : new Uint8Array(bytes);
+}
+
+export function transferables({ config, weights }: AdapterFiles): ArrayBuffer[] {
+  return [config.buffer, weights.buffer] as ArrayBuffer[];
 }
 
 /** What takes a tenth of a second or less: a rank 16 adapter of a model of 135 million parameters has 10 to 20 MB. */

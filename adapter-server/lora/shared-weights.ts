@@ -1,9 +1,12 @@
 /** Puts an adapter's numbers into memory that threads share, so that handing it over copies nothing. */
 import type { LoraModule, LoraPair, PackedAdapter } from "../engine/types.ts";
 
-/** The same adapter, its pairs one after the other in one shared buffer. */
-export function toSharedMemory(adapter: PackedAdapter): PackedAdapter {
-  const shared = new Float32Array(new SharedArrayBuffer(packedBytes(adapter)));
+/**
+ * The same adapter, its pairs one after the other in one shared buffer.
+ * @param memory at least `packedBytes(adapter)`; all of it that the adapter has is written
+ */
+export function toSharedMemory(adapter: PackedAdapter, memory: SharedArrayBuffer): PackedAdapter {
+  const shared = new Float32Array(memory);
   let used = 0;
   const share = (values: Float32Array): Float32Array => {
     const view = shared.subarray(used, used + values.length);
@@ -28,4 +31,14 @@ export function packedBytes(adapter: PackedAdapter): number {
     for (const pair of Object.values(layer)) bytes += pair.a.byteLength + pair.b.byteLength;
   }
   return bytes;
+}
+
+/** The buffer that holds all of the adapter's numbers, if `toSharedMemory` has put them into one. */
+export function memoryOf(adapter: PackedAdapter): SharedArrayBuffer | undefined {
+  for (const layer of adapter.layers) {
+    for (const { a } of Object.values(layer)) {
+      return a.buffer instanceof SharedArrayBuffer ? a.buffer : undefined;
+    }
+  }
+  return undefined;
 }

@@ -24,6 +24,7 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 async function setup(options: Partial<AdapterStoreOptions> = {}) {
   const runner = new SimulatedRunner({ vocabSize, slots: 2, blocks: 400, contextLength: 256 });
   const outputs = new Map<number, SequenceOutput[]>();
+  const forgetting: { digest: string; resolve: () => void }[] = [];
   const core = new EngineCore({
     runner,
     prefixCache: true,
@@ -38,6 +39,10 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
       waitMsMax: 60_000,
     },
     nowMs: () => 0,
+    onForgotten: (digest) => {
+      const index = forgetting.findIndex((one) => one.digest === digest);
+      forgetting.splice(index, 1)[0]?.resolve();
+    },
     emit: (batch) => {
       for (const output of batch) {
         outputs.set(output.id, [...(outputs.get(output.id) ?? []), output]);
@@ -61,6 +66,7 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
       unloadAdapter: (digest) => {
         known.delete(digest);
         core.receive({ type: "forget", digest });
+        return new Promise((resolve) => forgetting.push({ digest, resolve }));
       },
       pinAdapter: (digest, pinned) => core.receive({ type: "pin", digest, pinned }),
     },
@@ -88,7 +94,7 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
     while (core.hasWork) await core.turn();
     core.check();
   }
-  return { runner, core, store, files, known, begin, drain };
+  return { runner, core, store, files, known, forgetting, begin, drain };
 }
 
 const sampling = { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream: 0 };
@@ -146,7 +152,7 @@ test("a name goes to other weights and back, and nobody meets what others comput
 });
 
 test("weights that come back while they drain stay", async () => {
-  const { store, begin, drain, known, core } = await setup();
+  const { store, begin, drain, known, core, forgetting } = await setup();
   const load = (name: string) =>
     store.loadNamed({ name: "a", path: pathOf(name), replace: true, by: "test" });
   const { digest } = await load("tone-formal");
@@ -159,7 +165,9 @@ test("weights that come back while they drain stay", async () => {
   const again = await begin("a", prompt);
   await drain();
   again.settle();
+  await drain();
   expect([...known]).toEqual([digest]);
+  expect(forgetting).toEqual([]);
 });
 
 test("a mix with weights that are gone goes with them", async () => {

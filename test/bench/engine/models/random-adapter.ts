@@ -1,6 +1,6 @@
 /** A random adapter of rank 16 on every module: packed for our engine, and as a GGUF file for llama.cpp. */
 import type { LoraModule, PackedAdapter } from "../../../../adapter-server/engine/types.ts";
-import { toSharedMemory } from "../../../../adapter-server/lora/shared-weights.ts";
+import { packedBytes, toSharedMemory } from "../../../../adapter-server/lora/shared-weights.ts";
 import type { BaseShape } from "../../../../sdk/protocol/catalog.ts";
 import { type GgufTensor, writeGguf } from "./gguf-writer.ts";
 import { toHalfBytes } from "./half.ts";
@@ -22,11 +22,12 @@ export function randomAdapter(shape: BaseShape, seed: number): PackedAdapter {
         },
       ]),
     );
-  return toSharedMemory({
+  const adapter: PackedAdapter = {
     digest: seed.toString(16).padStart(64, "0"),
     rank: adapterRank,
     layers: Array.from({ length: shape.layers }, pairs),
-  });
+  };
+  return toSharedMemory(adapter, new SharedArrayBuffer(packedBytes(adapter)));
 }
 
 /**
