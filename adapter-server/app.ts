@@ -36,6 +36,14 @@ export function createApp(parts: AppParts): Hono<Env> {
     engineStats: () => engine.stats(),
     adapterLabels: labels,
     slots: engine.facts.slots,
+    onSteps: (listener) => engine.onSteps(listener),
+    cache: {
+      blockSize: engine.facts.blockSize,
+      // One block of the pool belongs to nobody.
+      blocks: engine.facts.blocks - 1,
+      type: limits.kvCacheType,
+      isShared: parts.prefixCache,
+    },
     nowMs: parts.nowMs,
     monotonicMs: parts.monotonicMs,
   });
@@ -134,6 +142,7 @@ export function createApp(parts: AppParts): Hono<Env> {
     ),
   );
   app.onError((error, c) => {
+    if (error instanceof HubError && error.code === "server_is_overloaded") metrics.rejected();
     if (!(error instanceof HubError)) parts.onFault(`${c.req.method} ${c.req.path} failed`, error);
     return loraxPaths.has(c.req.path) ? toLoraxError(error) : toErrorResponse(error);
   });

@@ -28,6 +28,8 @@ export type AppParts = {
   adapters: AdapterStore;
   limits: ServerLimits;
   embeddings: EmbeddingSettings;
+  /** Whether prompts that begin alike share what is computed of them. */
+  prefixCache: boolean;
   /** A model of its own that only embeds; absent where there is none. */
   encoder?: ServedEncoder | undefined;
   /** Opens operator routes and weights by digest; absent closes them. */

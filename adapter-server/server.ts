@@ -123,6 +123,7 @@ async function createFromModel(
     engine,
     adapters,
     limits,
+    prefixCache: options.prefixCache ?? true,
     embeddings: options.embeddings ?? { pooling: "last", matryoshka: false },
     encoder,
     operatorKey: options.operatorKey,

@@ -3,7 +3,7 @@ import type { EmbeddingsResponse } from "../../sdk/protocol/embeddings.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.ts";
 import { type Caller, type GenerationParts, servedName } from "../generation/generate.ts";
-import type { Outcome } from "../metrics.ts";
+import type { Outcome } from "../metrics/request-series.ts";
 import { type Embedder, encoderEmbedder, engineEmbedder } from "./embedder.ts";
 import type { EmbeddingsPlan } from "./request.ts";
 import { checkDimensions, finish, write } from "./vectors.ts";
@@ -28,7 +28,9 @@ export async function answerEmbeddings(
   let outcome: Outcome = "error";
   try {
     const { dimensions, normalizes = embedder.normalizes, encoding } = plan;
-    const vectors = await embed(prompts, caller.signal);
+    const vectors = await embed(prompts, caller.signal, (choice, facts) =>
+      track.progress({ choice, tokens: 0, ...facts }),
+    );
     outcome = "stop";
     const answer: EmbeddingsResponse = {
       object: "list",

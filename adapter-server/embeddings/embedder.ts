@@ -1,6 +1,7 @@
 /** What makes vectors of tokens: the engine's model, with an adapter or without, or an encoder beside it. */
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { Encoder } from "../encoder/encoder.ts";
+import type { Embedded } from "../engine/engine.ts";
 import type { Pooling } from "../engine/pooling.ts";
 import type { Caller } from "../generation/generate.ts";
 import { acquireWeights } from "../generation/target.ts";
@@ -25,7 +26,12 @@ export type Embedder = {
 export type HeldEmbedder = {
   /** The adapter's digest. */
   adapter: string | undefined;
-  embed(prompts: readonly (readonly number[])[], signal: AbortSignal): Promise<Float32Array[]>;
+  /** @param onEmbedded told of each prompt, by its place, where it was a sequence of the engine's */
+  embed(
+    prompts: readonly (readonly number[])[],
+    signal: AbortSignal,
+    onEmbedded: (prompt: number, facts: Pick<Embedded, "cachedTokens" | "queuedMs">) => void,
+  ): Promise<Float32Array[]>;
   release(): void;
 };
 
@@ -58,11 +64,12 @@ export function engineEmbedder(parts: AppParts, plan: EmbeddingsPlan, caller: Ca
       const adapter = lease?.adapter.digest;
       return {
         adapter,
-        embed: (prompts, signal) =>
-          eachOf(prompts, { max: limits.sequencesMax, signal }, async (prompt, either) => {
+        embed: (prompts, signal, onEmbedded) =>
+          eachOf(prompts, { max: limits.sequencesMax, signal }, async (prompt, either, index) => {
             const request = { prompt, pooling, adapter, tenant, timeoutMs, signal: either };
             const found = await engine.embed(request);
             expectAdapter(found.adapter, adapter);
+            onEmbedded(index, found);
             return found.embedding;
           }),
         release: () => lease?.release(),
@@ -109,7 +116,7 @@ function expectAdapter(found: string | undefined, asked: string | undefined): vo
 async function eachOf<T, R>(
   items: readonly T[],
   { max, signal }: { max: number; signal: AbortSignal },
-  run: (item: T, signal: AbortSignal) => Promise<R>,
+  run: (item: T, signal: AbortSignal, index: number) => Promise<R>,
 ): Promise<R[]> {
   const leave = new AbortController();
   const either = AbortSignal.any([signal, leave.signal]);
@@ -117,7 +124,7 @@ async function eachOf<T, R>(
   // One iterator for all workers, so that each item is taken once.
   const waiting = items.entries();
   const work = async () => {
-    for (const [index, item] of waiting) results[index] = await run(item, either);
+    for (const [index, item] of waiting) results[index] = await run(item, either, index);
   };
   const workers = Array.from({ length: Math.min(max, items.length) }, work);
   try {

@@ -12,7 +12,7 @@ import { Scheduler } from "./scheduler.ts";
 import type { SequenceEvent, SequenceRequest } from "./sequence.ts";
 import { SlotTable } from "./slot-table.ts";
 import { callsOf, computeStep } from "./step.ts";
-import type { StepPlan } from "./step-plan.ts";
+import { type StepPlan, tokensOf } from "./step-plan.ts";
 import { TokenChooser } from "./token-chooser.ts";
 import type { ModelRunner, PackedAdapter } from "./types.ts";
 
@@ -45,6 +45,8 @@ export class EngineCore {
   /** Messages that wait for the step under way to end. */
   #inbox: Exclude<ToWorker, { type: "close" }>[] = [];
   readonly #slots: SlotTable;
+  /** Of the steps since somebody asked. */
+  readonly #stepTokens: number[] = [];
   readonly #adapters = new Map<string, PackedAdapter>();
   /** What it takes to copy each of them into a slot. */
   readonly #adapterBytes = new Map<string, number>();
@@ -102,6 +104,8 @@ export class EngineCore {
     const plan = this.#scheduler.plan();
     this.#load(plan, outputs);
     for (const { from, to } of plan.copies) this.#runner.copyBlock(from, to);
+    const planned = tokensOf(plan);
+    if (planned > 0) this.#stepTokens.push(planned);
     const outcomes: RowOutcome[] = [];
     for (const rows of callsOf(plan, (row) => this.#scheduler.runsApart(row.sequenceId))) {
       outcomes.push(...(await computeStep(this.#calls, rows, this.#chooser, this.#pooler)));
@@ -123,6 +127,7 @@ export class EngineCore {
   stats(): CoreStats {
     return {
       ...this.#scheduler.stats(),
+      stepTokens: this.#stepTokens.splice(0),
       slotEvents: [
         ...this.#slots.takeEvicted().map((digest) => ({ type: "evicted" as const, digest })),
         ...(this.#runner.takeSlotLoads?.() ?? []).map((load) => ({
@@ -241,6 +246,8 @@ export class EngineCore {
     const output: SequenceOutput = { id: event.id };
     if (event.token !== undefined) output.token = event.token;
     if (event.cachedTokens !== undefined) output.cachedTokens = event.cachedTokens;
+    if (event.queuedMs !== undefined) output.queuedMs = event.queuedMs;
+    if (event.preemptions !== undefined) output.preemptions = event.preemptions;
     if (event.logprobs !== undefined) output.logprobs = event.logprobs;
     if (event.promptLogprobs !== undefined) output.promptLogprobs = event.promptLogprobs;
     if (event.embedding !== undefined) output.embedding = event.embedding;

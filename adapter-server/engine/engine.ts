@@ -72,6 +72,8 @@ export type Embedded = {
   /** Digest of the adapter that sat in the slot. */
   adapter?: string | undefined;
   cachedTokens: number;
+  /** How long it waited for its first step. */
+  queuedMs: number;
 };
 
 /** Tokens that came since the last batch; the last batch has `finish`. */
@@ -86,11 +88,18 @@ export type TokenBatch = {
   adapter?: string;
   /** In the first batch: tokens of the prompt that were cached. */
   cachedTokens?: number;
+  /** In the first batch: how long it waited for its first step. */
+  queuedMs?: number;
+  /** In the last batch, unless it is none: how often it lost its blocks. */
+  preemptions?: number;
   /** In the last batch of a sequence that is pooled. */
   embedding?: Float32Array;
 };
 
-export type EngineStats = Omit<CoreStats, "slotEvents"> & { restarts: number; ready: boolean };
+export type EngineStats = Omit<CoreStats, "slotEvents" | "stepTokens"> & {
+  restarts: number;
+  ready: boolean;
+};
 
 export type Engine = {
   readonly facts: EngineFacts;
@@ -118,6 +127,8 @@ export type Engine = {
   stats(): EngineStats;
   /** Tells of adapters that come into slots and make way for others. */
   onSlotEvent(listener: (event: SlotEvent) => void): void;
+  /** Tells of steps, some at a time: how many tokens each computed. */
+  onSteps(listener: (tokens: readonly number[]) => void): void;
   close(): Promise<void>;
 };
 
@@ -142,6 +153,7 @@ class WorkerEngine implements Engine {
   #facts: EngineFacts | undefined;
   #stats: CoreStats = noCoreStats;
   readonly #slotListeners: ((event: SlotEvent) => void)[] = [];
+  readonly #stepListeners: ((tokens: readonly number[]) => void)[] = [];
   #state: "starting" | "ready" | "down" | "closed" = "starting";
   #nextId = 1;
   #nextFamily = 1;
@@ -184,8 +196,11 @@ class WorkerEngine implements Engine {
 
   async embed({ signal, ...asked }: EmbedRequest): Promise<Embedded> {
     const sequence = { ...asked, maxTokens: 0, sampling: unsampled, stopIds: [] };
-    for await (const { embedding, adapter, cachedTokens } of this.#follow(sequence, signal)) {
-      if (embedding) return { embedding, adapter, cachedTokens: cachedTokens ?? 0 };
+    for await (const { embedding, adapter, cachedTokens = 0, queuedMs = 0 } of this.#follow(
+      sequence,
+      signal,
+    )) {
+      if (embedding) return { embedding, adapter, cachedTokens, queuedMs };
     }
     throw new Error("a sequence that is pooled ends with its vector");
   }
@@ -249,6 +264,10 @@ class WorkerEngine implements Engine {
     this.#slotListeners.push(listener);
   }
 
+  onSteps(listener: (tokens: readonly number[]) => void): void {
+    this.#stepListeners.push(listener);
+  }
+
   async close(): Promise<void> {
     if (this.#state === "closed") return;
     const wasDown = this.#state === "down";
@@ -310,6 +329,7 @@ class WorkerEngine implements Engine {
         return;
       case "stats":
         this.#stats = message.stats;
+        for (const listener of this.#stepListeners) listener(message.stats.stepTokens);
         for (const event of message.stats.slotEvents) {
           for (const listener of this.#slotListeners) listener(event);
         }
@@ -404,6 +424,8 @@ class TokenStream {
     if (output.promptLogprobs !== undefined) this.#batch.promptLogprobs = output.promptLogprobs;
     if (output.adapter !== undefined) this.#batch.adapter = output.adapter;
     if (output.cachedTokens !== undefined) this.#batch.cachedTokens = output.cachedTokens;
+    if (output.queuedMs !== undefined) this.#batch.queuedMs = output.queuedMs;
+    if (output.preemptions !== undefined) this.#batch.preemptions = output.preemptions;
     if (output.embedding !== undefined) this.#batch.embedding = output.embedding;
     if (output.finish !== undefined) {
       this.#batch.finish = output.finish;
@@ -447,4 +469,4 @@ const unsampled: Sampling = {
   ...{ seed: 0, stream: 0 },
 };
 
-const noCoreStats: CoreStats = { ...noStats, slotEvents: [] };
+const noCoreStats: CoreStats = { ...noStats, slotEvents: [], stepTokens: [] };

@@ -42,6 +42,8 @@ export type EngineFacts = {
 export type CoreStats = SchedulerStats & {
   /** What happened to slots since this was told last. */
   slotEvents: SlotEvent[];
+  /** Tokens that each step has computed since then. */
+  stepTokens: number[];
 };
 
 /** An adapter was copied to where the graph reads it, or made way for another. */
@@ -63,6 +65,10 @@ export type SequenceOutput = {
   token?: number;
   /** With the first token: tokens of the prompt that were cached. */
   cachedTokens?: number;
+  /** With the first token, or the vector: how long it waited for its first step. */
+  queuedMs?: number;
+  /** With the end, unless it is none: how often it lost its blocks. */
+  preemptions?: number;
   logprobs?: TokenLogprobs;
   /** With the first token, when they were asked for. */
   promptLogprobs?: readonly PromptLogprobs[];

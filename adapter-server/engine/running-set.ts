@@ -133,6 +133,7 @@ export class RunningSet {
   /** Back into the queue without its blocks; what it has generated is prompt when it runs again. */
   #preempt(sequence: Sequence): void {
     this.preemptions++;
+    sequence.preemptions++;
     // First into the queue: its tenant was not away meanwhile.
     this.#parts.queue.push(sequence);
     this.stop(sequence);

@@ -114,8 +114,8 @@ test("a sequence ends at a stop token, or at its last allowed token, and gives e
   scheduler.add(sequence(1, { stopIds: [9] }));
   scheduler.add(sequence(2, { maxTokens: 2 }));
   expect(step(scheduler).events).toEqual([
-    { id: 1, token: 9, finish: "stop", cachedTokens: 0 },
-    { id: 2, token: 9, cachedTokens: 0 },
+    { id: 1, token: 9, finish: "stop", cachedTokens: 0, queuedMs: 0 },
+    { id: 2, token: 9, cachedTokens: 0, queuedMs: 0 },
   ]);
   expect(step(scheduler).events).toEqual([{ id: 2, token: 9, finish: "length" }]);
   expect(scheduler.isIdle).toBe(true);

@@ -158,6 +158,8 @@ export class Scheduler {
       level: priority,
       arrival: this.#arrivals++,
       startedAtMs: nowMs,
+      ranAtMs: undefined,
+      preemptions: 0,
       tokens: [...request.prompt],
       computed: 0,
       scored: [],
@@ -213,7 +215,16 @@ export class Scheduler {
     this.#planPrefill(plan);
     // Who was preempted in this step would only take the blocks again that others were given.
     if (!preempted) this.#admission.admit(plan, this.#nowMs());
+    this.#noteStarts(plan);
     return plan;
+  }
+
+  #noteStarts({ prefill }: StepPlan): void {
+    const nowMs = this.#nowMs();
+    for (const { sequenceId } of prefill) {
+      const sequence = this.#sequences.get(sequenceId);
+      if (sequence) sequence.ranAtMs ??= nowMs;
+    }
   }
 
   /** The weights could not be copied into the slot: all that wait for them fail, the others run. */
@@ -324,7 +335,8 @@ export class Scheduler {
     this.#prefixes.publish(sequence);
     if (embedding) {
       const { id, cachedTokens = 0 } = sequence;
-      events.push({ id, embedding, cachedTokens, finish: "stop" });
+      const queuedMs = this.#queuedMs(sequence);
+      events.push({ id, embedding, cachedTokens, queuedMs, finish: "stop" });
     }
     this.#speculation.observe(sequence, choices - 1, chosen.length - 1);
     // Guesses that did not hold are work as well, done for this tenant.
@@ -361,11 +373,18 @@ export class Scheduler {
     const event: SequenceEvent = { id: sequence.id, token };
     if (generated === 1) {
       event.cachedTokens = sequence.cachedTokens ?? 0;
+      event.queuedMs = this.#queuedMs(sequence);
       if (sequence.promptLogprobs !== undefined) event.promptLogprobs = sequence.scored;
     }
     if (logprobs !== undefined) event.logprobs = logprobs;
     if (finish !== undefined) event.finish = finish;
+    if (finish !== undefined && sequence.preemptions > 0) event.preemptions = sequence.preemptions;
     return event;
+  }
+
+  /** One that goes on from another's prompt never waited for a step of its own: it waited until now. */
+  #queuedMs({ startedAtMs, ranAtMs = this.#nowMs() }: Sequence): number {
+    return ranAtMs - startedAtMs;
   }
 
   #end(sequence: Sequence): void {

@@ -47,6 +47,10 @@ export type SequenceEvent = {
   token?: number;
   /** With the first token: tokens of the prompt that were cached and not computed for it. */
   cachedTokens?: number;
+  /** With the first token, or the vector: how long it waited for its first step. */
+  queuedMs?: number;
+  /** With the end, unless it is none: how often it lost its blocks. */
+  preemptions?: number;
   logprobs?: TokenLogprobs;
   /** With the first token, when they were asked for: of the prompt's second token and all behind it. */
   promptLogprobs?: readonly PromptLogprobs[];
@@ -63,6 +67,10 @@ export type Sequence = SequenceRequest & {
   /** Order of arrival: the smaller, the older. */
   arrival: number;
   startedAtMs: number;
+  /** When it first ran; absent before. */
+  ranAtMs: number | undefined;
+  /** How often it lost its blocks to others. */
+  preemptions: number;
   /** Prompt and output. */
   tokens: number[];
   /** Tokens whose keys and values are in the KV cache. */

@@ -24,6 +24,10 @@ export type Piece = {
   adapter?: string;
   /** In a choice's first piece: tokens of the prompt that were cached. */
   cachedTokens?: number;
+  /** In a choice's first piece: how long it waited for its first step. */
+  queuedMs?: number;
+  /** In its last one, unless it is none: how often it lost its blocks. */
+  preemptions?: number;
   /** In the first piece of a prompt's first choice, when they are asked for: of all its tokens but the first. */
   promptLogprobs?: readonly PromptLogprobs[];
 };
@@ -74,6 +78,8 @@ async function* decodeChoice(
     if (batch.promptLogprobs) piece.promptLogprobs = batch.promptLogprobs;
     if (batch.adapter !== undefined) piece.adapter = batch.adapter;
     if (batch.cachedTokens !== undefined) piece.cachedTokens = batch.cachedTokens;
+    if (batch.queuedMs !== undefined) piece.queuedMs = batch.queuedMs;
+    if (batch.preemptions !== undefined) piece.preemptions = batch.preemptions;
     if (options.promptOnly) {
       yield { ...piece, finish: "length" };
       return;

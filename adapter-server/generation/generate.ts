@@ -1,7 +1,8 @@
 /** Answers a request that generates text: weights, then tokens, and whatever way it ends, all is let go. */
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.ts";
-import type { Metrics, Outcome, RequestTrack } from "../metrics.ts";
+import type { Outcome, RequestTrack } from "../metrics/request-series.ts";
+import type { Metrics } from "../metrics.ts";
 import { type AppParts, contextLengthOf } from "../parts.ts";
 import { streamHeaders, toByteStream } from "./byte-stream.ts";
 import type { Piece } from "./choices.ts";
@@ -69,7 +70,10 @@ export async function generate(
   const lease = await acquireWeights(parts, plan, caller);
   const leave = new AbortController();
   const pieces = tracked(
-    metrics.begin({ startMs, adapter: lease?.adapter.digest, promptTokens }),
+    metrics.begin({
+      ...{ startMs, adapter: lease?.adapter.digest, promptTokens },
+      ...{ choices: plan.choices, maxTokens: plan.maxTokens },
+    }),
     decodePrompts({
       engine: parts.engine,
       tokenizer: model.tokenizer,
@@ -150,7 +154,7 @@ async function* tracked(
   try {
     let finish: Outcome = "length";
     for await (const piece of pieces) {
-      track.tokens(piece.tokens.length, piece.choice);
+      track.progress({ ...piece, tokens: piece.tokens.length });
       if (piece.finish) finish = piece.finish;
       yield piece;
     }
