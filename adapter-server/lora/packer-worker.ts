@@ -3,6 +3,7 @@ import { parentPort } from "node:worker_threads";
 import { checkAdapter } from "../../sdk/protocol/adapter/check-adapter.ts";
 import { parseSafetensors } from "../../sdk/protocol/adapter/safetensors.ts";
 import { invariant } from "../../sdk/protocol/errors.ts";
+import { yieldToOtherThreads } from "../background-thread.ts";
 import { toWireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import { type AdapterFiles, digestOfFiles } from "./adapter-source.ts";
@@ -17,6 +18,8 @@ import { toSharedMemory } from "./shared-weights.ts";
 
 invariant(parentPort, "this file is the entry of a worker thread");
 const port = parentPort;
+// Streams feel it when a thread of the engine's waits for a core; who waits for an adapter hardly does.
+yieldToOtherThreads();
 
 port.on("message", ({ id, task }: { id: number; task: PackerThreadTask }) => {
   const told = answer(id, task);

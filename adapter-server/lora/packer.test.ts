@@ -1,3 +1,5 @@
+import { readdir } from "node:fs/promises";
+import { getPriority } from "node:os";
 import { join } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { afterEach, expect, test } from "vitest";
@@ -122,3 +124,21 @@ test("files that were handed over already are refused, and the thread serves on"
   await expect(packer.identify(files)).rejects.toThrow(TypeError);
   expect((await packer.identify(back)).digest).toMatch(/^[0-9a-f]{64}$/);
 });
+
+test.skipIf(process.platform !== "linux")(
+  "its threads have a lower priority than the engine's",
+  async () => {
+    const packer = openPacker();
+    try {
+      // An answer proves that the thread runs.
+      await expect(
+        packer.identify({ config: new Uint8Array(), weights: new Uint8Array() }),
+      ).rejects.toMatchObject({ code: "invalid_adapter" });
+      const threads = await readdir("/proc/self/task");
+      const priorities = threads.map((thread) => getPriority(Number(thread)));
+      expect(priorities.filter((one) => one > getPriority()).length).toBe(1);
+    } finally {
+      await packer.close();
+    }
+  },
+);
