@@ -42,6 +42,8 @@ const limitValues = z.object({
   /** Prompts of one text completion request, and their tokens together. */
   promptsMax: count.max(4096).default(128),
   promptTokensMax: count.default(131_072),
+  /** Log-probabilities of prompts told in one answer, alternatives and every echo counted. */
+  promptScoresMax: count.default(1_000_000),
   /** Stop strings of one request, and stop tokens. */
   stopsMax: count.max(1024).default(32),
   /** Tokens with a bias (`logit_bias`) in one request. */

@@ -12,7 +12,7 @@ import {
 let demo: DemoServer;
 beforeAll(async () => {
   demo = await openDemoServer({
-    limits: { promptsMax: 5, promptTokensMax: 400, scoredTokensMax: 7 },
+    limits: { promptsMax: 5, promptTokensMax: 400, scoredTokensMax: 7, promptScoresMax: 40_000 },
   });
   await demo.load("support-triage");
 });
@@ -194,6 +194,11 @@ test("what cannot be is refused by its field", async () => {
     [{ prompt: "a", best_of: 3 }, "unsupported_parameter", "best_of"],
     [{ prompt: "a", max_tokens: 0 }, "number_out_of_range", "max_tokens"],
     [{ prompt: "a", logprobs: 21 }, "number_out_of_range", "logprobs"],
+    [
+      { prompt: new Array(300).fill(5), echo: true, logprobs: 20, n: 8 },
+      "number_out_of_range",
+      "prompt",
+    ],
     [{ prompt: "a", prompt_logprobs: 1, stream: true }, "invalid_value", "prompt_logprobs"],
     [{ prompt: "a", messages: [] }, "invalid_value", "messages"],
     [{ prompt: "a", model: "nobody" }, "model_not_found", "model"],

@@ -58,13 +58,15 @@ export function rankOf(
 
 /** Of equals the lower token comes first. Different logits may weigh the same, so logits decide. */
 function heaviest(logits: Float32Array, weights: TokenWeights, count: number): number[] {
-  const found = new Int32Array(logits.length);
+  if (found.length < logits.length) found = new Int32Array(logits.length);
   const size = tokensFrom(weights, weightOfAbout(weights, count) * almostOne, found);
   return [...found.subarray(0, size)]
     .sort((a, b) => logits[b]! - logits[a]! || a - b)
     .slice(0, count);
 }
 
+/** Room that is used again and again: scoring a prompt asks for the heaviest of every token. */
+let found = new Int32Array();
 const logprobMin = -9999;
 /** Less than what rounding makes of equal weights. */
 const almostOne = 1 - 1e-6;

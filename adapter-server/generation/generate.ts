@@ -67,6 +67,7 @@ export async function generate(
     promptLogprobs: plan.promptLogprobs,
   }));
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
+  refuseManyScores(parts, promptTokens, plan);
   const lease = await acquireWeights(parts, plan, caller);
   const leave = new AbortController();
   const pieces = tracked(
@@ -123,6 +124,22 @@ function priorityOf({ priority }: GenerationPlan, { isOperator }: Caller): numbe
 /** What an answer calls the model that gave it. */
 export function servedName(plan: Pick<GenerationPlan, "model">, caller: Caller): string {
   return caller.servedAs ?? plan.model;
+}
+
+/** @throws HubError `number_out_of_range` for an answer with more of a prompt's log-probabilities than fit into memory */
+function refuseManyScores(
+  { limits }: AppParts,
+  promptTokens: number,
+  { promptLogprobs, promptField, choices }: GenerationPlan,
+): void {
+  if (promptLogprobs === undefined) return;
+  const scores = promptTokens * (promptLogprobs + 1) * choices;
+  if (scores <= limits.promptScoresMax) return;
+  throw new HubError(
+    "number_out_of_range",
+    `The ${promptField} would be told with ${scores} log-probabilities, and one answer has at most ${limits.promptScoresMax}. Ask for fewer alternatives or choices, or send several requests.`,
+    { param: promptField },
+  );
 }
 
 /** @throws HubError `context_length_exceeded` when there is no room for a single token of answer */

@@ -119,10 +119,12 @@ export function refuseMoreThan(max: number, items: readonly unknown[], param: st
   );
 }
 
-/** A word as its tokens at the start of a text and behind a space, which are others, as vLLM looks for them. */
+/**
+ * A word as its tokens at the start of a text, and behind a space, where they may be others. vLLM leaves the second
+ * out when there are fewer or more of them, and says the word.
+ */
 function runsOf(word: string, tokenizer: Pick<Tokenizer, "encode" | "quote">): number[][] {
   const bare = tokenizer.encode(tokenizer.quote(word.trimStart()));
   const spaced = tokenizer.encode(tokenizer.quote(` ${word.trimStart()}`));
-  const isWord = spaced.length === bare.length && spaced[0] !== bare[0];
-  return [bare, ...(isWord ? [spaced] : [])].filter((run) => run.length > 0);
+  return [bare, spaced].filter((run) => run.length > 0);
 }
