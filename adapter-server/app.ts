@@ -131,6 +131,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   }
 
   app.get("/health", () => new Response(null, { status: engine.stats().ready ? 200 : 503 }));
+  app.get("/ping", () => new Response(null, { status: engine.stats().ready ? 200 : 503 }));
   app.get("/version", (c) => c.json({ version: parts.version }));
   app.get("/metrics", async (c) =>
     c.body(await metrics.registry.metrics(), 200, { "content-type": metrics.registry.contentType }),

@@ -178,6 +178,32 @@ test("of several sequences the likeliest is the answer; a seed draws the same ag
   expect(again).toEqual(drawn);
 });
 
+test("an output has the form that is asked for, in LoRAX's words and in text-generation-inference's", async () => {
+  const schema = {
+    type: "object",
+    properties: { label: { enum: ["lost", "charge"] }, sure: { type: "boolean" } },
+    required: ["label", "sure"],
+    additionalProperties: false,
+  };
+  for (const form of [
+    { response_format: { type: "json_object", schema } },
+    { grammar: { type: "json", value: schema } },
+  ]) {
+    const { generated_text, details } = await generate({
+      ...form,
+      max_new_tokens: 60,
+      details: true,
+    });
+    expect(details?.finish_reason).toBe("eos_token");
+    expect(JSON.parse(generated_text)).toEqual({
+      label: expect.stringMatching(/^(lost|charge)$/),
+      sure: expect.any(Boolean),
+    });
+  }
+  const matched = await generate({ grammar: { type: "regex", value: "[a-f]{3}-[0-9]{2}" } });
+  expect(matched.generated_text).toMatch(/^[a-f]{3}-[0-9]{2}$/);
+});
+
 test.each([
   [{ typical_p: 0.5 }, "typical_p"],
   [{ watermark: true }, "watermark"],

@@ -50,6 +50,7 @@ export function readLoraxRequest(
   const plan = readGeneration(
     {
       ...readWeights(parameters, limits.baseId),
+      ...readForm(parameters),
       n: choices,
       stream: streams,
       // What a model's own settings suggest is not asked for here: without a temperature nothing is drawn.
@@ -87,7 +88,7 @@ function isDrawn({ do_sample, temperature, top_k, top_p }: Parameters): boolean 
 /** @throws HubError for what would change the answer and is not computed */
 function refuse({ typical_p, adapter_source, ...parameters }: Parameters): void {
   if (typical_p != null && typical_p !== 1) throw unsupported("parameters.typical_p");
-  for (const name of ["watermark", "apply_chat_template", "response_format", "grammar"] as const) {
+  for (const name of ["watermark", "apply_chat_template"] as const) {
     if (parameters[name] != null && parameters[name] !== false)
       throw unsupported(`parameters.${name}`);
   }
@@ -153,6 +154,19 @@ function readWeights(
   return { model: baseId, adapters };
 }
 
+/** The output's form, as the shared reader takes it. */
+function readForm({ response_format: format, grammar }: Parameters) {
+  const schema = format?.schema ?? (grammar?.type === "json" ? grammar.value : undefined);
+  if (grammar?.type === "regex") return { guided_regex: grammar.value };
+  if (!format && !grammar) return {};
+  return {
+    response_format: schema
+      ? { type: "json_schema" as const, json_schema: { name: "output", schema } }
+      : { type: "json_object" as const },
+  };
+}
+
+const jsonSchema = z.record(z.string(), z.unknown());
 const adapterName = z.string().max(512);
 const mergedAdapters = z
   .looseObject({
@@ -193,11 +207,18 @@ const parametersOf = z.strictObject({
   decoder_input_details: z.boolean().nullish(),
   return_k_alternatives: z.int().min(1).max(20).nullish(),
   watermark: z.boolean().nullish(),
-  response_format: z.unknown().optional(),
+  response_format: z
+    .strictObject({ type: z.literal("json_object"), schema: jsonSchema.nullish() })
+    .nullish(),
   apply_chat_template: z.boolean().nullish(),
   /** text-generation-inference's names for `return_k_alternatives` and `response_format`. */
   top_n_tokens: z.int().min(0).max(20).nullish(),
-  grammar: z.unknown().optional(),
+  grammar: z
+    .discriminatedUnion("type", [
+      z.strictObject({ type: z.literal("json"), value: jsonSchema }),
+      z.strictObject({ type: z.literal("regex"), value: z.string().min(1) }),
+    ])
+    .nullish(),
 });
 type Parameters = z.infer<typeof parametersOf>;
 
