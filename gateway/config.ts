@@ -33,6 +33,8 @@ export const gatewayLimits = z.strictObject({
   countBytesMax: size(1 << 20),
   connectionsPerUpstreamMax: size(1024),
   connectTimeoutMs: time(5_000),
+  /** For an access token, where an upstream's credential is a service account. */
+  tokenTimeoutMs: time(10_000),
   /** To the first event of a stream, or the head of an answer. */
   firstByteTimeoutMs: time(120_000),
   /** Between two chunks of an answer. */

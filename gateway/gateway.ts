@@ -82,7 +82,7 @@ export async function createGateway(parts: GatewayParts): Promise<Gateway> {
     prices: (model, meter, atMs) => snapshot().price(model, meter, atMs),
   };
   const upstreams = new Map(
-    [...openProviders({ ...parts, limits, env: parts.env ?? process.env })].map(
+    [...openProviders({ ...parts, limits, env: parts.env ?? process.env, now })].map(
       ([name, provider]) => [name, { provider, breaker: openBreaker(limits, now) }],
     ),
   );

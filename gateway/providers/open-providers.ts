@@ -10,6 +10,7 @@ import { quirks } from "./openai-like/quirks.ts";
 import type { Provider } from "./provider.ts";
 import { timeoutsOf, type UpstreamSettings } from "./settings.ts";
 import { inProcess, openPool } from "./transport.ts";
+import { openVertex } from "./vertex/open.ts";
 
 export type OpenProvidersOptions = {
   upstreams: readonly UpstreamSettings[];
@@ -19,6 +20,8 @@ export type OpenProvidersOptions = {
   /** Where `apiKeyEnv` is looked up. */
   env: Readonly<Record<string, string | undefined>>;
   limits: GatewayLimits;
+  /** Milliseconds since 1970; access tokens expire by it. */
+  now: () => number;
 };
 
 const embeddedUpstream = "embedded";
@@ -45,9 +48,18 @@ export function openProviders(options: OpenProvidersOptions): Map<string, Provid
 
 function openProvider(
   settings: UpstreamSettings,
-  { env, limits, operatorKey }: OpenProvidersOptions,
+  { env, limits, operatorKey, now }: OpenProvidersOptions,
 ): Provider {
   const { name } = settings;
+  const timeouts = timeoutsOf(settings, limits);
+  const connections = {
+    connectTimeoutMs: settings.connectTimeoutMs ?? limits.connectTimeoutMs,
+    connectionsMax: limits.connectionsPerUpstreamMax,
+  };
+  if (settings.type === "vertex") {
+    const { tokenTimeoutMs } = limits;
+    return openVertex(settings, { ...connections, env, timeouts, tokenTimeoutMs, now });
+  }
   const vendor = vendors[settings.type];
   const variable =
     settings.apiKeyEnv ?? (settings.baseUrl === undefined ? vendor?.apiKeyEnv : undefined);
@@ -57,12 +69,13 @@ function openProvider(
     variable !== undefined && apiKey === undefined
       ? `the credential of the upstream '${name}' is not set (${variable})`
       : undefined;
-  const transport = openPool({
-    baseUrl: settings.baseUrl ?? vendor?.baseUrl ?? needsUrl(settings),
-    connectTimeoutMs: settings.connectTimeoutMs ?? limits.connectTimeoutMs,
-    connectionsMax: limits.connectionsPerUpstreamMax,
-  });
-  const shared = { name, transport, timeouts: timeoutsOf(settings, limits), notConfigured };
+  const baseUrl = settings.baseUrl ?? vendor?.baseUrl ?? needsUrl(settings);
+  const shared = {
+    name,
+    transport: openPool({ baseUrl, ...connections }),
+    timeouts,
+    notConfigured,
+  };
   switch (settings.type) {
     case "openai":
       return createOpenAi({ ...shared, apiKey });

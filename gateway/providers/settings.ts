@@ -58,6 +58,21 @@ const geminiUpstream = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }).optional(),
 });
 
+/** Gemini on Google's cloud. The key is an access token; without one, a service account's file gives tokens. */
+const vertexUpstream = z.strictObject({
+  type: z.literal("vertex"),
+  ...shared,
+  project: z.string().regex(/^[a-z0-9][a-z0-9.:-]{0,99}$/),
+  location: z
+    .string()
+    .regex(/^[a-z0-9-]{1,40}$/)
+    .default("global"),
+  /** Absent: the variable `GOOGLE_APPLICATION_CREDENTIALS` names it. */
+  credentialsFile: z.string().min(1).optional(),
+  /** In place of Google's own for the project and location. */
+  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+});
+
 /** Anthropic, or whoever speaks its messages; the URL ends before `/messages`. */
 const anthropicUpstream = z.strictObject({
   type: z.literal("anthropic"),
@@ -71,6 +86,7 @@ export const upstreamSettings = z.discriminatedUnion("type", [
   adapterServerUpstream,
   geminiUpstream,
   openAiLikeUpstream,
+  vertexUpstream,
 ]);
 export type UpstreamSettings = z.infer<typeof upstreamSettings>;
 

@@ -137,7 +137,7 @@ export function inProcess(fetcher: Fetcher, basePath: string): Transport {
 }
 
 /** Ends the wait with the signal; an answer that comes all the same is given to `discard`. */
-function untilAborted<T>(
+export function untilAborted<T>(
   promise: Promise<T>,
   signal: AbortSignal,
   discard: (late: T) => void,

@@ -100,6 +100,15 @@ function serve(
     return;
   }
   if (!isLetIn(state, request, url)) {
+    if (state.options.serviceAccount) {
+      sendError(
+        response,
+        401,
+        "UNAUTHENTICATED",
+        "Request had invalid authentication credentials.",
+      );
+      return;
+    }
     // Google tells a wrong key as a bad request.
     sendError(response, 400, "INVALID_ARGUMENT", "API key not valid.", [
       { "@type": `${types}ErrorInfo`, reason: "API_KEY_INVALID", domain: "googleapis.com" },
