@@ -12,6 +12,4 @@ export type StreamStep = {
 export type AnswerStream = PassingStream & {
   /** The last bytes for the client, to be sent when the request is settled. */
   ending(error: HubError | undefined): Uint8Array | undefined;
-  /** What was written, whole, for a call that keeps it. */
-  whole?(): unknown;
 };

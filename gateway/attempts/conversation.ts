@@ -38,10 +38,11 @@ export function openConversation(
       request: provider.writeRequest(asItCame(call), target, context),
       readAnswer: (bytes) => ({ bytes, ...alike.readPassing(bytes) }),
       openStream(limits) {
-        const stream = alike.openPassing({ wantsUsage: call.wantsUsage, ...limits });
-        if (dialect.reframe) return dialect.reframe(stream);
-        return Object.assign(stream, {
-          ending: (error: HubError | undefined) => dialect.endOfStream(error),
+        const passing = alike.openPassing({ wantsUsage: call.wantsUsage, ...limits });
+        if (dialect.reframe) return dialect.reframe(passing);
+        return Object.assign(passing, {
+          ending: (error: HubError | undefined) =>
+            (error ? undefined : passing.held?.()) ?? dialect.endOfStream(error),
         });
       },
     };
@@ -76,9 +77,11 @@ export function openConversation(
 }
 
 /** For a provider that speaks as the client does. */
-export function asItCame({ dialect, body, stream, source, headers }: Call): SpokenRequest {
-  const kept = { ...(source && { source }), ...(headers && { headers }) };
-  return { body, stream, format: dialect.format, ...kept };
+export function asItCame(call: Call): SpokenRequest {
+  const { dialect, stream, source, headers } = call;
+  const passed = call.passed?.();
+  const kept = { ...(source && !passed && { source }), ...(headers && { headers }) };
+  return { body: passed ?? call.body, stream, format: dialect.format, ...kept };
 }
 
 /** @throws HubError what the format has no place for and would be missed */

@@ -79,6 +79,8 @@ export type Call = {
   texts(): CallTexts;
   /** @throws HubError naming the field that is wrong, or that has no place in any other dialect */
   canonical(): CanonicalRequest;
+  /** The body for a provider that speaks alike, where it is not what the client sent. */
+  passed?(): Readonly<Record<string, unknown>> | undefined;
   /** What an answer repeats of the request, where that is not the body. */
   echo?(): Readonly<Record<string, unknown>>;
   /** Keeps a whole answer, before its client sees the end. @throws HubError when it could not be kept */

@@ -54,6 +54,8 @@ export type PassingAnswer = {
   usage: ReadUsage | undefined;
   /** What the model wrote, to be counted when the usage is not told. */
   text: { toString(): string };
+  /** The parsed answer, where a call may keep it. */
+  whole?: unknown;
 };
 
 /** A request in a provider's own format: the client's, or one that was written for it. */
@@ -71,4 +73,8 @@ export type PassingStream = {
   readonly relayed: { toString(): string };
   push(chunk: Uint8Array): StreamStep;
   close(): StreamStep;
+  /** The provider's own good end, to be passed when the request is settled; absent where a dialect's own will do. */
+  held?(): Uint8Array | undefined;
+  /** The whole answer, where a call may keep it. */
+  whole?(): unknown;
 };

@@ -78,7 +78,12 @@ function openProvider(
   };
   switch (settings.type) {
     case "openai":
-      return createOpenAi({ ...shared, apiKey });
+      // OpenAI itself speaks both; of others that is known only from their operators.
+      return createOpenAi({
+        ...shared,
+        apiKey,
+        api: settings.api ?? (settings.baseUrl === undefined ? "both" : "chat"),
+      });
     case "anthropic": {
       const { outputTokensDefault } = limits;
       return createAnthropic({ ...shared, apiKey, outputTokensDefault });

@@ -24,8 +24,7 @@ export type CallContext = {
 /** A whole answer, its bytes as the client gets them. */
 export type ProviderAnswer = PassingAnswer & {
   bytes: Uint8Array;
-  /** Of one that was translated: the object that the bytes are of, and how to write it again. */
-  whole?: unknown;
+  /** Of one that was translated: how to write it again. */
   write?: () => { bytes: Uint8Array };
 };
 

@@ -35,6 +35,8 @@ const openAiUpstream = z.strictObject({
   type: z.literal("openai"),
   ...shared,
   baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+  /** What it speaks: `chat` where a URL is given, `both` where it is OpenAI itself, when absent. */
+  api: z.enum(["chat", "responses", "both"]).optional(),
 });
 
 /** An adapter-server's URL, such as `http://gpu-1:8000/v1`; its key is that server's operator key. */

@@ -6,6 +6,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { answerAsResponse } from "./openai-responses.ts";
 
 export type EmulatedMessage = { role: string; content?: unknown };
 
@@ -94,7 +95,8 @@ function serve(
   options: OpenAiEmulatorOptions,
   record: (body: EmulatedRequest) => void,
 ): void {
-  if (request.url !== "/v1/chat/completions" || request.method !== "POST") {
+  const isResponses = request.url === "/v1/responses";
+  if ((request.url !== "/v1/chat/completions" && !isResponses) || request.method !== "POST") {
     sendError(response, 404, `Unknown request URL: ${request.method} ${request.url}.`, {
       code: "unknown_url",
     });
@@ -122,6 +124,10 @@ function serve(
   const fault = { name: faultName, argument: Number(faultArgument ?? 0) };
   if (failBefore(response, fault)) return;
   const answer = toAnswer(options.answer?.(body) ?? "Hello! How can I help you today?", body);
+  if (isResponses) {
+    answerAsResponse(response, body, answer, fault.name);
+    return;
+  }
   const begin = () =>
     sent.stream === true
       ? void streamAnswer(response, body, answer, fault, options.deltaDelayMs ?? 0)
@@ -285,7 +291,7 @@ function toAnswer(answer: string | EmulatedAnswer, request: EmulatedRequest): Wh
   const said: EmulatedAnswer = typeof answer === "string" ? { content: answer } : answer;
   const { content, usage } = said;
   if (usage) return { ...said, usage };
-  const text = request.messages.map((message) => textOf(message.content)).join(" ");
+  const text = (request.messages ?? []).map((message) => textOf(message.content)).join(" ");
   const prompt_tokens = words(text).length;
   const completion_tokens = words(content).length;
   return {

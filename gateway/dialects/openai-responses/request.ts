@@ -88,6 +88,14 @@ class ResponsesCall implements Call {
     return this.#canonical;
   }
 
+  /** The gateway remembers, so a provider is told all of the conversation, and no ids that it never gave. */
+  passed(): Readonly<Record<string, unknown>> | undefined {
+    if (!this.#history) return undefined;
+    const { previous_response_id: _previous, input, ...body } = this.body;
+    const items = typeof input === "string" ? [{ role: "user", content: input }] : (input ?? []);
+    return { ...body, input: [...withoutIds(this.#history.items), ...(items as unknown[])] };
+  }
+
   echo(): Readonly<Record<string, unknown>> {
     return { ...this.body, store: this.#isKept };
   }
@@ -109,6 +117,13 @@ class ResponsesCall implements Call {
       throw error;
     }
   }
+}
+
+/** Thoughts without their encryption mean nothing to a provider that does not remember them. */
+function withoutIds(items: readonly unknown[]): unknown[] {
+  return (items as Record<string, unknown>[]).flatMap(({ id: _id, status: _status, ...item }) =>
+    item.type === "reasoning" && item.encrypted_content == null ? [] : [item],
+  );
 }
 
 /** Items need ids to be listed by. */

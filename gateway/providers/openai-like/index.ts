@@ -6,7 +6,7 @@ import { writeOpenAiRequest } from "../openai/request.ts";
 import type { Provider } from "../provider.ts";
 import type { Quirks } from "./quirks.ts";
 
-export function createOpenAiLike(options: OpenAiOptions, quirks: Quirks): Provider {
+export function createOpenAiLike(options: Omit<OpenAiOptions, "api">, quirks: Quirks): Provider {
   const { name, transport, timeouts, apiKey, notConfigured } = options;
   const format = openAiChatFormat(quirks.body);
   return {

@@ -1,4 +1,5 @@
 /** Any upstream that speaks OpenAI's chat completions. */
+import { openAiResponsesFormat } from "../openai-responses/format.ts";
 import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
@@ -14,14 +15,19 @@ export type OpenAiOptions = {
   timeouts: Timeouts;
   apiKey: string | undefined;
   notConfigured: string | undefined;
+  /** What it speaks of the two; requests of other dialects become chats where it speaks both. */
+  api: "chat" | "responses" | "both";
 };
 
 export function createOpenAi(options: OpenAiOptions): Provider {
-  const { name, transport, timeouts, apiKey, notConfigured } = options;
+  const { name, transport, timeouts, apiKey, notConfigured, api } = options;
+  const chat = openAiChatFormat({ samplesMore: false, reasons: true });
+  const texts = [openAiCompletions, openAiEmbeddings];
   return {
     name,
-    format: openAiChatFormat({ samplesMore: false, reasons: true }),
-    also: [openAiCompletions, openAiEmbeddings],
+    ...(api === "responses"
+      ? { format: openAiResponsesFormat, also: texts }
+      : { format: chat, also: api === "both" ? [openAiResponsesFormat, ...texts] : texts }),
     transport,
     timeouts,
     notConfigured,

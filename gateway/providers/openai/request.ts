@@ -11,6 +11,7 @@ export type OpenAiRequestOptions = {
 /** By format; what is translated is a chat. */
 const paths: { [format in FormatName]?: string } = {
   "openai-completions": "/completions",
+  "openai-responses": "/responses",
   "openai-embeddings": "/embeddings",
 };
 
@@ -21,7 +22,9 @@ export function writeOpenAiRequest(
 ): ProviderRequest {
   const body: Record<string, unknown> = { ...call.body, model: options.upstreamModel };
   const dropped: string[] = [];
-  if (call.stream) {
+  if (call.format === "openai-responses") {
+    // Its usage comes with the last event, unasked.
+  } else if (call.stream) {
     body.stream_options = {
       ...(body.stream_options as object | null | undefined),
       include_usage: true,
