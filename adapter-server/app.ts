@@ -82,8 +82,13 @@ export function createApp(parts: AppParts): Hono<Env> {
     const plan = readTextRequest(await readJson(c.req.raw), reading);
     return answerText({ ...parts, metrics }, plan, callerOf(c, limits));
   });
-  app.post("/tokenize", async (c) => c.json(tokenize(parts, await readJson(c.req.raw))));
-  app.post("/detokenize", async (c) => c.json(detokenize(parts, await readJson(c.req.raw))));
+  // vLLM has them at the root, and a gateway knows this server by an address that ends in /v1.
+  for (const prefix of ["", "/v1"]) {
+    app.post(`${prefix}/tokenize`, async (c) => c.json(tokenize(parts, await readJson(c.req.raw))));
+    app.post(`${prefix}/detokenize`, async (c) =>
+      c.json(detokenize(parts, await readJson(c.req.raw))),
+    );
+  }
   app.post("/v1/embeddings", async (c) => {
     const plan = readEmbeddingsRequest(await readJson(c.req.raw), reading);
     return answerEmbeddings({ ...parts, metrics }, plan, callerOf(c, limits));

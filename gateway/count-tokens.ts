@@ -55,10 +55,11 @@ async function askProvider(
   const { counting, notConfigured } = provider;
   if (!counting || notConfigured !== undefined || breaker.retryAfterMs() !== undefined) return;
   const request = counting.writeRequest(spokenBy(provider, call, target), target);
+  if (!request) return;
   const signal = AbortSignal.any([client, AbortSignal.timeout(provider.timeouts.firstByteMs)]);
   try {
     const response = await provider.transport.send({ ...request, signal, onSent: () => {} });
-    const body = await readAll(response, limits.errorBytesMax);
+    const body = await readAll(response, limits.answerBytesMax);
     if (response.status !== 200) throw provider.readError(response, body);
     return counting.readCount(body);
   } catch (thrown) {

@@ -48,9 +48,11 @@ export type Provider = {
    * @throws HubError `adapter_not_applied`
    */
   readHead(response: TransportResponse, target: Target): string | undefined;
-  /** For those that count a prompt's tokens when they are asked; requests are in their own format. */
+  /** For those that count a prompt's tokens when they are asked. */
   readonly counting?: {
-    writeRequest(request: SpokenRequest, target: Target): ProviderRequest;
+    /** @returns undefined for what cannot be counted there */
+    writeRequest(request: SpokenRequest, target: Target): ProviderRequest | undefined;
+    /** @throws when the bytes are no count */
     readCount(bytes: Uint8Array): number;
   };
   /** An answer that is not 200, told as the client should act on it. */

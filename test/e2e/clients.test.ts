@@ -20,7 +20,7 @@ const messages = [
   },
 ];
 const triage = /^\{"category":"\w+","priority":"\w+","sentiment":"\w+"\}$/;
-const python = await findPython();
+const python = await findPython("openai");
 
 /** Longer than five words, so that a stream of it can break in the middle. */
 const longAnswer = "once upon a time there was a gateway that broke";

@@ -13,7 +13,7 @@ import {
 } from "../support/adapter-server.ts";
 import { findPython } from "../support/optional-parts.ts";
 
-const python = await findPython();
+const python = await findPython("openai");
 const prompts = ["My card was", "The app"];
 
 let server: TestServer;

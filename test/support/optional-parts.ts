@@ -10,7 +10,13 @@ export type OptionalPart = { name: string; found: boolean; detail: string };
 const sharedFixtures = new URL("../../../shared/fixtures/", import.meta.url);
 
 export async function optionalParts(): Promise<OptionalPart[]> {
-  const [redis, python, lmEval] = await Promise.all([findRedis(), findPython(), findLmEval()]);
+  const [redis, python, anthropic, lmEval] = await Promise.all([
+    findRedis(),
+    findPython("openai"),
+    findPython("anthropic"),
+    findLmEval(),
+  ]);
+  const claude = findClaudeCode();
   const database = process.env.TEST_DATABASE_URL;
   const browser = findBrowser();
   return [
@@ -41,6 +47,18 @@ export async function optionalParts(): Promise<OptionalPart[]> {
       detail:
         lmEval ??
         "no python3 with lm_eval[api] and transformers (PYTHON names another), so its scores are not compared",
+    },
+    {
+      name: "Python anthropic client",
+      found: anthropic !== undefined,
+      detail:
+        anthropic ??
+        "no python3 with the anthropic package (PYTHON names another), so that client is not tested",
+    },
+    {
+      name: "Claude Code",
+      found: claude !== undefined,
+      detail: claude ?? "CLAUDE_CODE names no program, so that agent is not run",
     },
     {
       name: "Chromium",
@@ -82,11 +100,11 @@ async function findRedis(): Promise<string | undefined> {
   });
 }
 
-/** A Python that can import the official client, or undefined. */
-export async function findPython(): Promise<string | undefined> {
+/** A Python that can import an official client, or undefined. */
+export async function findPython(client: "openai" | "anthropic"): Promise<string | undefined> {
   const python = process.env.PYTHON ?? "python3";
   try {
-    await promisify(execFile)(python, ["-c", "import openai"], { timeout: 30_000 });
+    await promisify(execFile)(python, ["-c", `import ${client}`], { timeout: 30_000 });
     return python;
   } catch {
     return undefined;
@@ -106,6 +124,12 @@ export async function findLmEval(): Promise<string | undefined> {
   } catch {
     return undefined;
   }
+}
+
+/** The program of `@anthropic-ai/claude-code`, where its tests may run it; never one that merely lies on the path. */
+export function findClaudeCode(): string | undefined {
+  const path = process.env.CLAUDE_CODE;
+  return path && existsSync(path) ? path : undefined;
 }
 
 function findBrowser(): string | undefined {

@@ -30,9 +30,8 @@ export function messageHead(
   { id, model }: { id?: string | undefined; model?: string | undefined },
   head: AnswerHead,
 ): Record<string, unknown> {
-  const own = id ?? head.id;
   return {
-    id: own.startsWith("msg_") ? own : `msg_${own}`,
+    id: `msg_${(id ?? head.id).replace(/^(?:msg_|chatcmpl-|resp_|req_)/, "")}`,
     type: "message",
     role: "assistant",
     model: model ?? head.model,

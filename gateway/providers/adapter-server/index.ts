@@ -4,6 +4,7 @@ import { openAiChatFormat, openAiCompletions, openAiEmbeddings } from "../openai
 import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
+import { readCount, writeCountRequest } from "./count.ts";
 import { writeAdapterServerRequest } from "./request.ts";
 import { readAdapterServerHead } from "./response.ts";
 
@@ -29,6 +30,10 @@ export function createAdapterServer(options: AdapterServerOptions): Provider {
     writeRequest: (call, target, context) =>
       writeAdapterServerRequest(call, target, { ...context, operatorKey }),
     readHead: readAdapterServerHead,
+    counting: {
+      writeRequest: (call, target) => writeCountRequest(call, target, operatorKey),
+      readCount,
+    },
     readError: (response, body) => readOpenAiError(response, body, name),
   };
 }

@@ -1,5 +1,4 @@
 /** Anthropic's Messages API, and whoever speaks it. */
-import { HubError } from "../../../sdk/protocol/errors.ts";
 import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
@@ -33,13 +32,8 @@ export function createAnthropic(options: AnthropicOptions): Provider {
     readError: (response, body) => readAnthropicError(response, body, name),
     counting: {
       writeRequest: (call, target) => writeCountRequest(call, target, apiKey),
-      readCount: (bytes) => readCount(bytes, name),
+      readCount: (bytes) =>
+        tokenCount.parse(JSON.parse(new TextDecoder().decode(bytes))).input_tokens,
     },
   };
-}
-
-function readCount(bytes: Uint8Array, upstream: string): number {
-  const counted = tokenCount.safeParse(JSON.parse(new TextDecoder().decode(bytes)));
-  if (counted.success) return counted.data.input_tokens;
-  throw new HubError("upstream_error", `The upstream '${upstream}' told no count.`);
 }
