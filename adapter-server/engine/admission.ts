@@ -6,6 +6,7 @@ import type { PrefixSharing } from "./prefix-sharing.ts";
 import type { RunningSet } from "./running-set.ts";
 import { remaining, type Sequence, unscored } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
+import { SlotTurns } from "./slot-turns.ts";
 import { type StepPlan, tokensOf } from "./step-plan.ts";
 import type { StepRow } from "./types.ts";
 
@@ -34,9 +35,11 @@ export type AdmissionParts = {
 
 export class Admission {
   readonly #parts: AdmissionParts;
+  readonly #slotTurns: SlotTurns;
 
   constructor(parts: AdmissionParts) {
     this.#parts = parts;
+    this.#slotTurns = new SlotTurns(parts);
   }
 
   /**
@@ -44,21 +47,23 @@ export class Admission {
    * slots. What costs nothing to find out comes first: most who wait are passed over in most steps.
    */
   admit(plan: StepPlan, nowMs: number): void {
-    const { limits, queue, running, slots, prefixes, families } = this.#parts;
-    slots.keepPromises((digest) => this.#isWaitedFor(digest));
+    const { limits, queue, running, prefixes, families } = this.#parts;
+    this.#slotTurns.begin();
     let free = limits.sequencesMax - running.size - this.#placesKept();
     let lookedUp = 0;
     for (const sequence of queue.turns()) {
       if (free <= 0 || lookedUp > lookupTokensMax) return;
-      if (this.chunk(plan, sequence, sequence.tokens.length) === 0) {
+      const { length } = sequence.tokens;
+      if (this.chunk(plan, sequence, length) === 0) {
         if (lacksScores(this.#scoresLeft(plan), sequence)) continue;
         return;
       }
       if (families.isLed(sequence) || this.#isBehindAnother(sequence)) continue;
       const followers = families.followersOf(sequence).length;
       if (free < Math.min(limits.sequencesMax, 1 + followers)) return;
-      if (sequence.adapter !== undefined && !slots.isFreeFor(sequence.adapter)) {
-        this.#awaitSlot(sequence, sequence.adapter, nowMs);
+      const fitsStep = this.chunk(plan, sequence, length) === length;
+      if (!this.#slotTurns.isOpenTo(sequence, fitsStep)) {
+        this.#slotTurns.wait(sequence, nowMs);
         continue;
       }
       if (sequence.blockNames.length === 0) lookedUp += sequence.tokens.length;
@@ -131,38 +136,6 @@ export class Admission {
     const { slot, load } = this.#parts.slots.acquire(sequence.adapter);
     sequence.slot = slot;
     if (load) plan.loads.push({ slot, digest: sequence.adapter });
-  }
-
-  /**
-   * After a while a slot is promised to the adapter that waits, so that a stream of requests for
-   * adapters that are loaded cannot keep it out for ever: the slot that will be free soonest.
-   */
-  #awaitSlot(sequence: Sequence, digest: string, nowMs: number): void {
-    const { limits, slots } = this.#parts;
-    sequence.slotMissedAtMs ??= nowMs;
-    if (nowMs - sequence.slotMissedAtMs < limits.slotWaitMsMax) return;
-    if (slots.isPromisedTo(digest)) return;
-    let best: number | undefined;
-    let least = Number.POSITIVE_INFINITY;
-    for (const slot of slots.unpromised()) {
-      const left = this.#tokensLeftIn(slot);
-      if (left < least) [best, least] = [slot, left];
-    }
-    if (best !== undefined) slots.promise(best, digest);
-  }
-
-  #tokensLeftIn(slot: number): number {
-    let most = 0;
-    for (const sequence of this.#parts.running.all()) {
-      if (sequence.slot !== slot) continue;
-      most = Math.max(most, sequence.prompt.length + sequence.maxTokens - sequence.computed);
-    }
-    return most;
-  }
-
-  #isWaitedFor(digest: string): boolean {
-    for (const { adapter } of this.#parts.queue.waiting()) if (adapter === digest) return true;
-    return false;
   }
 }
 

@@ -308,27 +308,26 @@ test("a cold adapter gets its turn although requests for the loaded one never st
 });
 
 test("a cold adapter waits no longer than the setting, and than what ran in its slot takes", () => {
-  const crowd = fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 3 });
+  const lengths = fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 7 });
+  const load = fc.record({ lengths, slots: fc.integer({ min: 1, max: 3 }), comesAt: fc.nat(30) });
   fc.assert(
-    fc.property(crowd, fc.nat(30), fc.integer({ min: 1, max: 500 }), (lengths, comesAt, waitMs) => {
-      const { scheduler, clock } = setup({
-        slots: lengths.length,
-        blocks: 200,
-        limits: { slotWaitMsMax: waitMs, waitingMax: 100 },
-      });
+    fc.property(load, fc.integer({ min: 1, max: 500 }), ({ lengths, slots, comesAt }, waitMs) => {
+      const limits = { slotWaitMsMax: waitMs, waitingMax: 100 };
+      const { scheduler, clock } = setup({ slots, blocks: 200, limits });
       const stepMs = 10;
       let id = 0;
       let missedAtMs: number | undefined;
       for (let i = 0; ; i++) {
         // Each slot has an adapter for which more always wait than there are places.
         while (scheduler.stats().waiting < 8) {
-          const which = ++id % lengths.length;
-          scheduler.add(sequence(id, { adapter: `hot-${which}`, maxTokens: lengths[which]! }));
+          const maxTokens = lengths[++id % lengths.length]!;
+          scheduler.add(sequence(id, { adapter: `hot-${id % slots}`, maxTokens }));
         }
         if (i === comesAt) scheduler.add(sequence(-1, { adapter: "cold", tenant: "b" }));
         const { plan } = step(scheduler);
         if (ids(plan.prefill).includes(-1)) break;
-        if (scheduler.stats().waitingForSlot > 0 && i >= comesAt) missedAtMs ??= clock.ms;
+        if (scheduler.stats().waitingByAdapter.cold && scheduler.stats().waitingForSlot > 0)
+          missedAtMs ??= clock.ms;
         clock.ms += stepMs;
         // A step to find out that the time is over, and one in which the slot is free.
         const boundMs = waitMs + (Math.max(...lengths) + 2) * stepMs;
@@ -336,8 +335,24 @@ test("a cold adapter waits no longer than the setting, and than what ran in its 
         expect(i).toBeLessThan(1000);
       }
     }),
-    { numRuns: 100 },
+    { numRuns: 200 },
   );
+});
+
+test("into a slot that is kept for another come only those who end no later than who runs there", () => {
+  const { scheduler, clock } = setup({ slots: 1 });
+  scheduler.add(sequence(1, { adapter: "hot", maxTokens: 9 }));
+  scheduler.add(sequence(2, { adapter: "cold" }));
+  step(scheduler);
+  clock.ms += 2000;
+  step(scheduler);
+  // Seven tokens are left to say.
+  scheduler.add(sequence(3, { adapter: "hot", maxTokens: 8 }));
+  scheduler.add(sequence(4, { adapter: "hot", maxTokens: 7 }));
+  scheduler.add(sequence(5, { adapter: "hot", length: 17, maxTokens: 1 }));
+  expect(ids(step(scheduler).plan.prefill)).toEqual([4]);
+  const steps = Array.from({ length: 20 }, () => ids(step(scheduler).plan.prefill));
+  expect(steps.findIndex((prefill) => prefill.includes(2))).toBe(6);
 });
 
 test("a slot that was kept for somebody who left is everybody's again", () => {
