@@ -32,10 +32,23 @@ test("the prefix cache is turned off by its variable", () => {
   expect(config.prefixCache).toBe(false);
 });
 
+test("adapters to preload and to pin are read, the pinned ones first", () => {
+  const { adapters } = readConfig({
+    MODEL: "m",
+    ADAPTER_SERVER_PRELOAD: "a=/srv/a",
+    ADAPTER_SERVER_PIN: "b=/srv/b",
+  });
+  expect(adapters).toEqual([
+    { type: "folder", name: "b", path: "/srv/b", pinned: true },
+    { type: "folder", name: "a", path: "/srv/a", pinned: false },
+  ]);
+});
+
 test("what is wrong is refused by its name", () => {
   const wrong = [
     [{}, "MODEL"],
     [{ MODEL: "m", PORT: "http" }, "PORT"],
+    [{ MODEL: "m", ADAPTER_SERVER_PIN: "../a" }, "ADAPTER_SERVER_PIN"],
     [{ MODEL: "m", ADAPTER_SERVER_OPERATOR_KEY: "short" }, "ADAPTER_SERVER_OPERATOR_KEY"],
     [{ MODEL: "m", ADAPTER_SERVER_SEQUENCES_MAX: "0" }, "ADAPTER_SERVER_SEQUENCES_MAX"],
     [{ MODEL: "m", ADAPTER_SERVER_PREFIX_CACHE: "maybe" }, "ADAPTER_SERVER_PREFIX_CACHE"],

@@ -104,12 +104,7 @@ async function createFromModel(
   const packer = openPacker({ threadsMax: limits.adapterPackersMax });
   const close = async () =>
     void (await Promise.all([engine.close(), packer.close(), encoder?.encoder.close()]));
-  const adapters = await openAdapters({ model, limits, engine, packer }, options).catch(
-    async (error: unknown) => {
-      await close();
-      throw error;
-    },
-  );
+  const adapters = await openAdapters({ model, limits, engine, packer }, options);
   const app = createApp({
     model: {
       id: options.model.id,
@@ -135,10 +130,16 @@ async function createFromModel(
     newSeed: () => Math.floor(Math.random() * 2 ** 53),
     onFault: options.onFault,
   });
+  try {
+    await loadDeclared(adapters, options.adapters ?? [], options.onFault);
+  } catch (error) {
+    await close();
+    throw error;
+  }
   return { app, engine, adapters, model, close };
 }
 
-/** The adapters' tiers; those that the settings name are in memory when it resolves. */
+/** The adapters' tiers, with nothing in memory. */
 async function openAdapters(
   parts: { model: ImportedModel; limits: ServerLimits; engine: Engine; packer: Packer },
   options: AdapterServerOptions,
@@ -166,7 +167,6 @@ async function openAdapters(
   adapters.listen((event) => {
     if (event.type !== "acquired") options.onAdapterEvent?.(event);
   });
-  await loadDeclared(adapters, options.adapters ?? [], options.onFault);
   return adapters;
 }
 

@@ -318,7 +318,7 @@ export class AdapterStore {
     if (pinned.size < slots) return;
     throw new HubError(
       "invalid_value",
-      `${pinned.size} adapters would be pinned; of ${slots} slots ('adapterSlots') one has to stay for others.`,
+      `Pinned adapters would keep ${pinned.size} of ${slots} slots ('adapterSlots'); one has to stay for others.`,
       { param: "pinned" },
     );
   }

@@ -11,6 +11,8 @@ export type DeclaredAdapter = { pinned: boolean } & (
   | { type: "digest"; digest: Sha256 }
 );
 
+export type DeclaringStore = Pick<AdapterStore, "acquire" | "loadNamed" | "pinDigest">;
+
 /**
  * Reads `name=folder,sha256-…`.
  * @param variable where the text stands, for errors
@@ -44,7 +46,7 @@ export function parseDeclared(
  * @throws HubError what is wrong with a folder's adapter, or that more is pinned than fits
  */
 export async function loadDeclared(
-  store: AdapterStore,
+  store: DeclaringStore,
   declared: readonly DeclaredAdapter[],
   onFault: (message: string, cause: unknown) => void,
 ): Promise<void> {

@@ -2,10 +2,10 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { z } from "zod";
-import { HubError } from "../../sdk/protocol/errors.ts";
-import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import type { Fetcher } from "../../sdk/protocol/http.ts";
 import { defaultAlias } from "../../sdk/protocol/model-name.ts";
 import type { Settings } from "../settings/schema.ts";
+import { registryCaller } from "./registry-caller.ts";
 
 export type SeedOptions = {
   embedded: NonNullable<Settings["embedded"]>;
@@ -26,7 +26,7 @@ export type SeedOptions = {
 export async function seedAdapters(options: SeedOptions): Promise<void> {
   const { embedded, folder, projectId, adminKey, registry, onProgress } = options;
   if (embedded.adapters.length === 0) return;
-  const call = caller(registry, adminKey);
+  const call = registryCaller(registry, adminKey);
   const { data: known } = adapterList.parse(await call("GET", "/api/adapters?limit=100"));
   for (const adapter of embedded.adapters) {
     if (known.some((it) => it.base === embedded.id && it.name === adapter.name && isServed(it))) {
@@ -50,33 +50,6 @@ export async function seedAdapters(options: SeedOptions): Promise<void> {
       reason: "named in the settings; not measured on this installation",
     });
   }
-}
-
-function caller(registry: Fetcher, key: string) {
-  return async (
-    method: string,
-    path: string,
-    body?: FormData | Record<string, unknown>,
-  ): Promise<unknown> => {
-    const isForm = body instanceof FormData;
-    const response = await registry.fetch(
-      new Request(`${inProcessOrigin}${path}`, {
-        method,
-        headers: {
-          authorization: `Bearer ${key}`,
-          ...(body && !isForm ? { "content-type": "application/json" } : {}),
-        },
-        ...(body ? { body: isForm ? body : JSON.stringify(body) } : {}),
-      }),
-    );
-    if (!response.ok) {
-      throw new HubError(
-        "internal_error",
-        `${method} ${path} answered ${response.status}: ${await response.text()}`,
-      );
-    }
-    return response.json();
-  };
 }
 
 const isServed = ({ aliases }: { aliases: Record<string, number> }) =>

@@ -19,6 +19,7 @@ import type { FirstKeys } from "./first-keys.ts";
 import { keepTrying } from "./keep-trying.ts";
 import { lateService } from "./late-service.ts";
 import { seedAdapters } from "./seed-adapters.ts";
+import { warmAdapters } from "./warm-adapters.ts";
 
 export type SwitchyardParts = {
   loaded: LoadedSettings;
@@ -105,6 +106,7 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
       });
       await declareSettings(registry, parts, engine);
       registryDoor.open(registry.app);
+      await warmEngine(engine, parts, registry.app);
       const evals = await openEvals({
         sql: database.connect(),
         datasetFolder: join(dataDir, "datasets"),
@@ -158,6 +160,24 @@ async function openEngine(
     onFault: (message, cause) => logger.error({ error: String(cause) }, message),
     onAdapterEvent: (event) => logger.info(event, "adapter"),
     onProgress: (done) => onProgress(`importing ${embedded.id}: ${Math.round(done * 100)} %`),
+  });
+}
+
+/** What is pinned, or was to be there from the start, is loaded before the first request. */
+async function warmEngine(
+  engine: AdapterServer | undefined,
+  { loaded, keys, logger, onProgress }: SwitchyardParts,
+  registry: Fetcher,
+): Promise<void> {
+  const { embedded } = loaded.settings;
+  if (!engine || !embedded) return;
+  await warmAdapters({
+    embedded,
+    engine,
+    adminKey: keys.adminKey,
+    registry,
+    onProgress,
+    onFault: (message, cause) => logger.error({ error: String(cause) }, message),
   });
 }
 

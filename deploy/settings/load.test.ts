@@ -52,6 +52,11 @@ describe("a wrong file is refused with line and field", () => {
       "switchyard.yaml:1: port: Invalid input: expected number, received string",
     ],
     [
+      "more pinned adapters than there is room for",
+      "embedded:\n  id: m\n  folder: .\n  adapterSlots: 1\n  adapters:\n    - { name: a, folder: a, load: pinned }\n",
+      "switchyard.yaml:6: embedded.adapters: as many are pinned as there are slots (`adapterSlots`); one has to stay for others",
+    ],
+    [
       "a limit that does not exist",
       "gateway:\n  requestBytesMx: 1\n",
       "switchyard.yaml:2: gateway.requestBytesMx: no such setting",

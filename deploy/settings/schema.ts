@@ -74,15 +74,31 @@ const embeddedFields = z.strictObject({
   prices: prices.optional(),
   /** Pushed for the first project, shared with all, when the registry does not have them yet. */
   adapters: z
-    .array(z.strictObject({ name: adapterName, folder: z.string().min(1) }))
+    .array(
+      z.strictObject({
+        name: adapterName,
+        folder: z.string().min(1),
+        /** `at-start` has it in the engine's memory before the first request, `pinned` for good. */
+        load: z.enum(["on-demand", "at-start", "pinned"]).default("on-demand"),
+      }),
+    )
     .max(64)
     .default([]),
 });
 
-const embedded = embeddedFields.refine(
-  ({ folder, model }) => (folder === undefined) !== (model === undefined),
-  { path: ["folder"], message: "expected either `folder` or `model`" },
-);
+const embedded = embeddedFields
+  .refine(({ folder, model }) => (folder === undefined) !== (model === undefined), {
+    path: ["folder"],
+    message: "expected either `folder` or `model`",
+  })
+  .refine(
+    ({ adapters, adapterSlots }) =>
+      adapters.filter(({ load }) => load === "pinned").length < adapterSlots,
+    {
+      path: ["adapters"],
+      message: "as many are pinned as there are slots (`adapterSlots`); one has to stay for others",
+    },
+  );
 
 const route = z.strictObject({
   name: baseName,
