@@ -1,5 +1,6 @@
 /** Random schedules of sequences over a real runner, and what each of them answers together and alone. */
 import { EngineCore } from "../engine/engine-core.ts";
+import type { LogitWishes } from "../engine/logit-changes.ts";
 import { uniform } from "../engine/philox.ts";
 import type { SchedulerLimits } from "../engine/scheduler.ts";
 import type { SchedulerStats } from "../engine/scheduler-stats.ts";
@@ -45,7 +46,7 @@ export function randomSchedule(
       id: index + 1,
       prompt: [...shared, ...words(1 + below(30))],
       maxTokens: 1 + below(36),
-      sampling: { temperature, topP: 0.9, topK: 0, repetitionPenalty: 1, seed, stream: index },
+      sampling: { ...wishesOf(index), temperature, topP: 0.9, topK: 0, seed, stream: index },
       stopIds: [],
       tenant: oneOf(["a", "a", "b"]),
       arrival: below(12),
@@ -67,6 +68,18 @@ export function randomSchedule(
     blocks: Math.ceil(largest / blockSize) + oneOf([1, 2, 4, 100]),
     prefixCache: oneOf([true, true, false]),
   };
+}
+
+/** Some sequences change what their tokens are chosen from, by what they have said so far. */
+function wishesOf(index: number): LogitWishes & { minP?: number } {
+  switch (index % 5) {
+    case 1:
+      return { repetitionPenalty: 1.2, frequencyPenalty: 0.5, minTokens: 4 };
+    case 3:
+      return { repetitionPenalty: 1, presencePenalty: 0.4, logitBias: [[5, -100], [9, 1.5]], minP: 0.05 };
+    default:
+      return { repetitionPenalty: 1 };
+  }
 }
 
 /** Decodes the whole schedule. @returns what each sequence was answered until it left, by its id */
