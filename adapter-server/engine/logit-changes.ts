@@ -53,41 +53,62 @@ export function logitChanges(
   wishes: LogitWishes,
   { counts, output, stopIds }: Said,
 ): LogitChanges | undefined {
-  const { allowedTokens, badWords = [], logitBias = [], minTokens = 0 } = wishes;
-  const { repetitionPenalty, frequencyPenalty = 0, presencePenalty = 0 } = wishes;
-  const changed = new Map<number, number>();
-  for (const token of allowedTokens ?? []) changed.set(token, logits[token]!);
-  const set = (token: number, change: (logit: number) => number) => {
-    const before = changed.get(token);
-    if (allowedTokens && before === undefined) return;
-    changed.set(token, change(before ?? logits[token]!));
+  const { allowedTokens, repetitionPenalty, frequencyPenalty = 0, presencePenalty = 0 } = wishes;
+  const banned = bannedTokens(wishes, output, stopIds);
+  const biases = new Map(wishes.logitBias);
+  const isPlain = banned.size === 0 && biases.size === 0;
+  const biased = (token: number) => {
+    if (isPlain) return logits[token]!;
+    const bias = biases.get(token) ?? 0;
+    return banned.has(token) || bias <= biasOfBan ? -Infinity : logits[token]! + bias;
   };
-  const ban = (token: number) => set(token, () => -Infinity);
+  const repeated = (logit: number) =>
+    logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+  const counted = (logit: number, times: number) =>
+    repeated(logit) - frequencyPenalty * times - presencePenalty;
 
-  for (const word of badWords) if (isNext(word, output)) ban(word.at(-1)!);
-  if (output.length < minTokens) stopIds.forEach(ban);
-  for (const [token, bias] of logitBias) {
-    set(token, (logit) => (bias <= biasOfBan ? -Infinity : logit + bias));
-  }
-  if (repetitionPenalty !== 1) {
-    const penalize = (token: number) =>
-      set(token, (logit) => (logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty));
-    for (const token of counts.prompt) penalize(token);
-    for (const token of counts.output.keys()) if (!counts.prompt.has(token)) penalize(token);
-  }
-  if (frequencyPenalty !== 0 || presencePenalty !== 0) {
-    for (const [token, times] of counts.output) {
-      set(token, (logit) => logit - frequencyPenalty * times - presencePenalty);
-    }
-  }
-  if (changed.size === 0) return undefined;
-  const changes: LogitChanges = {
-    tokens: [...changed.keys()],
-    values: [...changed.values()],
-    others: allowedTokens ? "banned" : "kept",
+  const tokens: number[] = [];
+  const values: number[] = [];
+  const change = (token: number, value: number) => {
+    tokens.push(token);
+    values.push(value);
   };
+  const penalizes = repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0;
+  const isSaid = (token: number) => penalizes && counts.output.has(token);
+  const isRepeated = (token: number) => repetitionPenalty !== 1 && counts.prompt.has(token);
+  const changeAny = (token: number) => {
+    const times = counts.output.get(token);
+    const logit = biased(token);
+    if (times) change(token, counted(logit, times));
+    else change(token, isRepeated(token) ? repeated(logit) : logit);
+  };
+  if (allowedTokens) {
+    allowedTokens.forEach(changeAny);
+  } else {
+    // Each token once, whatever touches it; those that were said are many, so they come without a look-up more.
+    if (penalizes) {
+      for (const [token, times] of counts.output) change(token, counted(biased(token), times));
+    }
+    if (repetitionPenalty !== 1) {
+      for (const token of counts.prompt) if (!isSaid(token)) change(token, repeated(biased(token)));
+    }
+    const others = new Set([...banned, ...biases.keys()]);
+    for (const token of others) if (!isSaid(token) && !isRepeated(token)) changeAny(token);
+  }
+  if (tokens.length === 0) return undefined;
+  const changes: LogitChanges = { tokens, values, others: allowedTokens ? "banned" : "kept" };
   refuseWhenNoneIsLeft(changes, logits.length);
   return changes;
+}
+
+/** What may not be said next: the ends of bad words that have begun, and what would end the sequence too early. */
+function bannedTokens(
+  { badWords = [], minTokens = 0 }: LogitWishes,
+  output: readonly number[],
+  stopIds: readonly number[],
+): ReadonlySet<number> {
+  const ends = badWords.filter((word) => isNext(word, output)).map((word) => word.at(-1)!);
+  return new Set(output.length < minTokens ? [...ends, ...stopIds] : ends);
 }
 
 /** Whether there is anything to find out. */
