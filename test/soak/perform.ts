@@ -137,8 +137,9 @@ async function load(
   const text = await response.text();
   const { status } = response;
   const kind = isGood ? "load" : "load of a bad one";
-  const allowed = isGood ? [200, 400] : [400, 404];
-  const isFine = allowed.includes(status) && (!isGood || status === 200 || /already/.test(text));
+  // 503 where all that is in memory is in use: room is made before an adapter is looked at closely.
+  const allowed = isGood ? [200, 400, 503] : [400, 404, 503];
+  const isFine = allowed.includes(status) && (!isGood || status !== 400 || /already/.test(text));
   return {
     outcome: `${kind} ${status}`,
     ...(!isFine && { problem: `${kind} ${folder}: ${status} ${text}` }),
