@@ -2,7 +2,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { HubError } from "../sdk/protocol/errors.ts";
 
-type Keys = { operatorKey?: string | undefined; apiKey?: string | undefined };
+export type Keys = { operatorKey?: string | undefined; apiKey?: string | undefined };
 
 /**
  * Whether the caller holds the operator's key.

@@ -4,22 +4,17 @@ import { serve } from "@hono/node-server";
 import pino from "pino";
 import { HubError } from "../sdk/protocol/errors.ts";
 import { type Config, readConfig } from "./config.ts";
+import { isEncoderFolder } from "./encoder/import-encoder.ts";
+import { createEncoderServer } from "./encoder/server.ts";
 import { type AdapterSource, folderSource, registrySource } from "./lora/adapter-source.ts";
-import { createAdapterServer } from "./server.ts";
+import { type AdapterServer, createAdapterServer } from "./server.ts";
 
 const log = pino();
 
 async function main(): Promise<void> {
   const config = readConfig(process.env);
   const { host, port } = config;
-  const source = await openSource(config);
-  const server = await createAdapterServer({
-    ...config,
-    source,
-    version: await ownVersion(),
-    onFault: (message, err) => log.error({ err }, message),
-    onAdapterEvent: (event) => log.info(event, "adapter"),
-  });
+  const server = await openServer(config);
   const listener = serve({ fetch: server.app.fetch, hostname: host, port }, ({ port: bound }) =>
     log.info({ model: config.model.id }, `listening on http://${host}:${bound}`),
   );
@@ -37,6 +32,25 @@ async function main(): Promise<void> {
   };
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
+}
+
+/** An encoder is served alone; everything else decodes. */
+async function openServer(
+  config: Config,
+): Promise<Pick<AdapterServer, "app"> & { close(): Promise<void> }> {
+  const version = await ownVersion();
+  const onFault = (message: string, err: unknown) => log.error({ err }, message);
+  if (await isEncoderFolder(config.model.folder)) {
+    const { matryoshka } = config.embeddings;
+    return createEncoderServer({ ...config, matryoshka, version, onFault });
+  }
+  return createAdapterServer({
+    ...config,
+    source: await openSource(config),
+    version,
+    onFault,
+    onAdapterEvent: (event) => log.info(event, "adapter"),
+  });
 }
 
 /** Without a registry, weights by digest are looked for where weights by name are. */

@@ -10,9 +10,7 @@ import {
   type ServerLimits,
   serverLimits,
 } from "./config.ts";
-import type { ServedEncoder } from "./embeddings/embedder.ts";
-import { openEncoder } from "./encoder/encoder.ts";
-import { importEncoder } from "./encoder/import-encoder.ts";
+import { serveEncoder } from "./encoder/server.ts";
 import { type Engine, startEngine } from "./engine/engine.ts";
 import type { ModelRunnerOptions } from "./engine/model-runner.ts";
 import { AdapterFileCache } from "./lora/adapter-files.ts";
@@ -168,28 +166,6 @@ async function openAdapters(
     if (event.type !== "acquired") options.onAdapterEvent?.(event);
   });
   return adapters;
-}
-
-async function serveEncoder(
-  { id, folder }: EncoderSetting,
-  limits: ServerLimits,
-  { dataDir, threads, onFault }: AdapterServerOptions,
-): Promise<ServedEncoder> {
-  const bytesMax = limits.encoderBytesMax;
-  const { tokenizer, ...imported } = await importEncoder(folder, { dataDir, bytesMax });
-  const encoder = await openEncoder({
-    graph: imported,
-    limits: {
-      requestsMax: limits.waitingMax,
-      batchRowsMax: limits.encoderBatchRowsMax,
-      batchTokensMax: limits.encoderBatchTokensMax,
-    },
-    threads: threads ?? defaultThreads(),
-    onFault,
-  });
-  const { pooling, normalizes, tokensMax, vocabSize } = imported;
-  const facts = { pooling, normalizes, tokensMax, vocabSize };
-  return { id, encoder, tokenizer: createTokenizer(tokenizer), ...facts };
 }
 
 /** All that decides which numbers are computed. */

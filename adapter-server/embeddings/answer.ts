@@ -2,25 +2,30 @@
 import type { EmbeddingsResponse } from "../../sdk/protocol/embeddings.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.ts";
-import { type Caller, type GenerationParts, servedName } from "../generation/generate.ts";
-import type { Outcome } from "../metrics/request-series.ts";
-import { type Embedder, encoderEmbedder, engineEmbedder } from "./embedder.ts";
+import type { ServerLimits } from "../config.ts";
+import { type Caller, servedName } from "../generation/generate.ts";
+import type { Outcome, RequestSeries } from "../metrics/request-series.ts";
+import type { Embedder } from "./embedder.ts";
 import type { EmbeddingsPlan } from "./request.ts";
 import { checkDimensions, finish, write } from "./vectors.ts";
 
+export type EmbeddingsParts = {
+  limits: Pick<ServerLimits, "embeddingTokensMax">;
+  metrics: Pick<RequestSeries, "begin">;
+  /** Whether the model was trained so that its vectors may be shortened. */
+  matryoshka: boolean;
+  monotonicMs: () => number;
+};
+
 /** @throws HubError `context_length_exceeded` that names the input, and what weights and engine throw */
 export async function answerEmbeddings(
-  parts: GenerationParts,
+  parts: EmbeddingsParts,
   plan: EmbeddingsPlan,
-  caller: Caller,
+  { embedder, caller }: { embedder: Embedder; caller: Caller },
 ): Promise<Response> {
-  const { metrics, embeddings, encoder } = parts;
+  const { metrics, matryoshka } = parts;
   const startMs = parts.monotonicMs();
-  const embedder =
-    encoder && plan.model === encoder.id
-      ? encoderEmbedder(encoder, plan)
-      : engineEmbedder(parts, plan, caller);
-  checkDimensions(plan.dimensions, { width: embedder.width, shortened: embeddings.matryoshka });
+  checkDimensions(plan.dimensions, { width: embedder.width, shortened: matryoshka });
   const prompts = toPrompts(embedder, plan, parts.limits.embeddingTokensMax);
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
   const { adapter, embed, release } = await embedder.acquire();

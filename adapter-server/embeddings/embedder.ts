@@ -47,8 +47,16 @@ export type ServedEncoder = {
   vocabSize: number;
 };
 
+/** By the name that the request gives. */
+export function embedderOf(parts: AppParts, plan: EmbeddingsPlan, caller: Caller): Embedder {
+  const { encoder } = parts;
+  return encoder && plan.model === encoder.id
+    ? encoderEmbedder(encoder, plan)
+    : engineEmbedder(parts, plan, caller);
+}
+
 /** Each text is a sequence of its own among the engine's others. */
-export function engineEmbedder(parts: AppParts, plan: EmbeddingsPlan, caller: Caller): Embedder {
+function engineEmbedder(parts: AppParts, plan: EmbeddingsPlan, caller: Caller): Embedder {
   const { engine, model, embeddings, limits } = parts;
   const { hiddenSize: width, vocabSize } = engine.facts.dims;
   const { tenant, timeoutMs } = caller;
