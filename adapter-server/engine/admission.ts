@@ -146,4 +146,4 @@ function lacksScores(scoresLeft: number, sequence: Sequence): boolean {
 
 const scoredTokensMaxDefault = 32;
 /** Tokens of newcomers whose blocks are named in one step: hashing takes time from those who decode. */
-const lookupTokensMax = 16_384;
+const lookupTokensMax = 8192;

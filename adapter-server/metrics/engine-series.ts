@@ -84,7 +84,7 @@ function registerTotals(series: Series, engineStats: () => EngineStats): void {
     ],
     [
       "vllm:num_preemptions_total",
-      "Sequences that lost their blocks to older ones.",
+      "Sequences that lost their blocks to others.",
       (stats) => stats.preemptions,
     ],
     [

@@ -96,18 +96,22 @@ describe("in this process", () => {
   test("an adapter is asked for by its digest, with the operator key and the tenant", async () => {
     const server = engine(honest);
     served = await startTestGateway({ snapshot: policy("embedded"), embedded: server });
-    const response = await ask("tiny:tone@1", { store: true, metadata: { a: "b" }, top_k: 3 });
+    const response = await ask("tiny:tone@1", {
+      ...{ store: true, metadata: { a: "b" }, priority: -10, top_k: 3 },
+    });
     expect(response.status).toBe(200);
     expect(Object.fromEntries(response.headers)).toMatchObject({
       "x-switchyard-model": "tiny:tone@1",
       "x-switchyard-adapter": sha("tone 1"),
-      "x-switchyard-dropped": "store, metadata",
+      "x-switchyard-dropped": "store, metadata, priority",
     });
     const { headers, body } = server.seen[0] ?? ({} as Seen);
     expect(headers.get("authorization")).toBe("Bearer operator-key-of-the-tests");
     expect(headers.get("x-switchyard-tenant")).toBe(acme.id);
     expect(body).toMatchObject({ model: `tiny-int8@sha256-${sha("tone 1")}`, top_k: 3 });
     expect(body).not.toHaveProperty("store");
+    // With our key each client's would count.
+    expect(body).not.toHaveProperty("priority");
     expect(served.accounts.settled[0]).toMatchObject({
       answered: {
         model: "tiny",
