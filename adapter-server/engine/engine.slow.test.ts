@@ -80,6 +80,30 @@ test("many sequences stream at once, each as if alone, and tell which adapter an
   }
 });
 
+test("choices of one request begin together and compute its prompt once; one that leaves leaves alone", async () => {
+  const engine = await start({ stepMs: 1 });
+  const asked = request({
+    prompt: Array.from({ length: 30 }, (_, i) => i),
+    maxTokens: 50,
+    stopIds: [],
+  });
+  const choices = engine.generateEach(asked, 3);
+  const firsts = await Promise.all(choices.map((choice) => choice.next()));
+  // Nobody found anything cached, because nobody came later than the one that computed it.
+  expect(firsts.map(({ value }) => value?.cachedTokens)).toEqual([0, 0, 0]);
+  await choices[0]?.return();
+  const rest = await Promise.all(choices.slice(1).map(collect));
+  expect(rest.map(({ finish }) => finish)).toEqual(["length", "length"]);
+  await until(() => engine.stats().blocksUsed === 0);
+});
+
+test("an answer that takes longer than its request gave is ended", async () => {
+  const engine = await start({ stepMs: 5 });
+  const late = collect(engine.generate(request({ maxTokens: 2000, stopIds: [], timeoutMs: 30 })));
+  await expect(late).rejects.toMatchObject({ code: "deadline_exceeded" });
+  await until(() => engine.stats().running === 0);
+});
+
 test("a reader that leaves, or a signal, frees the blocks", async () => {
   const engine = await start({ stepMs: 1 });
   for await (const _ of engine.generate(request({ maxTokens: 2000, stopIds: [] }))) break;
