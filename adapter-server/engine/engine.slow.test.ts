@@ -133,6 +133,41 @@ test("a worker that dies fails what runs, comes back, and still knows its adapte
   expect(faults).toContain("the engine's worker died");
 });
 
+test("an adapter is forgotten when its last sequence is done, and when the worker dies; then its memory is free", async () => {
+  const engine = await start({ deadlyToken: neverChosen, stepMs: 1, slots: 1 });
+  engine.loadAdapter(simulatedAdapter("x"));
+  let isForgotten = false;
+  for await (const _ of engine.generate(
+    request({ adapter: "x", maxTokens: 2000, stopIds: [], prompt: [1, 1] }),
+  )) {
+    const forgotten = engine.unloadAdapter("x").then(() => {
+      isForgotten = true;
+    });
+    // What comes after this was told after the worker heard of it.
+    await collect(engine.generate(request({ prompt: [2, 2] })));
+    expect(isForgotten).toBe(false);
+    void forgotten;
+    break;
+  }
+  await until(() => isForgotten);
+
+  // Known again while it is being forgotten: the worker reads the new weights, and the old ones are free.
+  engine.loadAdapter(simulatedAdapter("y"));
+  const old = engine.unloadAdapter("y");
+  engine.loadAdapter(simulatedAdapter("y"));
+  await old;
+  const one = request({ adapter: "y", prompt: [4, 4] });
+  expect((await collect(engine.generate(one))).tokens).toEqual(
+    simulatedContinuation({ ...one, vocabSize }),
+  );
+
+  const murder = collect(engine.generate(request({ prompt: [neverChosen] })));
+  const last = engine.unloadAdapter("y");
+  await expect(murder).rejects.toMatchObject({ code: "upstream_unavailable" });
+  await last;
+  await engine.unloadAdapter("never known");
+});
+
 test("a request that kills the engine is refused after two deaths, and its neighbours answer", async () => {
   const engine = await start({ deadlyToken: neverChosen, stepMs: 1 });
   const innocent = request({ prompt: [1, 1], maxTokens: 200, stopIds: [] });

@@ -112,6 +112,31 @@ test("an adapter that loads slowly holds up nobody else's", async () => {
   expect((await waiting).adapter.digest).toBe(slow);
 });
 
+test("a source that hangs fails those who wait for it, after a while, and nobody else", async () => {
+  const slow = await demoDigest("support-triage");
+  let calls = 0;
+  const { store } = await setup({
+    fetchMsMax: 30,
+    fetchesMax: 2,
+    source: {
+      fetchFiles: (digest) => {
+        calls++;
+        if (digest === slow && calls < 2) return new Promise(() => {});
+        return demoFiles(digest === slow ? "support-triage" : "tone-formal");
+      },
+    },
+  });
+  const waiting = [store.acquire(slow), store.acquire(slow)];
+  const told = Promise.all(
+    waiting.map((one) => expect(one).rejects.toMatchObject({ code: "upstream_timeout" })),
+  );
+  expect((await store.acquire(await demoDigest("tone-formal"))).adapter.rank).toBe(4);
+  await told;
+  expect(store.stats().hostDigests).toHaveLength(1);
+  // Whoever asks later has a load of its own.
+  expect((await store.acquire(slow)).adapter.digest).toBe(slow);
+});
+
 test("no more requests than allowed wait for adapters", async () => {
   let finish = () => {};
   const held = new Promise<void>((resolve) => {

@@ -170,6 +170,24 @@ test("weights that come back while they drain stay", async () => {
   expect(forgetting).toEqual([]);
 });
 
+test("many replace a name's weights at once while others unload it: one after the other, and nothing stays behind", async () => {
+  const { store, drain, known, files, forgetting } = await setup();
+  const load = (name: string) =>
+    store.loadNamed({ name: "a", path: pathOf(name), replace: true, by: "test" });
+  const unload = () => store.unloadNamed("a", { by: "test" });
+  const names = ["tone-formal", "support-triage", "tone-formal", "support-triage"];
+  await Promise.all(names.flatMap((name) => [load(name), load(name), unload(), load(name)]));
+  const [left] = store.names();
+  expect(store.names()).toHaveLength(1);
+  expect([...known]).toEqual([left?.digest]);
+  expect(files.digests()).toEqual([left?.digest]);
+  await unload();
+  await drain();
+  expect(known.size).toBe(0);
+  expect(forgetting).toEqual([]);
+  expect(store.stats()).toMatchObject({ hostBytes: 0, hostDigests: [], diskBytes: 0 });
+});
+
 test("a mix with weights that are gone goes with them", async () => {
   const { store, known } = await setup();
   const { digest: a } = await store.loadNamed({
