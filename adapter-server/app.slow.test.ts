@@ -706,6 +706,7 @@ test("what we do not compute is refused by its name, and harmless fields pass", 
 
 test("a parameter that nobody knows is refused by its name, and so is what a message is not text of", async () => {
   const base = { model: "support-tiny", messages: question("Hi"), max_tokens: 1 };
+  const call = { id: "c", type: "function", function: { name: "f", arguments: "{}" } };
   const refused: [Fields, string, string][] = [
     [{ ...base, temprature: 0.2 }, "invalid_value", "temprature"],
     [
@@ -714,7 +715,7 @@ test("a parameter that nobody knows is refused by its name, and so is what a mes
       "stream_options.include_usages",
     ],
     [
-      { ...base, messages: [{ role: "assistant", content: null, tool_calls: [{ id: "c" }] }] },
+      { ...base, messages: [{ role: "assistant", content: null, tool_calls: [call] }] },
       "unsupported_parameter",
       "messages[0].tool_calls",
     ],

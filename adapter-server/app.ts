@@ -51,7 +51,8 @@ export function createApp(parts: AppParts): Hono<Env> {
     toError: (error, path) => (loraxPaths.has(path) ? toLoraxError(error) : toErrorResponse(error)),
   });
 
-  const reading = { baseId: model.id, vocabSize: engine.facts.dims.vocabSize, ...limits };
+  const { vocabSize } = engine.facts.dims;
+  const reading = { baseId: model.id, toolFormat: model.toolFormat, vocabSize, ...limits };
   app.post("/v1/chat/completions", async (c) => {
     const plan = readChatRequest(await readJson(c.req.raw), reading);
     return answerChat({ ...parts, metrics }, plan, callerOf(c, limits));

@@ -8,6 +8,7 @@ import { type DeclaredAdapter, parseDeclared } from "./lora/declared-adapters.ts
 import { keyValueTypes } from "./models/graph-files.ts";
 import { type ModelFormat, modelFormats } from "./models/import-model.ts";
 import { isHubRef, parseHubRef } from "./models/library/source-ref.ts";
+import { type ToolFormat, toolFormats } from "./output/tools/formats.ts";
 
 const count = z.coerce.number().int().positive();
 
@@ -122,6 +123,7 @@ export type Config = {
   adapters: DeclaredAdapter[];
   registryUrl: string | undefined;
   prefixCache: boolean;
+  toolFormat: ToolFormat | undefined;
   embeddings: EmbeddingSettings;
   encoder: EncoderSetting | undefined;
   limits: ServerLimits;
@@ -151,6 +153,7 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     adapters: readDeclared(parsed),
     registryUrl: parsed.REGISTRY_URL,
     prefixCache: parsed.ADAPTER_SERVER_PREFIX_CACHE,
+    toolFormat: parsed.ADAPTER_SERVER_TOOL_FORMAT,
     embeddings: {
       pooling: parsed.ADAPTER_SERVER_POOLING,
       matryoshka: parsed.ADAPTER_SERVER_MATRYOSHKA,
@@ -219,6 +222,8 @@ const environment = z.object({
   ADAPTER_SERVER_THREADS: count.optional(),
   /** Whether prompts of one tenant share what is computed of them where they begin alike. */
   ADAPTER_SERVER_PREFIX_CACHE: z.stringbool().default(true),
+  /** How the model writes tool calls, where its chat template does not tell. */
+  ADAPTER_SERVER_TOOL_FORMAT: z.enum(toolFormats).optional(),
   /** What an embedding is made of where a request does not say it. */
   ADAPTER_SERVER_POOLING: z.enum(poolings).default("last"),
   /** Whether the model was trained so that embeddings may be shortened. */

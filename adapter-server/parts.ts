@@ -7,6 +7,7 @@ import type { AdapterStore } from "./lora/adapter-store.ts";
 import type { GenerationDefaults } from "./models/import-model.ts";
 import type { ChatTemplate } from "./models/templates/chat-template.ts";
 import type { Tokenizer } from "./models/tokenizer.ts";
+import type { ToolFormat } from "./output/tools/formats.ts";
 
 /** The base model as it is served. */
 export type ServedModel = {
@@ -16,6 +17,8 @@ export type ServedModel = {
   root: string;
   tokenizer: Tokenizer;
   template: ChatTemplate;
+  /** How the model writes tool calls; absent when its template knows no tools. */
+  toolFormat: ToolFormat | undefined;
   endTokenIds: number[];
   generationDefaults: GenerationDefaults;
   /** `system_fingerprint`: weights and format. */

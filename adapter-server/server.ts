@@ -23,6 +23,7 @@ import { openForServing } from "./models/library/import.ts";
 import { createChatTemplate } from "./models/templates/chat-template.ts";
 import { createTokenizer, type Tokenizer } from "./models/tokenizer.ts";
 import { toVocabulary } from "./output/grammar/vocabulary.ts";
+import { type ToolFormat, toolFormatOf } from "./output/tools/formats.ts";
 
 export type AdapterServerOptions = {
   /**
@@ -48,6 +49,8 @@ export type AdapterServerOptions = {
   embeddings?: EmbeddingSettings | undefined;
   /** A model of its own that only embeds, beside the base. */
   encoder?: EncoderSetting | undefined;
+  /** How the model writes tool calls; what its chat template teaches when absent. */
+  toolFormat?: ToolFormat | undefined;
   threads?: number | undefined;
   version: string;
   onFault: (message: string, cause: unknown) => void;
@@ -109,6 +112,7 @@ async function createFromModel(
       root: options.model.folder,
       tokenizer,
       template,
+      toolFormat: options.toolFormat ?? toolFormatOf(model.chatTemplate),
       endTokenIds: model.endTokenIds,
       generationDefaults: model.generationDefaults,
       fingerprint: fingerprintOf(model, limits),

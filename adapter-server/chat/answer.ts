@@ -1,12 +1,18 @@
 /** The two shapes of an answer: one completion, or a stream of chunks. */
-import type { ChatCompletion, ChatLogprobs } from "../../sdk/protocol/chat.ts";
+import type {
+  ChatCompletion,
+  ChatLogprobs,
+  FinishReason,
+  ToolCall,
+} from "../../sdk/protocol/chat.ts";
 import { toErrorBody } from "../../sdk/protocol/errors.ts";
 import { sseDone } from "../../sdk/protocol/sse.ts";
 import type { PromptLogprobs } from "../engine/logprobs.ts";
-import type { ChosenToken, Piece } from "../generation/choices.ts";
+import type { ChosenToken } from "../generation/choices.ts";
 import { toContentLogprob, toPromptLogprobs } from "../generation/shown-tokens.ts";
 import { UsageCount } from "../generation/usage.ts";
 import type { Tokenizer } from "../models/tokenizer.ts";
+import type { CallDelta, ChatPiece } from "./tool-calls.ts";
 
 /** What all chunks of one answer have in common. */
 export type AnswerHead = {
@@ -21,18 +27,20 @@ export type AnswerHead = {
 /** Reads all pieces and builds the whole answer. */
 export async function toCompletion(
   head: AnswerHead,
-  pieces: AsyncIterable<Piece>,
+  pieces: AsyncIterable<ChatPiece>,
   choices: number,
 ): Promise<ChatCompletion> {
   const texts = new Array<string>(choices).fill("");
-  const finished = new Array<"stop" | "length">(choices).fill("length");
+  const finished = new Array<FinishReason>(choices).fill("length");
   const logprobs = texts.map((): ChosenToken[] | undefined => undefined);
+  const calls = texts.map((): ToolCall[] => []);
   const count = new UsageCount(head.promptTokens);
   let promptLogprobs: readonly PromptLogprobs[] | undefined;
   for await (const piece of pieces) {
     const { choice, text, finish, logprobs: found } = piece;
     promptLogprobs ??= piece.promptLogprobs;
     texts[choice] += text;
+    for (const delta of piece.calls ?? []) addCall(calls[choice] ?? [], delta);
     if (found) logprobs[choice] = [...(logprobs[choice] ?? []), ...found];
     count.add(piece);
     if (finish) finished[choice] = finish;
@@ -44,7 +52,7 @@ export async function toCompletion(
     model: head.model,
     choices: texts.map((content, index) => ({
       index,
-      message: { role: "assistant", content, refusal: null },
+      message: toMessage(content, calls[index] ?? []),
       logprobs: toLogprobs(head, logprobs[index]),
       finish_reason: finished[index] ?? "length",
     })),
@@ -62,7 +70,7 @@ export async function toCompletion(
  */
 export async function* toFrames(
   head: AnswerHead,
-  pieces: AsyncIterable<Piece>,
+  pieces: AsyncIterable<ChatPiece>,
   { includeUsage }: { includeUsage: boolean },
 ): AsyncGenerator<string, void, void> {
   const { id, created, model, fingerprint } = head;
@@ -93,6 +101,13 @@ export async function* toFrames(
         const delta = `{"content":${JSON.stringify(piece.text)}}`;
         frames += chunk(piece.choice, delta, null, logprobs);
       }
+      for (const call of piece.calls ?? []) {
+        frames += chunk(
+          piece.choice,
+          `{"tool_calls":[${JSON.stringify(toCallDelta(call))}]}`,
+          null,
+        );
+      }
       if (piece.finish) frames += chunk(piece.choice, "{}", piece.finish);
       if (frames !== "") yield frames;
     }
@@ -103,6 +118,31 @@ export async function* toFrames(
   } catch (error) {
     yield `data: ${JSON.stringify(toErrorBody(error))}\n\n`;
   }
+}
+
+/** An answer that is calls alone has no content. */
+function toMessage(text: string, calls: ToolCall[]): ChatCompletion["choices"][number]["message"] {
+  const content = text === "" && calls.length > 0 ? null : text;
+  const message = { role: "assistant" as const, content, refusal: null };
+  return calls.length > 0 ? { ...message, tool_calls: calls } : message;
+}
+
+function addCall(calls: ToolCall[], delta: CallDelta): void {
+  if (delta.type === "call") {
+    const { id, name } = delta;
+    calls.push({ id, type: "function", function: { name, arguments: "" } });
+    return;
+  }
+  const call = calls[delta.index];
+  if (call) call.function.arguments += delta.text;
+}
+
+/** Id, type and name come once, with the call's first delta. */
+function toCallDelta(delta: CallDelta) {
+  const { index } = delta;
+  if (delta.type === "arguments") return { index, function: { arguments: delta.text } };
+  const { id, name } = delta;
+  return { index, id, type: "function", function: { name, arguments: "" } };
 }
 
 function toLogprobs(

@@ -10,22 +10,39 @@ import {
 } from "../generation/plan.ts";
 import { refuseUnsupported, unsupported } from "../generation/unsupported.ts";
 import type { RenderOptions, TemplateMessage } from "../models/templates/chat-template.ts";
+import { hasForm } from "../output/grammar/structured-output.ts";
+import { marksOf, type ToolFormat } from "../output/tools/formats.ts";
+import { callsOfMessage, resultOfMessage } from "./tool-messages.ts";
+import { readTools, type ToolPlan, toolFields } from "./tools.ts";
 
-export type ChatPlan = GenerationPlan & { messages: TemplateMessage[]; rendering: RenderOptions };
+export type ChatPlan = GenerationPlan & {
+  messages: TemplateMessage[];
+  rendering: RenderOptions;
+  /** Absent where nothing is to be called. */
+  tools: ToolPlan | undefined;
+};
 
 /** @throws HubError that names the field */
-export function readChatRequest(body: unknown, limits: GenerationLimits): ChatPlan {
+export function readChatRequest(
+  body: unknown,
+  limits: GenerationLimits & { toolFormat: ToolFormat | undefined },
+): ChatPlan {
   const request = parseOrThrow(extendedRequest, body);
   refuseUnsupported(request, computed);
+  const tools = readTools(request, { format: limits.toolFormat, hasOwnForm: hasForm(request) });
   const plan = readGeneration(request, limits, {
+    calls: tools?.calls,
     promptField: "messages",
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? undefined,
     logprobs: readLogprobs(request),
   });
   return {
     ...plan,
-    messages: request.messages.map(toTemplateMessage),
-    rendering: readRendering(request),
+    // The marks of some families are control tokens.
+    skipSpecialTokens: plan.skipSpecialTokens && !(tools && marksOf[tools.format].control),
+    messages: toTemplateMessages(request.messages, { knowsTools: limits.toolFormat !== undefined }),
+    rendering: { ...readRendering(request), tools: tools?.offered },
+    tools,
   };
 }
 
@@ -51,7 +68,26 @@ function readLogprobs({ logprobs, top_logprobs }: ExtendedRequest): number | und
   });
 }
 
-export function toTemplateMessage(message: ChatMessage, index: number): TemplateMessage {
+/** @param knowsTools whether the template writes calls and their results; else they would be lost in silence */
+export function toTemplateMessages(
+  messages: readonly ChatMessage[],
+  { knowsTools }: { knowsTools: boolean },
+): TemplateMessage[] {
+  const all: TemplateMessage[] = [];
+  for (const [index, message] of messages.entries()) {
+    const next = toTemplateMessage(message, index, all);
+    if (!knowsTools && next.tool_calls) throw unsupported(`messages[${index}].tool_calls`);
+    if (!knowsTools && next.role === "tool") throw unsupported(`messages[${index}].role`);
+    all.push(next);
+  }
+  return all;
+}
+
+function toTemplateMessage(
+  message: ChatMessage,
+  index: number,
+  before: readonly TemplateMessage[],
+): TemplateMessage {
   refuseUnsupportedParts(message, index);
   const { role } = message;
   const text = messageText(message);
@@ -63,14 +99,20 @@ export function toTemplateMessage(message: ChatMessage, index: number): Template
     );
   }
   // OpenAI renamed the role for newer models; templates know the old one.
-  return { role: role === "developer" ? "system" : role, content: text ?? "" };
+  return {
+    role: role === "developer" ? "system" : role,
+    content: text ?? "",
+    ...callsOfMessage(message, index),
+    ...resultOfMessage(message, index, before),
+  };
 }
 
 /** @throws HubError `unsupported_parameter` for parts of a message that are no text */
 function refuseUnsupportedParts(message: ChatMessage, index: number): void {
   const { role, content } = message;
-  if (role === "tool" || role === "function") throw unsupported(`messages[${index}].role`);
+  if (role === "function") throw unsupported(`messages[${index}].role`);
   for (const [field, isHarmless] of Object.entries(harmlessInMessages)) {
+    if (field === "tool_call_id" && role === "tool") continue;
     const value = message[field];
     if (value !== undefined && value !== null && !isHarmless(value)) {
       throw unsupported(`messages[${index}].${field}`);
@@ -96,6 +138,7 @@ const renderingRequest = z.object(renderingFields);
 const extendedRequest = chatRequest.extend({
   ...generationFields,
   ...renderingFields,
+  ...toolFields,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
 });
@@ -114,5 +157,4 @@ const harmlessInMessages: Record<string, (value: unknown) => boolean> = {
   reasoning_content: isEmptyText,
   refusal: isEmptyText,
   tool_call_id: never,
-  tool_calls: (value) => Array.isArray(value) && value.length === 0,
 };

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { chatRequest } from "../../sdk/protocol/chat.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import type { Expression, GrammarText } from "../output/grammar/grammar-text.ts";
 import type { Grammar } from "../output/grammar/matchers.ts";
 import {
   readStructuredOutput,
@@ -96,7 +97,10 @@ export type GenerationLimits = SamplingLimits & {
 export function readGeneration(
   request: z.infer<typeof generationRequest>,
   limits: GenerationLimits,
-  own: Pick<GenerationPlan, "promptField" | "logprobs" | "maxTokens">,
+  own: { calls?: ((text: GrammarText) => Expression) | undefined } & Pick<
+    GenerationPlan,
+    "promptField" | "logprobs" | "maxTokens"
+  >,
 ): GenerationPlan {
   const choices = request.n ?? 1;
   if (choices > limits.choicesMax) {
@@ -135,7 +139,7 @@ export function readGeneration(
     sampling,
     promptLogprobs: request.prompt_logprobs ?? undefined,
     promptTokensMax: truncate === -1 ? "fit" : truncate,
-    grammar: readStructuredOutput(request),
+    grammar: readStructuredOutput(request, own.calls),
     stop,
     stopTokens,
     ignoreEos: request.ignore_eos ?? false,

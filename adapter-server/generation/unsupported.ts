@@ -42,7 +42,6 @@ const never: Test = () => false;
 /** About billing, storage, abuse and speed: no answer depends on them. */
 const bookkeeping: ReadonlySet<string> = new Set([
   "metadata",
-  "parallel_tool_calls",
   "prediction",
   "prompt_cache_key",
   "prompt_cache_retention",
@@ -71,8 +70,6 @@ const harmlessValues: Record<string, Test> = {
   return_tokens_as_token_ids: is(false),
   spaces_between_special_tokens: is(true),
   suffix: is(""),
-  tool_choice: is("none", "auto"),
-  tools: isEmpty,
   use_beam_search: is(false),
   verbosity: is("medium"),
   web_search_options: never,

@@ -16,7 +16,7 @@ export class UsageCount {
     this.#choices = choices;
   }
 
-  add({ choice, tokens, cachedTokens }: Piece): void {
+  add({ choice, tokens, cachedTokens }: Pick<Piece, "choice" | "tokens" | "cachedTokens">): void {
     this.#completionTokens += tokens.length;
     if (cachedTokens === undefined) return;
     const prompt = Math.floor(choice / this.#choices);

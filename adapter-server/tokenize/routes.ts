@@ -3,7 +3,7 @@ import { z } from "zod";
 import { chatRequest } from "../../sdk/protocol/chat.ts";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
 import { toPrompt } from "../chat/complete.ts";
-import { readRendering, renderingFields, toTemplateMessage } from "../chat/request.ts";
+import { readRendering, renderingFields, toTemplateMessages } from "../chat/request.ts";
 import { refuseUnknownTokens } from "../generation/sampling.ts";
 import { refuseUnsupported } from "../generation/unsupported.ts";
 import { type AppParts, contextLengthOf, noSuchModel } from "../parts.ts";
@@ -55,7 +55,10 @@ function tokensOf({ model }: AppParts, request: TokenizeRequest): number[] {
       );
     }
     const rendering = readRendering(request);
-    return toPrompt(model, { messages: messages.map(toTemplateMessage), rendering });
+    return toPrompt(model, {
+      messages: toTemplateMessages(messages, { knowsTools: model.toolFormat !== undefined }),
+      rendering,
+    });
   }
   if (prompt == null || messages) {
     throw new HubError(

@@ -68,6 +68,13 @@ export type TokenLogprob = {
 export type ContentLogprob = TokenLogprob & { top_logprobs: TokenLogprob[] };
 export type ChatLogprobs = { content: ContentLogprob[]; refusal: null };
 
+/** A function that the model wants called; its arguments are the text of a JSON object. */
+export type ToolCall = {
+  id: string;
+  type: "function";
+  function: { name: string; arguments: string };
+};
+
 /** What our own engine answers; the required keys of OpenAI's schema are all there. */
 export type ChatCompletion = {
   id: string;
@@ -76,7 +83,13 @@ export type ChatCompletion = {
   model: string;
   choices: {
     index: number;
-    message: { role: "assistant"; content: string | null; refusal: null };
+    message: {
+      role: "assistant";
+      content: string | null;
+      refusal: null;
+      /** Absent where nothing is called. */
+      tool_calls?: ToolCall[];
+    };
     logprobs: ChatLogprobs | null;
     finish_reason: FinishReason;
   }[];
@@ -99,7 +112,13 @@ export type ChatCompletionChunk = {
   model: string;
   choices: {
     index: number;
-    delta: { role?: "assistant"; content?: string; refusal?: null };
+    delta: {
+      role?: "assistant";
+      content?: string;
+      refusal?: null;
+      /** A call's first delta has its id, type and name, later ones more of its arguments. */
+      tool_calls?: (Pick<ToolCall, "function"> & Partial<ToolCall> & { index: number })[];
+    };
     logprobs: ChatLogprobs | null;
     finish_reason: FinishReason | null;
   }[];

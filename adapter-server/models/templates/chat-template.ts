@@ -4,7 +4,14 @@ import { JinjaBoundError, type JinjaTemplate, parseJinja, renderJinja } from "./
 import { strftime } from "./strftime.ts";
 
 /** A message as templates know it. */
-export type TemplateMessage = { role: string; content: string };
+export type TemplateMessage = {
+  role: string;
+  content: string;
+  tool_calls?: { id: string; type: "function"; function: { name: string; arguments: unknown } }[];
+  /** The call that a tool's message answers, and what was called. */
+  tool_call_id?: string;
+  name?: string;
+};
 
 export type ChatTemplate = {
   /**
@@ -20,6 +27,8 @@ export type RenderOptions = {
   generationPrompt?: boolean;
   /** Whether the text ends with the last message's own words, to be continued. */
   continueFinal?: boolean;
+  /** Functions that the model may call, as OpenAI's clients describe them. */
+  tools?: readonly unknown[] | undefined;
   /** What else the template may ask for, such as `enable_thinking`; it cannot stand for what templates get anyway. */
   variables?: Readonly<Record<string, unknown>>;
 };
@@ -42,11 +51,12 @@ export function createChatTemplate(
         ...options.variables,
         ...specialTokens,
         messages,
+        tools: options.tools,
         add_generation_prompt: generationPrompt,
         strftime_now: (format: unknown) => strftime(new Date(nowMs()), String(format)),
       };
       try {
-        const text = renderJinja(template, variables, boundsFor(messages));
+        const text = renderJinja(template, variables, boundsFor(messages, options.tools));
         return continueFinal ? upToFinalWords(text, messages) : text;
       } catch (cause) {
         throw toHubError(cause);
@@ -76,11 +86,16 @@ function upToFinalWords(text: string, messages: readonly TemplateMessage[]): str
 }
 
 /** Far above what real templates need: some 200 steps for a message, its content a few times over. */
-function boundsFor(messages: readonly TemplateMessage[]) {
-  const chars = messages.reduce((sum, { role, content }) => sum + role.length + content.length, 0);
+function boundsFor(messages: readonly TemplateMessage[], tools: readonly unknown[] = []) {
+  const called = messages.flatMap(({ tool_calls = [] }) => tool_calls);
+  // Templates go through parameters one by one, or write them as JSON.
+  const described = JSON.stringify([...tools, ...called]).length;
+  const chars =
+    messages.reduce((sum, { role, content }) => sum + role.length + content.length, 0) + described;
+  const things = messages.length + called.length + tools.length;
   return {
-    workMax: 1_000_000 + 2_000 * messages.length + 2 * chars,
-    sizeMax: 4_000_000 + 100 * messages.length + 4 * chars,
+    workMax: 1_000_000 + 2_000 * things + 2 * chars + 20 * described,
+    sizeMax: 4_000_000 + 100 * things + 4 * chars + 20 * described,
   };
 }
 

@@ -48,15 +48,24 @@ export const structuredOutputFields = {
 };
 const fields = z.object(structuredOutputFields);
 
+/** Whether the request gives its output a form. */
+export function hasForm(request: z.infer<typeof fields>): boolean {
+  return wishesOf(request).length > 0;
+}
+
 /**
  * The grammar that the output has to follow; absent where it is free.
+ * @param calls what else the output may be, such as tool calls
  * @throws HubError `invalid_value`, `unsupported_parameter` that names the field, down to a schema's keyword
  */
-export function readStructuredOutput(request: z.infer<typeof fields>): Grammar | undefined {
+export function readStructuredOutput(
+  request: z.infer<typeof fields>,
+  calls?: (text: GrammarText) => Expression,
+): Grammar | undefined {
   const wishes = wishesOf(request);
   const [only, another] = wishes;
-  if (!only) return undefined;
-  if (another) {
+  if (!only && !calls) return undefined;
+  if (only && another) {
     throw new HubError(
       "invalid_value",
       `An output has one form: '${only.param}' and '${another.param}' are both given.`,
@@ -64,7 +73,11 @@ export function readStructuredOutput(request: z.infer<typeof fields>): Grammar |
     );
   }
   const text = new GrammarText(grammarCharsMax);
-  return text.grammar(only.expression(text, only.param));
+  const forms = [
+    ...(only ? [only.expression(text, only.param)] : []),
+    ...(calls ? [calls(text)] : []),
+  ];
+  return text.grammar(text.choice(forms));
 }
 
 type Wish = { param: string; expression: (text: GrammarText, param: string) => Expression };
