@@ -32,7 +32,16 @@ export function findFault(
   if ((thinks === "enabled" || thinks === "adaptive") && temperature !== undefined) {
     return "`temperature` may only be set to 1 when thinking is enabled.";
   }
+  if (thinks === "enabled" && isMidLoop(messages)) {
+    return "messages: Expected `thinking` or `redacted_thinking`, but found `tool_use`. When `thinking` is enabled, a final `assistant` message must start with a thinking block";
+  }
   return toolFault(request) ?? stopFault(request) ?? messagesFault(messages);
+}
+
+function isMidLoop(messages: MessagesRequest["messages"]): boolean {
+  const last = messages.findLast(({ role }) => role === "assistant")?.content;
+  if (!Array.isArray(last) || !last.some(({ type }) => type === "tool_use")) return false;
+  return !String(last[0]?.type).endsWith("thinking");
 }
 
 function toolFault({ tools, tool_choice, thinking }: MessagesRequest): string | undefined {

@@ -11,6 +11,14 @@ import { MessageStream } from "./stream.ts";
 
 const user: Turn = { role: "user", parts: [{ type: "text", text: "Hi" }] };
 
+const called = (maker: string): Turn => ({
+  role: "assistant",
+  parts: [
+    { type: "reasoning", text: "Hm.", signature: `${maker}:abc` },
+    { type: "tool_call", id: "a", name: "look", arguments: "{}" },
+  ],
+});
+
 function ask(more: Partial<CanonicalRequest>): CanonicalRequest {
   return {
     model: "claude-opus-4-8",
@@ -41,8 +49,8 @@ test("turns alternate, results come first, and blank texts are gone, whatever a 
     { role: "assistant", parts: [{ type: "text", text: one }] },
   ]);
   const called = fc
-    .tuple(text, fc.uniqueArray(id, { minLength: 1 }), fc.string())
-    .map(([before, ids, result]): Turn[] => [
+    .tuple(text, fc.uniqueArray(id, { minLength: 1 }), fc.string(), fc.option(later))
+    .map(([before, ids, result, between]): Turn[] => [
       {
         role: "assistant",
         parts: [
@@ -56,6 +64,7 @@ test("turns alternate, results come first, and blank texts are gone, whatever a 
           })),
         ],
       },
+      ...(between ?? []),
       ...ids.toReversed().map((one): Turn => {
         const parts = [{ type: "text" as const, text: result }];
         return { role: "tool", result: { callId: one, parts } };
@@ -99,6 +108,21 @@ test("sampling, thinking and choices are bent to what goes together, and all tha
       { model: "claude-opus-4-1", reasoning: { effort: "low" }, outputTokensMax: 500 },
       {},
       ["reasoning"],
+    ],
+    [
+      // A thought that another one signed is none to go on from.
+      { model: "claude-sonnet-4-5", reasoning: { effort: "low" }, turns: [user, called("google")] },
+      {},
+      ["reasoning", "messages.reasoning"],
+    ],
+    [
+      {
+        model: "claude-sonnet-4-5",
+        reasoning: { effort: "low" },
+        turns: [user, called("anthropic")],
+      },
+      { thinking: { type: "enabled", budget_tokens: 2048 } },
+      [],
     ],
     [{ model: "claude-3-5-haiku-latest", reasoning: { effort: "low" } }, {}, ["reasoning"]],
     [

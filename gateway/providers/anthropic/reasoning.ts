@@ -1,5 +1,6 @@
 /** How much a model is asked to think: newer ones by effort, those before them by tokens. */
-import type { CanonicalRequest, Reasoning } from "../../canonical/request.ts";
+import type { CanonicalRequest, Reasoning, Turn } from "../../canonical/request.ts";
+import { openSeal } from "../../canonical/seal.ts";
 import type { Notes } from "./notes.ts";
 
 export type WrittenReasoning = {
@@ -9,7 +10,7 @@ export type WrittenReasoning = {
 
 /** A request that has to call a tool cannot think first, so the thinking is what is left out. */
 export function writeReasoning(
-  { model, reasoning, toolChoice, outputTokensMax }: CanonicalRequest,
+  { model, reasoning, turns, toolChoice, outputTokensMax }: CanonicalRequest,
   notes: Notes,
 ): WrittenReasoning {
   if (!reasoning) return {};
@@ -29,6 +30,10 @@ export function writeReasoning(
     const effort = toEffort(reasoning);
     return { thinking: { type: "adaptive", ...shown }, ...(effort && { effort }) };
   }
+  if (isMidLoop(turns)) {
+    notes.drop("reasoning");
+    return {};
+  }
   // The budget is part of the most that may be said, and something has to be left for the answer.
   const budget = Math.max(budgetMin, toBudget(reasoning));
   const fitting = outputTokensMax === undefined ? budget : Math.min(budget, outputTokensMax - 1);
@@ -37,6 +42,17 @@ export function writeReasoning(
     return {};
   }
   return { thinking: { type: "enabled", budget_tokens: fitting, ...shown } };
+}
+
+/** Whether tools were called last without a thought of its own, from which these models do not go on thinking. */
+function isMidLoop(turns: readonly Turn[]): boolean {
+  const last = turns.findLast((turn) => turn.role === "assistant");
+  if (!last?.parts.some(({ type }) => type === "tool_call")) return false;
+  return !last.parts.some(
+    (part) =>
+      part.type === "reasoning" &&
+      openSeal("anthropic", part.signature ?? part.encrypted) !== undefined,
+  );
 }
 
 function toEffort({ effort, tokensMax }: Reasoning): string | undefined {

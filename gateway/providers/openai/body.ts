@@ -165,7 +165,7 @@ function writeInput(part: InputPart, dropped: Set<string>): object {
     case "audio":
       return { type: "input_audio", input_audio: { data: part.base64, format: part.format } };
     case "file":
-      return { type: "file", file: writeFile(part) };
+      return writeText(part) ?? { type: "file", file: writeFile(part) };
     default:
       return part satisfies never;
   }
@@ -185,6 +185,13 @@ function toUrl({ source }: ImagePart): string {
     default:
       return source satisfies never;
   }
+}
+
+/** A plain text needs no reader of files, which few engines have. */
+function writeText({ source, name }: FilePart): object | undefined {
+  if (source.type !== "base64" || source.mediaType !== "text/plain") return undefined;
+  const text = Buffer.from(source.data, "base64").toString("utf8");
+  return { type: "text", text: name === undefined ? text : `${name}\n\n${text}` };
 }
 
 function writeFile({ source, name }: FilePart): object {
