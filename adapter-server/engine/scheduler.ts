@@ -4,22 +4,16 @@ import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { BlockManager } from "./block-manager.ts";
 import { FairQueue } from "./fair-queue.ts";
 import { Families } from "./families.ts";
-import type { PromptLogprobs } from "./logprobs.ts";
 import { PrefixSharing } from "./prefix-sharing.ts";
 import { PromptLookup } from "./prompt-lookup.ts";
 import { RunningSet } from "./running-set.ts";
 import { countByAdapter, type SchedulerStats } from "./scheduler-stats.ts";
-import {
-  type Chosen,
-  remaining,
-  type Sequence,
-  type SequenceEvent,
-  type SequenceRequest,
-} from "./sequence.ts";
+import type { Chosen, Sequence, SequenceEvent, SequenceRequest } from "./sequence.ts";
 import type { SlotTable } from "./slot-table.ts";
 import { Speculation } from "./speculation.ts";
-import { decodes, emptyPlan, type StepPlan, withdraw } from "./step-plan.ts";
-import type { StepRow } from "./types.ts";
+import type { ForkOutcome, RowOutcome } from "./step-outcome.ts";
+import { type StepPlan, withdraw } from "./step-plan.ts";
+import { StepPlanner } from "./step-planner.ts";
 import { deadlinePassed, type WaitingLimits, WaitingRoom } from "./waiting-room.ts";
 
 export type SchedulerLimits = WaitingLimits &
@@ -29,27 +23,6 @@ export type SchedulerLimits = WaitingLimits &
     /** After how long without a turn a priority comes as the one before it. */
     priorityAgeMs: number;
   };
-
-/**
- * What became of a row: computed, or failed. One that is sampled has chosen a token for each of its guesses that
- * held, and one more.
- */
-export type RowOutcome =
-  | {
-      type: "computed";
-      row: StepRow;
-      chosen: readonly Chosen[];
-      /** Of the prompt's tokens that the row scores. */
-      scores?: readonly PromptLogprobs[];
-      forks?: readonly ForkOutcome[];
-      embedding?: Float32Array;
-    }
-  | { type: "failed"; row: StepRow; error: unknown };
-
-/** What a sequence that goes on from another's row has chosen there, or why it could not. */
-export type ForkOutcome =
-  | { type: "chosen"; id: number; chosen: Chosen }
-  | { type: "failed"; id: number; error: unknown };
 
 /**
  * Continuous batching. Running sequences decode first, prompts fill what the step's budget leaves,
@@ -68,7 +41,7 @@ export class Scheduler {
   readonly #speculation: Speculation;
   readonly #running: RunningSet;
   readonly #families: Families;
-  readonly #admission: Admission;
+  readonly #planner: StepPlanner;
   #arrivals = 0;
 
   constructor(parts: {
@@ -91,15 +64,17 @@ export class Scheduler {
     const shared = { blocks, slots, queue: this.#queue, prefixes: this.#prefixes };
     this.#running = new RunningSet(shared);
     this.#families = new Families(this.#running);
-    this.#admission = new Admission({
-      ...shared,
-      running: this.#running,
-      families: this.#families,
-      limits,
-    });
     // However well guesses hold, prompts that come find half of a step.
     const guessingMax = Math.min(speculationTokensMax, Math.floor(stepTokensMax / 2));
     this.#speculation = new Speculation(guessingMax);
+    const joining = { ...shared, running: this.#running, families: this.#families };
+    const admission = new Admission({ ...joining, limits });
+    this.#planner = new StepPlanner({
+      ...joining,
+      admission,
+      speculation: this.#speculation,
+      nowMs: parts.nowMs,
+    });
   }
 
   get isIdle(): boolean {
@@ -210,21 +185,7 @@ export class Scheduler {
 
   /** The next step. Empty when nobody can run, which with sequences present never lasts. */
   plan(): StepPlan {
-    const plan = emptyPlan();
-    const preempted = this.#planDecode(plan);
-    this.#planPrefill(plan);
-    // Who was preempted in this step would only take the blocks again that others were given.
-    if (!preempted) this.#admission.admit(plan, this.#nowMs());
-    this.#noteStarts(plan);
-    return plan;
-  }
-
-  #noteStarts({ prefill }: StepPlan): void {
-    const nowMs = this.#nowMs();
-    for (const { sequenceId } of prefill) {
-      const sequence = this.#sequences.get(sequenceId);
-      if (sequence) sequence.ranAtMs ??= nowMs;
-    }
+    return this.#planner.plan();
   }
 
   /** The weights could not be copied into the slot: all that wait for them fail, the others run. */
@@ -277,44 +238,6 @@ export class Scheduler {
     this.#blocks.check();
     const running = this.#running.all();
     this.#slots.check((slot) => running.filter((other) => other.slot === slot).length);
-  }
-
-  /** One row for each running sequence that lacks a single token. True when somebody lost its blocks. */
-  #planDecode(plan: StepPlan): boolean {
-    const preemptionsBefore = this.#running.preemptions;
-    const grown: Sequence[] = [];
-    for (const sequence of [...this.#running.all()]) {
-      if (!decodes(sequence) || !this.#running.has(sequence)) continue;
-      if (this.#running.makeRoom(sequence, plan.copies)) grown.push(sequence);
-    }
-    const decoding = grown.filter((sequence) => this.#running.has(sequence));
-    let room = this.#speculation.room(decoding.length);
-    for (const [index, sequence] of decoding.entries()) {
-      const guesses = this.#guess(sequence, Math.floor(room / (decoding.length - index)));
-      room -= guesses.length;
-      plan.decode.push(this.#running.row(sequence, 1, guesses));
-    }
-    return this.#running.preemptions > preemptionsBefore;
-  }
-
-  #planPrefill(plan: StepPlan): void {
-    for (const sequence of this.#running.all()) {
-      if (decodes(sequence)) continue;
-      // One that is scored may lack room for logits where others have what they need.
-      if (this.#admission.chunk(plan, sequence, remaining(sequence)) === 0) continue;
-      plan.prefill.push(this.#admission.prefillRow(plan, sequence));
-    }
-  }
-
-  /** Guesses at what the sequence says next; where blocks are short, only as many as those it holds have room for. */
-  #guess(sequence: Sequence, max: number): number[] {
-    const { blockSize, free } = this.#blocks;
-    const { id, tokens } = sequence;
-    const held = this.#blocks.blocksOf(id).length * blockSize - tokens.length;
-    const fit = free > this.#running.size ? held + blockSize : held;
-    const guesses = this.#speculation.guess(sequence, Math.min(max, fit));
-    this.#blocks.grow(id, tokens.length + guesses.length);
-    return guesses;
   }
 
   /** Takes over what a row computed and the tokens that were chosen in it, up to the one that ends the sequence. */

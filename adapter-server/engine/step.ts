@@ -2,8 +2,8 @@
 import { invariant } from "../../sdk/protocol/errors.ts";
 import type { PromptLogprobs } from "./logprobs.ts";
 import type { Pooler } from "./pooling.ts";
-import type { ForkOutcome, RowOutcome } from "./scheduler.ts";
 import type { Chosen } from "./sequence.ts";
+import type { ForkOutcome, RowOutcome } from "./step-outcome.ts";
 import type { StepPlan } from "./step-plan.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
 

@@ -1,0 +1,73 @@
+/** Plans a step: who runs decodes first, prompts fill what its budget leaves, and who waits joins where there is room. */
+import type { Admission } from "./admission.ts";
+import type { BlockManager } from "./block-manager.ts";
+import type { RunningSet } from "./running-set.ts";
+import { remaining, type Sequence } from "./sequence.ts";
+import type { Speculation } from "./speculation.ts";
+import { decodes, emptyPlan, type StepPlan } from "./step-plan.ts";
+
+export type StepPlannerParts = {
+  running: RunningSet;
+  admission: Admission;
+  speculation: Speculation;
+  blocks: BlockManager;
+  nowMs: () => number;
+};
+
+export class StepPlanner {
+  readonly #parts: StepPlannerParts;
+
+  constructor(parts: StepPlannerParts) {
+    this.#parts = parts;
+  }
+
+  plan(): StepPlan {
+    const plan = emptyPlan();
+    const preempted = this.#planDecode(plan);
+    this.#planPrefill(plan);
+    // Who was preempted in this step would only take the blocks again that others were given.
+    if (!preempted) this.#parts.admission.admit(plan, this.#parts.nowMs());
+    return plan;
+  }
+
+  /** One row for each running sequence that lacks a single token. True when somebody lost its blocks. */
+  #planDecode(plan: StepPlan): boolean {
+    const { running, speculation } = this.#parts;
+    const preemptionsBefore = running.preemptions;
+    const grown: Sequence[] = [];
+    for (const sequence of [...running.all()]) {
+      if (!decodes(sequence) || !running.has(sequence)) continue;
+      if (running.makeRoom(sequence, plan.copies)) grown.push(sequence);
+    }
+    const decoding = grown.filter((sequence) => running.has(sequence));
+    let room = speculation.room(decoding.length);
+    for (const [index, sequence] of decoding.entries()) {
+      const guesses = this.#guess(sequence, Math.floor(room / (decoding.length - index)));
+      room -= guesses.length;
+      plan.decode.push(running.row(sequence, 1, guesses));
+    }
+    return running.preemptions > preemptionsBefore;
+  }
+
+  #planPrefill(plan: StepPlan): void {
+    const { running, admission } = this.#parts;
+    for (const sequence of running.all()) {
+      if (decodes(sequence)) continue;
+      // One that is scored may lack room for logits where others have what they need.
+      if (admission.chunk(plan, sequence, remaining(sequence)) === 0) continue;
+      plan.prefill.push(admission.prefillRow(plan, sequence));
+    }
+  }
+
+  /** Guesses at what the sequence says next; where blocks are short, only as many as those it holds have room for. */
+  #guess(sequence: Sequence, max: number): number[] {
+    const { blocks, running, speculation } = this.#parts;
+    const { blockSize, free } = blocks;
+    const { id, tokens } = sequence;
+    const held = blocks.blocksOf(id).length * blockSize - tokens.length;
+    const fit = free > running.size ? held + blockSize : held;
+    const guesses = speculation.guess(sequence, Math.min(max, fit));
+    blocks.grow(id, tokens.length + guesses.length);
+    return guesses;
+  }
+}
