@@ -3,6 +3,7 @@ import type { Fetcher } from "../../sdk/protocol/http.ts";
 import type { GatewayLimits } from "../config.ts";
 import { createAdapterServer } from "./adapter-server/index.ts";
 import { anthropicBaseUrl, createAnthropic } from "./anthropic/index.ts";
+import { openBedrock } from "./bedrock/open.ts";
 import { createGemini, geminiBaseUrl } from "./gemini/index.ts";
 import { createOpenAi, openAiBaseUrl } from "./openai/index.ts";
 import { createOpenAiLike } from "./openai-like/index.ts";
@@ -59,6 +60,9 @@ function openProvider(
   if (settings.type === "vertex") {
     const { tokenTimeoutMs } = limits;
     return openVertex(settings, { ...connections, env, timeouts, tokenTimeoutMs, now });
+  }
+  if (settings.type === "bedrock") {
+    return openBedrock(settings, { ...connections, env, timeouts, now });
   }
   const vendor = vendors[settings.type];
   const variable =

@@ -75,6 +75,15 @@ const vertexUpstream = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }).optional(),
 });
 
+/** AWS Bedrock. The key is one of Bedrock's own; without one, AWS's usual variables hold keys that sign. */
+const bedrockUpstream = z.strictObject({
+  type: z.literal("bedrock"),
+  ...shared,
+  region: z.string().regex(/^[a-z0-9-]{1,40}$/),
+  /** In place of the region's own. */
+  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+});
+
 /** Anthropic, or whoever speaks its messages; the URL ends before `/messages`. */
 const anthropicUpstream = z.strictObject({
   type: z.literal("anthropic"),
@@ -89,6 +98,7 @@ export const upstreamSettings = z.discriminatedUnion("type", [
   geminiUpstream,
   openAiLikeUpstream,
   vertexUpstream,
+  bedrockUpstream,
 ]);
 export type UpstreamSettings = z.infer<typeof upstreamSettings>;
 
