@@ -6,6 +6,7 @@ import type { PackedAdapter } from "../engine/types.ts";
 import { AdapterCache, type AdapterLease, type TakeRoom } from "./adapter-cache.ts";
 import { AdapterLoader, type AdapterLoaderOptions, type LoadTier } from "./adapter-loader.ts";
 import { sha256Hex } from "./adapter-source.ts";
+import { type NamedAdapter, NamedAdapters } from "./named-adapters.ts";
 import { memoryOf } from "./shared-weights.ts";
 import { WeightMemory } from "./weight-memory.ts";
 
@@ -21,7 +22,6 @@ export type AdapterStoreOptions = Omit<AdapterLoaderOptions, "rankMax" | "onLoad
   namesMax: number;
 };
 
-export type NamedAdapter = { name: string; digest: Sha256; path: string; pinned: boolean };
 export type MixComponent = { digest: Sha256; weight: number };
 
 /** What somebody who counts would like to know. */
@@ -43,15 +43,9 @@ export class AdapterStore {
   readonly #loader: AdapterLoader;
   readonly #cache: AdapterCache;
   readonly #memory: WeightMemory;
-  readonly #names = new Map<string, NamedAdapter>();
-  /** The first of each digest's names. */
-  readonly #byDigest = new Map<string, NamedAdapter>();
-  /** Digests that are kept in memory whether they have a name or not. */
-  readonly #pinnedDigests = new Set<string>();
+  readonly #names: NamedAdapters;
   /** By digest of a mix: what it is made of. */
   readonly #mixes = new Map<string, readonly string[]>();
-  /** One load or unload of a name at a time. */
-  readonly #nameTurns = new Map<string, Promise<unknown>>();
   readonly #listeners: ((event: AdapterEvent) => void)[] = [];
   #acquiring = 0;
 
@@ -59,6 +53,7 @@ export class AdapterStore {
     this.#options = options;
     const { engine, hostBytesMax, roomWaitMsMax, nowMs } = options;
     options.files?.onEvicted((digest) => this.#tell({ type: "evicted", digest, tier: "disk" }));
+    this.#names = new NamedAdapters({ namesMax: options.namesMax, slots: engine.facts.slots });
     this.#memory = new WeightMemory(hostBytesMax / 4);
     this.#loader = new AdapterLoader(
       {
@@ -74,7 +69,7 @@ export class AdapterStore {
       nowMs,
       onLoaded: (adapter) => {
         engine.loadAdapter(adapter);
-        if (this.#isPinned(adapter.digest)) this.#pin(adapter.digest, true);
+        this.#pinIfWanted(adapter.digest);
       },
       onDropped: (adapter, why) => {
         const { digest } = adapter;
@@ -88,7 +83,7 @@ export class AdapterStore {
 
   /** Adapters that were loaded under a name, in the order of their loading. */
   names(): NamedAdapter[] {
-    return [...this.#names.values()];
+    return this.#names.list();
   }
 
   named(name: string): NamedAdapter | undefined {
@@ -97,7 +92,7 @@ export class AdapterStore {
 
   /** The first name that was given to the adapter and still stands for it. */
   nameOf(digest: string): NamedAdapter | undefined {
-    return this.#byDigest.get(digest);
+    return this.#names.ofDigest(digest);
   }
 
   stats() {
@@ -161,16 +156,15 @@ export class AdapterStore {
     pinned?: boolean | undefined;
   }): Promise<NamedAdapter> {
     const { name, path, replace, by } = options;
-    return this.#inTurn(name, async () => {
+    return this.#names.inTurn(name, async () => {
       const before = this.#names.get(name);
       if (before && !replace) {
         throw new HubError("adapter_already_loaded", `The adapter '${name}' is already loaded.`);
       }
-      if (!before && this.#names.size >= this.#options.namesMax) throw tooManyNames(this.#options);
       const found = await this.#loader.readFolder(path);
       const { digest } = found;
-      const pinned = options.pinned ?? before?.pinned ?? false;
-      if (pinned) this.#checkPins(digest, before?.digest);
+      const named = { name, digest, path, pinned: options.pinned ?? before?.pinned ?? false };
+      this.#names.expectRoomFor(named);
       const startMs = this.#options.nowMs();
       let { files } = found;
       let ms: number | undefined;
@@ -183,13 +177,11 @@ export class AdapterStore {
       try {
         // The folder may be gone by the time when the adapter has to be loaded again.
         await this.#options.files?.put(digest, files);
-        const named = { name, digest, path, pinned };
-        this.#names.set(name, named);
-        this.#indexNames();
+        this.#names.set(named);
         this.#tell({ type: "named", name, digest, before: before?.digest, by });
         // Told now, so that it is counted under the name.
         if (ms !== undefined) this.#tell({ type: "loaded", digest, tier: "folder", ms });
-        this.#pin(digest, this.#isPinned(digest));
+        this.#pinIfWanted(digest);
         if (before && before.digest !== digest) this.#dropUnlessWanted(before.digest);
         return named;
       } finally {
@@ -200,11 +192,10 @@ export class AdapterStore {
 
   /** Nothing when there is no such name. Requests that already use the adapter are not disturbed. */
   unloadNamed(name: string, { by }: { by: string }): Promise<NamedAdapter | undefined> {
-    return this.#inTurn(name, async () => {
+    return this.#names.inTurn(name, async () => {
       const named = this.#names.get(name);
       if (!named) return undefined;
       this.#names.delete(name);
-      this.#indexNames();
       this.#tell({ type: "unnamed", name, digest: named.digest, by });
       this.#dropUnlessWanted(named.digest);
       return named;
@@ -216,8 +207,7 @@ export class AdapterStore {
    * @throws HubError `invalid_value` when more would be pinned than fits, and what loading it throws
    */
   async pinDigest(digest: Sha256): Promise<void> {
-    this.#checkPins(digest);
-    this.#pinnedDigests.add(digest);
+    this.#names.pinDigest(digest);
     (await this.acquire(digest)).release();
   }
 
@@ -279,59 +269,22 @@ export class AdapterStore {
     if (memory) this.#memory.give(memory);
   }
 
-  #indexNames(): void {
-    this.#byDigest.clear();
-    for (const named of this.#names.values()) {
-      if (!this.#byDigest.has(named.digest)) this.#byDigest.set(named.digest, named);
-    }
-  }
-
   /** What nobody can ask for by name any more leaves memory and disk, and so do mixes with it. */
   #dropUnlessWanted(digest: string): void {
-    this.#pin(digest, this.#isPinned(digest));
-    if (this.nameOf(digest) || this.#pinnedDigests.has(digest)) return;
+    this.#pinIfWanted(digest);
+    if (this.#names.isWanted(digest)) return;
     if (!this.#cache.drop(digest)) this.#forgetOnDisk(digest);
     for (const [mix, parts] of this.#mixes) if (parts.includes(digest)) this.#cache.drop(mix);
   }
 
   #forgetOnDisk(digest: string): void {
-    if (!this.nameOf(digest)) void this.#options.files?.remove(digest);
+    if (!this.#names.isWanted(digest)) void this.#options.files?.remove(digest);
   }
 
-  #isPinned(digest: string): boolean {
-    if (this.#pinnedDigests.has(digest)) return true;
-    return this.names().some((named) => named.pinned && named.digest === digest);
-  }
-
-  #pin(digest: string, pinned: boolean): void {
+  #pinIfWanted(digest: string): void {
+    const pinned = this.#names.isPinned(digest);
     this.#cache.pin(digest, pinned);
     this.#options.engine.pinAdapter(digest, pinned);
-  }
-
-  /** At least one slot stays for whoever is not pinned. */
-  #checkPins(added: string, replaced?: string): void {
-    const pinned = new Set(this.#pinnedDigests);
-    for (const named of this.#names.values()) if (named.pinned) pinned.add(named.digest);
-    if (replaced !== undefined) pinned.delete(replaced);
-    pinned.add(added);
-    const { slots } = this.#options.engine.facts;
-    if (pinned.size < slots) return;
-    throw new HubError(
-      "invalid_value",
-      `Pinned adapters would keep ${pinned.size} of ${slots} slots ('adapterSlots'); one has to stay for others.`,
-      { param: "pinned" },
-    );
-  }
-
-  async #inTurn<T>(name: string, run: () => Promise<T>): Promise<T> {
-    const before = this.#nameTurns.get(name) ?? Promise.resolve();
-    const turn = before.then(run, run);
-    this.#nameTurns.set(name, turn);
-    try {
-      return await turn;
-    } finally {
-      if (this.#nameTurns.get(name) === turn) this.#nameTurns.delete(name);
-    }
   }
 
   #tell(event: AdapterEvent): void {
@@ -349,12 +302,4 @@ function tooManyWait(): HubError {
   return new HubError("server_is_overloaded", "Too many requests wait for adapters to be loaded.", {
     retryAfterMs: 1000,
   });
-}
-
-function tooManyNames({ namesMax }: AdapterStoreOptions): HubError {
-  return new HubError(
-    "invalid_value",
-    `${namesMax} adapters are loaded by name ('adapterNamesMax'); unload one first.`,
-    { param: "lora_name" },
-  );
 }

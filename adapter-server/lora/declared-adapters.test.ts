@@ -126,3 +126,15 @@ test("a name that is pinned stays so with other weights, and gives the pin back 
   expect(pins.size).toBe(0);
   await load(pinned(byFolder("banking-intent")));
 });
+
+test("of two that are pinned at the same time where one fits, one is", async () => {
+  const { store, pins } = await setup();
+  const settled = await Promise.allSettled(
+    ["tone-formal", "support-triage"].map((name) =>
+      store.loadNamed({ name, path: pathOf(name), replace: false, pinned: true, by: "test" }),
+    ),
+  );
+  expect(settled.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+  expect(pins.size).toBe(1);
+  expect(store.names()).toHaveLength(1);
+});
