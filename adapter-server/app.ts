@@ -8,8 +8,9 @@ import { readTextRequest } from "./completions/request.ts";
 import { answerEmbeddings } from "./embeddings/answer.ts";
 import { embedderOf } from "./embeddings/embedder.ts";
 import { readEmbeddingsRequest } from "./embeddings/request.ts";
-import { callerOf, type Env, openFront, readJson } from "./front.ts";
+import { callerOf, type Env, openFront } from "./front.ts";
 import { requireOperator } from "./identity.ts";
+import { readJsonBody } from "./json-body.ts";
 import { AdapterLabels } from "./lora/adapter-labels.ts";
 import { registerAdapterMetrics } from "./lora/adapter-metrics.ts";
 import { loadForSglang, unloadForSglang } from "./lora/sglang-routes.ts";
@@ -52,24 +53,23 @@ export function createApp(parts: AppParts): Hono<Env> {
   });
 
   const { vocabSize } = engine.facts.dims;
+  const readBody = (c: Context<Env>) => readJsonBody(c.req.raw, limits.bodyValuesMax);
   const reading = { baseId: model.id, toolFormat: model.toolFormat, vocabSize, ...limits };
   app.post("/v1/chat/completions", async (c) => {
-    const plan = readChatRequest(await readJson(c.req.raw), reading);
+    const plan = readChatRequest(await readBody(c), reading);
     return answerChat({ ...parts, metrics }, plan, callerOf(c, limits));
   });
   app.post("/v1/completions", async (c) => {
-    const plan = readTextRequest(await readJson(c.req.raw), reading);
+    const plan = readTextRequest(await readBody(c), reading);
     return answerText({ ...parts, metrics }, plan, callerOf(c, limits));
   });
   // vLLM has them at the root, and a gateway knows this server by an address that ends in /v1.
   for (const prefix of ["", "/v1"]) {
-    app.post(`${prefix}/tokenize`, async (c) => c.json(tokenize(parts, await readJson(c.req.raw))));
-    app.post(`${prefix}/detokenize`, async (c) =>
-      c.json(detokenize(parts, await readJson(c.req.raw))),
-    );
+    app.post(`${prefix}/tokenize`, async (c) => c.json(tokenize(parts, await readBody(c))));
+    app.post(`${prefix}/detokenize`, async (c) => c.json(detokenize(parts, await readBody(c))));
   }
   app.post("/v1/embeddings", async (c) => {
-    const plan = readEmbeddingsRequest(await readJson(c.req.raw), reading);
+    const plan = readEmbeddingsRequest(await readBody(c), reading);
     const caller = callerOf(c, limits);
     const embedder = embedderOf(parts, plan, caller);
     const { matryoshka } = parts.embeddings;
@@ -83,7 +83,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   ] as const) {
     app.post(path, async (c) => {
       const caller = callerOf(c, limits);
-      return answerLorax({ ...parts, metrics }, await readJson(c.req.raw), {
+      return answerLorax({ ...parts, metrics }, await readBody(c), {
         ...{ limits: reading, variant, caller },
       });
     });
@@ -114,7 +114,7 @@ export function createApp(parts: AppParts): Hono<Env> {
     ["/load_lora_adapter", loadForSglang],
     ["/unload_lora_adapter", unloadForSglang],
   ] as const) {
-    app.post(path, async (c) => answer(loraRoutes(c), await readJson(c.req.raw)));
+    app.post(path, async (c) => answer(loraRoutes(c), await readBody(c)));
   }
   return app;
 }

@@ -63,6 +63,8 @@ const limitValues = z.object({
   encoderBatchRowsMax: count.max(1024).default(32),
   encoderBatchTokensMax: count.default(4096),
   bodyBytesMax: count.default(4 << 20),
+  /** Values in a body's JSON, list items included. */
+  bodyValuesMax: count.default(500_000),
   /** Answers that follow a grammar at one time, waiting ones included. */
   grammarSequencesMax: count.max(4096).default(256),
   /** Threads that find out what grammars allow next. */

@@ -84,15 +84,6 @@ export function callerOf(
   return { signal, isOperator, tenant, timeoutMs, servedAs: c.req.header(servedModelHeader) };
 }
 
-export async function readJson(request: Request): Promise<unknown> {
-  const text = await request.text();
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new HubError("invalid_json", "The request body is not valid JSON.");
-  }
-}
-
 /** @throws HubError `number_out_of_range` */
 function readTimeout(header: string | undefined, max: number): number | undefined {
   if (header === undefined) return undefined;

@@ -6,8 +6,9 @@ import { defaultThreads, type ServerLimits, serverLimits } from "../config.ts";
 import { answerEmbeddings } from "../embeddings/answer.ts";
 import { encoderEmbedder, type ServedEncoder } from "../embeddings/embedder.ts";
 import { readEmbeddingsRequest } from "../embeddings/request.ts";
-import { callerOf, openFront, readJson } from "../front.ts";
+import { callerOf, openFront } from "../front.ts";
 import type { Keys } from "../identity.ts";
+import { readJsonBody } from "../json-body.ts";
 import { AdapterLabels } from "../lora/adapter-labels.ts";
 import { RequestSeries } from "../metrics/request-series.ts";
 import { Series } from "../metrics/series.ts";
@@ -77,7 +78,10 @@ function createEncoderApp(
   const cards = () => [encoderCard(served, commonOf(nowMs()))];
 
   app.post("/v1/embeddings", async (c) => {
-    const plan = readEmbeddingsRequest(await readJson(c.req.raw), { ...limits, baseId: id });
+    const plan = readEmbeddingsRequest(await readJsonBody(c.req.raw, limits.bodyValuesMax), {
+      ...limits,
+      baseId: id,
+    });
     if (plan.target.type !== "base") throw noSuchModel(plan.model);
     const shared = {
       limits,

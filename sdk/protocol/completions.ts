@@ -1,15 +1,15 @@
 /** `POST /v1/completions`: the request as clients may send it, the answer and its stream as we send it. */
 import { z } from "zod";
 import { type ChatUsage, chatRequest, type FinishReason, type PromptLogprobEntry } from "./chat.ts";
+import { textInput } from "./text-input.ts";
 
-const tokens = z.array(z.int().nonnegative()).min(1);
 const { model, stream, stream_options, temperature, top_p, seed, n, user } = chatRequest.shape;
 
 /** Other fields survive untouched, because a provider behind the gateway may want them. `null` means the default. */
 export const textCompletionRequest = z.looseObject({
   ...{ model, stream, stream_options, temperature, top_p, seed, n, user },
   /** A text or some, a text's tokens or those of some. */
-  prompt: z.union([z.string(), z.array(z.string()).min(1), tokens, z.array(tokens).min(1)]),
+  prompt: textInput,
   /** None is for scoring the prompt with `echo`. */
   max_tokens: z
     .int()
