@@ -23,6 +23,7 @@ import {
   responsesBody,
   toolChoice,
 } from "./schema.ts";
+import { fromEncryptedContent } from "./seal.ts";
 
 /**
  * @param history items of the responses before, which `previous_response_id` or a conversation stands for
@@ -110,7 +111,7 @@ function readItems(
         say(turns, {
           type: "reasoning",
           text,
-          ...present("encrypted", item.encrypted_content),
+          ...(item.encrypted_content != null && fromEncryptedContent(item.encrypted_content)),
           ...present("id", item.id),
         });
         break;

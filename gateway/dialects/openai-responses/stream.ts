@@ -16,6 +16,7 @@ import {
   type RefusalContent,
   toAnnotation,
 } from "./items.ts";
+import { toEncryptedContent } from "./seal.ts";
 
 type CallItem = FunctionCallItem | CustomCallItem;
 
@@ -98,7 +99,7 @@ export class ResponsesWriter implements EventWriter {
         this.#think(event.text, event.id);
         break;
       case "reasoning_seal":
-        if (event.encrypted !== undefined) this.#seal(event.encrypted);
+        this.#seal(event);
         break;
       case "tool_call":
         this.#call(event);
@@ -188,15 +189,19 @@ export class ResponsesWriter implements EventWriter {
   }
 
   /** Thoughts that nobody may read are an item all the same, to be sent back with a tool's output. */
-  #seal(encrypted: string): void {
+  #seal(seal: Extract<AnswerEvent, { type: "reasoning_seal" }>): void {
     let item = this.#open;
+    const content = toEncryptedContent(seal);
+    if (content === undefined) return;
     if (item?.type !== "reasoning") {
+      // A signature on what was said is nothing to show.
+      if (seal.encrypted === undefined) return;
       this.#closeAll();
       item = { id: this.#newId("rs"), type: "reasoning", summary: [] };
       this.#add(item);
       this.#open = item;
     }
-    item.encrypted_content = encrypted;
+    item.encrypted_content = content;
     this.#closeOpen();
   }
 

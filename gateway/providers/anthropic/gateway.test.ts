@@ -71,6 +71,7 @@ beforeAll(async () => {
           contextLength: 200_000,
           maxOutputTokens: 64_000,
         }),
+        testModel("claude-4-5", { upstream: "anthropic", upstreamModel: "claude-sonnet-4-5" }),
         ...[...faults, ...cuts].map((fault) =>
           testModel(idOf(fault), { upstream: "anthropic", upstreamModel: `claude!${fault}` }),
         ),
@@ -194,6 +195,40 @@ test("OpenAI's client calls tools there, and its results come back in Anthropic'
       ],
     },
   ]);
+});
+
+test("a client of responses gives Claude its own thoughts back, which it insists on", async () => {
+  const tools = ["look", "now"].map((name) => ({
+    type: "function" as const,
+    name,
+    strict: false,
+    parameters: { type: "object", properties: {} },
+  }));
+  const asked = { model: "claude-4-5", tools, reasoning: { effort: "low" as const }, store: false };
+  const question = { role: "user" as const, content: "two words" };
+  const first = await openai.responses.create({ ...asked, input: [question] });
+  expect(first.output).toMatchObject([
+    {
+      type: "reasoning",
+      summary: [{ text: "Let me see." }],
+      encrypted_content: "signature:anthropic:c2lnbmVk",
+    },
+    { type: "reasoning", encrypted_content: "encrypted:anthropic:aGlkZGVu" },
+    { type: "message" },
+    { type: "function_call", name: "look" },
+    { type: "function_call", name: "now" },
+  ]);
+  const results = first.output.flatMap((item) =>
+    item.type === "function_call"
+      ? [{ type: "function_call_output" as const, call_id: item.call_id, output: "ok" }]
+      : [],
+  );
+  const input = [question, ...first.output, ...results] as OpenAI.Responses.ResponseInput;
+  const last = await openai.responses.create({ ...asked, input });
+  expect(last.output_text).toBe("Hello, wörld 🦜 and all");
+  const sent = emulator.requests.at(-1)?.body;
+  expect(sent?.thinking).toEqual({ type: "enabled", budget_tokens: 2048 });
+  expect(sent?.messages[1]?.content.slice(0, 2)).toEqual(thoughts);
 });
 
 test("failures are told to each client as it should act on them", async () => {

@@ -13,6 +13,7 @@ import type {
   ToolResult,
   Turn,
 } from "../../canonical/request.ts";
+import { openSeal } from "../../canonical/seal.ts";
 import { toDataUrl } from "../../dialects/data-url.ts";
 
 /** @throws HubError `unsupported_parameter` for what would change the answer if it were left out */
@@ -134,12 +135,13 @@ function writeOutput(part: OutputPart, dropped: Set<string>): object[] {
       return [said({ type: "refusal", refusal: part.text })];
     case "reasoning": {
       // Only thoughts that OpenAI encrypted itself are taken back.
-      if (part.encrypted === undefined) {
+      const encrypted_content = openSeal("openai", part.encrypted);
+      if (encrypted_content === undefined) {
         dropped.add("messages.reasoning");
         return [];
       }
       const summary = part.text === "" ? [] : [{ type: "summary_text", text: part.text }];
-      return [{ type: "reasoning", summary, encrypted_content: part.encrypted }];
+      return [{ type: "reasoning", summary, encrypted_content }];
     }
     case "tool_call": {
       const call = { call_id: toCallId(part.id), name: part.name };

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { SseParser } from "../../../sdk/protocol/sse.ts";
 import type { AnswerEvent, EventReader, FinishReason } from "../../canonical/answer.ts";
+import { markSeal } from "../../canonical/seal.ts";
 import { type ReadUsage, readUsage } from "../../ledger/usage.ts";
 import { readErrorFrame } from "../openai/errors.ts";
 import { type OutputItem, type responseObject, streamEvent } from "./schema.ts";
@@ -151,7 +152,7 @@ function sealOf({
   id,
 }: Extract<OutputItem, { type: "reasoning" }>): AnswerEvent[] {
   if (encrypted_content == null) return [];
-  const seal = { encrypted: encrypted_content, ...(id && { id }) };
+  const seal = { encrypted: markSeal("openai", encrypted_content), ...(id && { id }) };
   return [{ type: "reasoning_seal", choice: 0, ...seal }];
 }
 

@@ -1,4 +1,5 @@
 /** The request as an OpenAI-compatible upstream gets it: the client's own, with the upstream's model name. */
+import { isForeignContent } from "../../dialects/openai-responses/seal.ts";
 import { writeJson } from "../../http/json-text.ts";
 import type { FormatName, SpokenRequest } from "../format.ts";
 import type { ProviderRequest } from "../provider.ts";
@@ -24,6 +25,11 @@ export function writeOpenAiRequest(
   const dropped: string[] = [];
   if (call.format === "openai-responses") {
     // Its usage comes with the last event, unasked.
+    const own = withoutForeignThoughts(body.input);
+    if (own) {
+      body.input = own;
+      dropped.push("input.reasoning");
+    }
   } else if (call.stream) {
     body.stream_options = {
       ...(body.stream_options as object | null | undefined),
@@ -44,4 +50,11 @@ export function writeOpenAiRequest(
     body: writeJson(body, call.source),
     dropped,
   };
+}
+
+/** Thoughts that another provider had earlier in the conversation, which OpenAI refuses; `undefined` when there are none. */
+function withoutForeignThoughts(input: unknown): unknown[] | undefined {
+  if (!Array.isArray(input)) return undefined;
+  const own = input.filter((item) => !isForeignContent(item?.encrypted_content));
+  return own.length < input.length ? own : undefined;
 }

@@ -1,0 +1,22 @@
+/** What providers sign or encrypt, as `encrypted_content`: OpenAI's own is bare, and others' keep the name of their maker. */
+import type { ReasoningPart } from "../../canonical/request.ts";
+import { markSeal, openSeal } from "../../canonical/seal.ts";
+
+type Seal = Pick<ReasoningPart, "signature" | "encrypted">;
+
+export function toEncryptedContent({ signature, encrypted }: Seal): string | undefined {
+  if (encrypted !== undefined) return openSeal("openai", encrypted) ?? `encrypted:${encrypted}`;
+  return signature === undefined ? undefined : `signature:${signature}`;
+}
+
+/** Undoes `toEncryptedContent`. */
+export function fromEncryptedContent(content: string): Seal {
+  const [kind, ...rest] = content.split(":");
+  if (kind === "signature" || kind === "encrypted") return { [kind]: rest.join(":") };
+  return { encrypted: markSeal("openai", content) };
+}
+
+/** Whether OpenAI could not have made it, and would refuse it. */
+export function isForeignContent(content: unknown): boolean {
+  return typeof content === "string" && /^(?:signature|encrypted):/.test(content);
+}
