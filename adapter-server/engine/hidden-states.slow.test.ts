@@ -81,6 +81,21 @@ test("a state is the same alone and between rows that decode, that are pooled ot
   expect(largestDifference(alone[0]!, alone[1]!)).toBeGreaterThan(0.1);
 });
 
+test.each(["int8", "int4-128"] as const)(
+  "with %s weights and a cache of int8 states point where the exact ones do, adapters' too",
+  async (format) => {
+    const small = await openDemoRunner(format, cacheDir, { keyValues: "int8" });
+    small.runner.loadSlot(1, await demoAdapter("banking-intent", small.model.shape));
+    for (const slot of [0, 1]) {
+      const tokens = prompt("banking-intent");
+      const exact = await pooled("mean", tokens, { slot, chunk: 9 });
+      const rounded = await pooled("mean", tokens, { slot, chunk: 9, runner: small.runner });
+      expect(cosine(exact, rounded)).toBeGreaterThan(0.98);
+    }
+    await small.runner.close();
+  },
+);
+
 test("a vector that is not made of numbers is refused", () => {
   const pooler = new Pooler(2, () => ({ pooling: "last", prompt: [1] }));
   expect(() => pooler.take(row([1], {}), Float32Array.of(1, Number.NaN))).toThrow("not numbers");
@@ -90,9 +105,8 @@ test("a vector that is not made of numbers is refused", () => {
 async function pooled(
   pooling: Pooling,
   tokens: readonly number[],
-  { slot = 0, chunk = tokens.length },
+  { slot = 0, chunk = tokens.length, runner = demo.runner },
 ): Promise<Float32Array> {
-  const { runner } = demo;
   const sequence = { pooling, prompt: tokens };
   const pooler = new Pooler(runner.dims.hiddenSize, () => sequence);
   for (let position = 0; ; position += chunk) {
@@ -123,6 +137,11 @@ async function readHead(): Promise<Float32Array> {
   const head = await weights.read(source.spec.tensors.embedding);
   await weights.close();
   return head;
+}
+
+function cosine(a: Float32Array, b: Float32Array): number {
+  const product = a.reduce((sum, value, i) => sum + value * b[i]!, 0);
+  return product / (Math.hypot(...a) * Math.hypot(...b));
 }
 
 function dot(head: Float32Array, state: Float32Array, id: number): number {
