@@ -194,6 +194,17 @@ test("a stream that is cut off is told as broken, one that only forgot to say so
   expect(read('data: {"error":{"message":"no"}}\n\n')).toBe("error");
 });
 
+test("a stop string that vLLM names is known to those who tell it", () => {
+  const finish = (stop_reason: unknown) => {
+    const reader = format.openReader(limits);
+    const chunk = { choices: [{ index: 0, delta: {}, finish_reason: "stop", stop_reason }] };
+    return reader.push(Buffer.from(`data: ${JSON.stringify(chunk)}\n\n`)).at(-1);
+  };
+  expect(finish("END")).toMatchObject({ reason: "stop_sequence", stopSequence: "END" });
+  expect(finish(2)).toMatchObject({ reason: "stop" });
+  expect(finish({})).toMatchObject({ reason: "stop" });
+});
+
 test("a whole answer says the same as its stream", () => {
   const answer = {
     id: "chatcmpl-7",

@@ -6,6 +6,7 @@ import type { CanonicalRequest, Turn } from "../../canonical/request.ts";
 import { messageStop } from "../../dialects/anthropic-messages/stream.ts";
 import { readCanonicalChat } from "../../dialects/openai-chat/canonical.ts";
 import { writeMessagesBody } from "./body.ts";
+import { readAnthropicError } from "./errors.ts";
 import { narrowSchema } from "./narrow-schema.ts";
 import { MessageStream } from "./stream.ts";
 
@@ -218,6 +219,25 @@ test("a schema keeps what Anthropic enforces, tells the model the rest, and name
     "minimum",
     "pattern",
   ]);
+});
+
+test("a limit that was reached says when it is there again", () => {
+  const error = (headers: Record<string, string>) =>
+    readAnthropicError(
+      { status: 429, header: (name) => headers[name] },
+      Buffer.from('{"error":{"type":"rate_limit_error","message":"slow down"}}'),
+      "claude",
+    );
+  const limits = {
+    date: "Sat, 21 Nov 2026 00:00:00 GMT",
+    "anthropic-ratelimit-requests-remaining": "0",
+    "anthropic-ratelimit-requests-reset": "2026-11-21T00:00:07Z",
+    "anthropic-ratelimit-tokens-remaining": "5",
+    "anthropic-ratelimit-tokens-reset": "2026-11-21T00:00:30Z",
+  };
+  expect(error(limits)).toMatchObject({ code: "rate_limit_exceeded", retryAfterMs: 7000 });
+  expect(error({ ...limits, "retry-after": "3" })).toMatchObject({ retryAfterMs: 3000 });
+  expect(error({}).retryAfterMs).toBeUndefined();
 });
 
 const events = [

@@ -31,7 +31,7 @@ export function readAnthropicError(
   const { status } = response;
   const told = anthropicErrorBody.safeParse(parseJson(body)).data?.error;
   const words = told && safeWords(told.message ?? "no message");
-  const retryAfterMs = readRetryAfter(response);
+  const retryAfterMs = readRetryAfter(response) ?? readReset(response);
   /** In its own words to the client; logs and records keep the status alone. */
   const quoting = (code: ErrorCode, what: string): HubError => {
     const unquoted = `${what} with status ${status}.`;
@@ -75,6 +75,17 @@ export function readAnthropicError(
   return new HubError(refusal.code, words, { retryAfterMs, unquoted: refusal.unquoted });
 }
 
+/** When the limit that was reached is there again, by the upstream's own clock. */
+function readReset({ header }: Pick<TransportResponse, "header">): number | undefined {
+  const resets = limitKinds.flatMap((kind) => {
+    const prefix = `anthropic-ratelimit-${kind}`;
+    if (header(`${prefix}-remaining`) !== "0") return [];
+    const ms = Date.parse(header(`${prefix}-reset`) ?? "") - Date.parse(header("date") ?? "");
+    return ms > 0 ? [Math.min(ms, resetMsMax)] : [];
+  });
+  return resets.length > 0 ? Math.max(...resets) : undefined;
+}
+
 function noCredit(upstream: string): HubError {
   return new HubError("upstream_unavailable", `The upstream '${upstream}' has no credit left.`);
 }
@@ -95,6 +106,9 @@ function parseJson(body: Uint8Array): unknown {
   }
 }
 
+const limitKinds = ["requests", "tokens", "input-tokens", "output-tokens"];
+/** Clients ignore longer waits and try again at once. */
+const resetMsMax = 60_000;
 const codesInStreams: Readonly<Record<string, ErrorCode>> = {
   overloaded_error: "upstream_unavailable",
   rate_limit_error: "rate_limit_exceeded",

@@ -12,8 +12,8 @@ export function readChatEvents(answer: unknown): AnswerEvent[] {
   const { id, model, choices, usage } = chatAnswer.parse(answer);
   const reader = new ChoiceReader();
   const events: AnswerEvent[] = [start(id, model)];
-  for (const [index, { message, finish_reason, logprobs }] of choices.entries()) {
-    const piece = { index, delta: message, finish_reason, logprobs };
+  for (const [index, { message, ...rest }] of choices.entries()) {
+    const piece = { index, delta: message, ...rest };
     events.push(...reader.read(piece));
   }
   events.push(...reader.unfinished());
@@ -82,7 +82,7 @@ class ChoiceReader {
     return choices.length > 0 && choices.every(({ finished }) => finished);
   }
 
-  read({ index, delta, finish_reason, logprobs }: Piece): AnswerEvent[] {
+  read({ index, delta, finish_reason, stop_reason, logprobs }: Piece): AnswerEvent[] {
     const choice = this.#choices.get(index) ?? { calls: new CallNumbers(), finished: false };
     this.#choices.set(index, choice);
     const events: AnswerEvent[] = [];
@@ -97,7 +97,13 @@ class ChoiceReader {
     if (finish_reason != null && !choice.finished) {
       choice.finished = true;
       const reason = toFinish(finish_reason, choice.calls.count > 0);
-      events.push({ type: "finish", choice: index, reason });
+      // vLLM says which of the stop strings came; a number is a token.
+      const stopped = reason === "stop" && typeof stop_reason === "string";
+      events.push(
+        stopped
+          ? { type: "finish", choice: index, reason: "stop_sequence", stopSequence: stop_reason }
+          : { type: "finish", choice: index, reason },
+      );
     }
     return events;
   }
@@ -236,10 +242,14 @@ const logprobs = z
   })
   .nullish()
   .catch(undefined);
+const finish = {
+  finish_reason: z.string().nullish(),
+  stop_reason: z.union([z.string(), z.number()]).nullish().catch(undefined),
+};
 const choicePiece = z.object({
   index: z.int().min(0).max(127).default(0),
   delta: piece,
-  finish_reason: z.string().nullish(),
+  ...finish,
   logprobs,
 });
 const names = { id: z.string().nullish(), model: z.string().nullish() };
@@ -251,6 +261,6 @@ const chatChunk = z.object({
 });
 const chatAnswer = z.object({
   ...names,
-  choices: z.array(z.object({ message: piece, finish_reason: z.string().nullish(), logprobs })),
+  choices: z.array(z.object({ message: piece, ...finish, logprobs })),
   usage: z.unknown().optional(),
 });
