@@ -12,6 +12,8 @@ import { countTokens } from "./count-tokens.ts";
 import { anthropicMessages } from "./dialects/anthropic-messages/index.ts";
 import { modelInfo, pageOfModels } from "./dialects/anthropic-messages/models.ts";
 import { readCountCall, readMessagesCall } from "./dialects/anthropic-messages/request.ts";
+import { bedrockConverse } from "./dialects/bedrock-converse/index.ts";
+import { parseConversePath, readConverseCall } from "./dialects/bedrock-converse/request.ts";
 import type { Call, Dialect } from "./dialects/dialect.ts";
 import { isGeminiPath, parseGeminiAddress, wantsEvents } from "./dialects/gemini/address.ts";
 import { gemini, geminiArray } from "./dialects/gemini/index.ts";
@@ -133,6 +135,11 @@ export function createApp(parts: AppParts): Hono<Env> {
   app.post("/v1/messages/count_tokens", (c) =>
     count(c, { read: () => readCountCall(c.req.raw, parts.limits), field: "input_tokens" }),
   );
+  app.post("/model/*", (c) => {
+    const asked = parseConversePath(new URL(c.req.url).pathname);
+    if (!asked) throw unknownUrl(c);
+    return answer(c, bedrockConverse, () => readConverseCall(c.req.raw, asked, parts.limits));
+  });
   for (const path of geminiPaths) {
     app.post(path, (c, next) => {
       const url = new URL(c.req.url);
@@ -232,6 +239,7 @@ async function explain(request: Request, scope: Scope, parts: AppParts): Promise
 function dialectOfErrors({ url, headers }: Request): Dialect {
   const { pathname } = new URL(url);
   if (isGeminiPath(pathname)) return gemini;
+  if (pathname.startsWith("/model/")) return bedrockConverse;
   const isAnthropics = pathname.startsWith("/v1/messages") || headers.has("anthropic-version");
   return isAnthropics ? anthropicMessages : openAiChat;
 }
@@ -255,7 +263,8 @@ function recordRefusal(
 ): void {
   const code = error instanceof HubError ? error.code : "internal_error";
   const facts = { requestId: c.var.exchange.requestId, path: c.req.path, status, code };
-  const asksModel = /^\/v1\/(?:chat\/|messages)/.test(c.req.path) || isGeminiPath(c.req.path);
+  const asksModel =
+    /^\/(?:v1\/(?:chat\/|messages)|model\/)/.test(c.req.path) || isGeminiPath(c.req.path);
   if (asksModel) {
     metrics.requests.inc({ model: "", outcome: "refused", status, code });
   }

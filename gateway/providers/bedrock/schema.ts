@@ -67,7 +67,6 @@ export const converseEvent = z.object({
   stopReason: text,
   usage: z.unknown().optional(),
 });
-export type ConverseEvent = z.infer<typeof converseEvent>;
 
 /** AWS writes the word small or large. */
 export const bedrockError = z.object({
