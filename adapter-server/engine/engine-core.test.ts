@@ -104,9 +104,13 @@ test("one row that cannot be computed fails alone and the others never notice", 
 });
 
 test("a sequence for an adapter that nobody loaded fails, and its slot is free for others", async () => {
-  const { core, drain, outputs, stats } = setup({ slots: 1 });
+  const { core, runner, drain, outputs, stats } = setup({ slots: 1 });
+  core.receive({ type: "adapter", adapter: simulatedAdapter("x") });
+  core.receive({ type: "add", request: request(2, { adapter: "x" }) });
+  await drain();
   core.receive({ type: "add", request: request(1, { adapter: "ghost" }) });
   await drain();
+  expect(runner.loaded).toEqual([undefined, undefined]);
   expect(outputs.get(1)).toMatchObject([{ error: { code: "model_not_found" } }]);
   expect(stats().slots).toEqual([undefined]);
 });

@@ -236,6 +236,8 @@ export class EngineCore {
         invariant(adapter.digest === digest, "an adapter is kept under its own digest");
         this.#runner.loadSlot(slot, adapter);
       } catch (error) {
+        // Whose slot it was has left it all the same.
+        this.#runner.clearSlot(slot);
         for (const event of this.#scheduler.loadFailed(plan, slot, error)) {
           outputs.push(this.#output(event, undefined));
         }

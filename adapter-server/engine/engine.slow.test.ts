@@ -193,8 +193,14 @@ test("a request that kills the engine is refused after two deaths, and its neigh
 test("an engine that cannot be started again for a while is up again when it can", async () => {
   const failingStarts = new Int32Array(new SharedArrayBuffer(4));
   const engine = await start({ deadlyToken: neverChosen, failingStarts });
+  engine.loadAdapter(simulatedAdapter("x"));
+  engine.loadAdapter(simulatedAdapter("y"));
   failingStarts[0] = 6;
   await expect(collect(engine.generate(request({ prompt: [neverChosen] })))).rejects.toThrow();
+  // Whether it is being started or left alone: nothing reads these weights.
+  await engine.unloadAdapter("x");
+  await until(() => faults.filter((fault) => fault.includes("died")).length > 3);
+  await engine.unloadAdapter("y");
   await until(() => engine.stats().ready);
   const one = request();
   expect((await collect(engine.generate(one))).tokens).toEqual(

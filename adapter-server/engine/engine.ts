@@ -243,6 +243,8 @@ class WorkerEngine implements Engine {
 
   async unloadAdapter(digest: string): Promise<void> {
     if (!this.#adapters.delete(digest)) return;
+    // Without a worker nothing reads, and nobody would answer.
+    if (this.#state === "down" || this.#state === "closed") return;
     this.#tell({ type: "forget", digest });
     await new Promise<void>((resolve) => {
       this.#forgetting.push({ digest, resolve });
