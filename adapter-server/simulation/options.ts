@@ -5,7 +5,7 @@ const count = z.number().int().min(1);
 const milliseconds = z.number().min(0).max(1e6);
 
 /** What is kept of each request takes memory until the report. */
-const requestsMax = 500_000;
+export const requestsMax = 500_000;
 
 /** Tokens of a prompt or an answer. */
 const tokenCount = z.discriminatedUnion("type", [
@@ -22,8 +22,10 @@ export const simulationOptions = z
     seed: z.number().int().min(0).default(1),
     /** How long requests come; those that came are decoded to their end. */
     seconds: z.number().positive().max(86_400),
-    /** Of all tenants but the one that floods. */
+    /** Of all tenants but the one that floods, unless there are clients. */
     requestsPerSecond: z.number().positive().max(10_000),
+    /** Clients that ask one request after the other, in the place of a rate; 0 for none. */
+    clients: z.number().int().min(0).max(10_000),
     promptTokens: tokenCount,
     outputTokens: tokenCount,
     /** Tokens with which all prompts of a tenant for an adapter begin. */

@@ -15,7 +15,6 @@ export type RequestRecord = {
   lastTokenAtMs?: number;
   /** Between its tokens. */
   gapsMs: number[];
-  finishedAtMs?: number;
   /** The code of its error. */
   refused?: string;
 };

@@ -4,7 +4,7 @@ import type { SimulationOptions } from "./options.ts";
 import { simulate } from "./simulate.ts";
 
 const base: SimulationOptions = {
-  ...{ seed: 1, seconds: 20, requestsPerSecond: 4, sharedTokens: 0, choices: 1 },
+  ...{ seed: 1, seconds: 20, requestsPerSecond: 4, clients: 0, sharedTokens: 0, choices: 1 },
   promptTokens: { type: "uniform", from: 20, to: 200 },
   outputTokens: { type: "exponential", mean: 40 },
   ...{ adapters: 0, zipf: 1, tenants: 1, floodPerSecond: 0 },
@@ -58,6 +58,17 @@ test("choices share their prompt, and prompts their beginning", async () => {
   expect(three.requests % 3).toBe(0);
   expect(one.prefixHitShare).toBe(0);
   expect(shared.prefixHitShare).toBeGreaterThan(0.5);
+});
+
+test("clients ask one after the other: as many wait or run as there are, and each choice counts", async () => {
+  const report = await simulate({ ...base, clients: 6, choices: 2, tenants: 2, adapters: 3 });
+  const together = report.timeline.running.map((running, part) => {
+    return running + (report.timeline.waiting[part] ?? 0);
+  });
+  expect(Math.max(...together)).toBeLessThanOrEqual(12);
+  expect(together[10]).toBeGreaterThan(6);
+  expect(report.requests).toBeGreaterThan(24);
+  expect(report.groups.map(({ name }) => name).sort()).toEqual(["all", "tenant-1", "tenant-2"]);
 });
 
 test("one tenant's flood is hardly felt by another, and refused for the most part", async () => {

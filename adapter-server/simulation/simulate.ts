@@ -7,7 +7,7 @@ import { simulatedAdapter } from "../engine/simulated-runner.ts";
 import { type Clock, ClockRunner } from "./clock-runner.ts";
 import { type SimulationOptions, simulationOptions } from "./options.ts";
 import { type RequestRecord, type SimulationReport, summarize } from "./report.ts";
-import { createWorkload, promptOf, type SimulatedRequest } from "./workload.ts";
+import { promptOf, type SimulatedRequest, Workload } from "./workload.ts";
 
 /**
  * Everything but tensors is what a server runs: queue, fairness, slots, blocks, prefix cache, preemption. The same
@@ -21,9 +21,8 @@ export async function simulate(
 ): Promise<SimulationReport> {
   const options = parseOrThrow(simulationOptions, given);
   const simulation = new Simulation(options);
-  const requests = createWorkload(options);
   const endMs = options.seconds * 1000;
-  for (let steps = 0; await simulation.step(requests); steps++) {
+  for (let steps = 0; await simulation.step(); steps++) {
     if (steps % stepsBetweenBreaths !== 0) continue;
     onProgress(Math.min(1, simulation.nowMs / endMs));
     await nextTurn();
@@ -36,16 +35,18 @@ class Simulation {
   readonly #clock: Clock = { ms: 0 };
   readonly #runner: ClockRunner;
   readonly #core: EngineCore;
-  readonly #records = new Map<number, RequestRecord>();
+  readonly #records = new Map<number, RequestRecord & { request: SimulatedRequest }>();
   readonly #timeline: { atMs: number; waiting: number; running: number; blocksUsed: number }[] = [];
   readonly #known = new Set<number>();
-  /** Requests that came. */
-  #arrived = 0;
+  readonly #workload: Workload;
+  /** By request: choices that have not ended. */
+  readonly #open = new Map<SimulatedRequest, number>();
   #nextId = 1;
 
   constructor(options: SimulationOptions) {
     this.#options = options;
     const { engine } = options;
+    this.#workload = new Workload(options);
     this.#runner = new ClockRunner(this.#clock, options, ({ sequenceId, forks = [] }) => {
       for (const id of [sequenceId, ...forks]) this.#record(id).startedAtMs ??= this.#clock.ms;
     });
@@ -65,14 +66,16 @@ class Simulation {
   }
 
   /** Lets come who has come by now, and computes one step. False when all is done. */
-  async step(requests: readonly SimulatedRequest[]): Promise<boolean> {
-    for (; (requests[this.#arrived]?.atMs ?? Infinity) <= this.#clock.ms; this.#arrived++) {
-      this.#add(requests[this.#arrived]!);
+  async step(): Promise<boolean> {
+    for (;;) {
+      const request = this.#workload.take(this.#clock.ms);
+      if (!request) break;
+      this.#add(request);
     }
-    const next = requests[this.#arrived];
     if (!this.#core.hasWork) {
-      if (!next) return false;
-      this.#clock.ms = next.atMs;
+      const nextAtMs = this.#workload.nextAtMs;
+      if (nextAtMs === undefined) return false;
+      this.#clock.ms = nextAtMs;
       return true;
     }
     const beforeMs = this.#clock.ms;
@@ -95,7 +98,8 @@ class Simulation {
   }
 
   #add(request: SimulatedRequest): void {
-    const { atMs, tenant, adapter, outputTokens } = request;
+    const { atMs, source, adapter, outputTokens } = request;
+    const { tenant } = source;
     const prompt = promptOf(request, this.#nextId);
     const digest = adapter === undefined ? undefined : `adapter-${adapter}`;
     if (adapter !== undefined && digest !== undefined && !this.#known.has(adapter)) {
@@ -104,10 +108,18 @@ class Simulation {
     }
     const { choices } = this.#options;
     const family = choices > 1 ? this.#nextId : undefined;
+    this.#open.set(request, choices);
     for (let stream = 0; stream < choices; stream++) {
       const id = this.#nextId++;
       const promptTokens = prompt.length;
-      this.#records.set(id, { tenant, adapter, arrivedAtMs: atMs, promptTokens, gapsMs: [] });
+      this.#records.set(id, {
+        request,
+        tenant,
+        adapter,
+        arrivedAtMs: atMs,
+        promptTokens,
+        gapsMs: [],
+      });
       const sampling = { ...greedy, stream };
       const rest = { sampling, stopIds: [], tenant, family, adapter: digest };
       this.#core.receive({
@@ -125,11 +137,24 @@ class Simulation {
       else record.gapsMs.push(nowMs - record.lastTokenAtMs);
       record.lastTokenAtMs = nowMs;
     }
-    if (finish !== undefined) record.finishedAtMs = nowMs;
     if (error !== undefined) record.refused = error.code;
+    if (finish !== undefined || error !== undefined) {
+      this.#end(record.request, nowMs + (error?.retryAfterMs ?? 0));
+    }
   }
 
-  #record(id: number): RequestRecord {
+  /** One choice of the request ended; with the last of them the client may ask again. */
+  #end(request: SimulatedRequest, atMs: number): void {
+    const open = (this.#open.get(request) ?? 0) - 1;
+    if (open > 0) {
+      this.#open.set(request, open);
+      return;
+    }
+    this.#open.delete(request);
+    this.#workload.answered(request, atMs);
+  }
+
+  #record(id: number): RequestRecord & { request: SimulatedRequest } {
     return this.#records.get(id)!;
   }
 }

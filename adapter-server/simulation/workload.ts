@@ -1,15 +1,24 @@
 /** The requests of a simulation: when they come, from whom, for which adapter, how long. The same for the same seed. */
 import { uniform } from "../engine/philox.ts";
-import type { SimulationOptions, TokenCount } from "./options.ts";
+import { requestsMax, type SimulationOptions, type TokenCount } from "./options.ts";
+
+/** Who sends requests: a tenant's stream of them, or one client who waits for each answer. */
+type Source = {
+  tenant: string;
+  stream: number;
+  /** Absent: one after the other. */
+  perSecond: number | undefined;
+  draws: number;
+  adapterOf: (share: number) => number | undefined;
+};
 
 export type SimulatedRequest = {
   atMs: number;
-  tenant: string;
+  source: Source;
   /** By how often it is asked for, the most frequent being 1; absent is the base. */
   adapter: number | undefined;
-  /** The same for a tenant's requests for an adapter. */
-  beginning: { stream: number; adapter: number | undefined; length: number };
-  /** Tokens of the prompt behind its beginning. */
+  /** Tokens with which all of a tenant's prompts for an adapter begin, and those behind them. */
+  sharedTokens: number;
   ownTokens: number;
   outputTokens: number;
 };
@@ -17,38 +26,93 @@ export type SimulatedRequest = {
 /** The tenant that sends `floodPerSecond`. */
 export const floodingTenant = "flooding";
 
-/** All requests in the order of their arrival. */
-export function createWorkload(options: SimulationOptions): SimulatedRequest[] {
-  const { seed, tenants, requestsPerSecond, floodPerSecond } = options;
-  const adapterOf = zipfChoice(options.adapters, options.zipf);
-  const all: SimulatedRequest[] = [];
-  const sources = Array.from({ length: tenants }, (_, index) => ({
-    ...{ tenant: `tenant-${index + 1}`, perSecond: requestsPerSecond / tenants },
-  }));
-  if (floodPerSecond > 0) sources.push({ tenant: floodingTenant, perSecond: floodPerSecond });
-  for (const [stream, { tenant, perSecond }] of sources.entries()) {
-    let draws = 0;
-    const draw = () => uniform(seed, stream, draws++);
+export class Workload {
+  readonly #options: SimulationOptions;
+  readonly #sources: Source[];
+  /** In the order of their arrival. */
+  readonly #coming: SimulatedRequest[] = [];
+  #taken = 0;
+
+  constructor(options: SimulationOptions) {
+    this.#options = options;
+    const { tenants, clients, requestsPerSecond, floodPerSecond } = options;
+    const adapterOf = zipfChoice(options.adapters, options.zipf);
+    const names = Array.from({ length: Math.max(tenants, clients) }, (_, index) => ({
+      tenant: `tenant-${(index % tenants) + 1}`,
+      perSecond: clients > 0 ? undefined : requestsPerSecond / tenants,
+    }));
+    if (floodPerSecond > 0) names.push({ tenant: floodingTenant, perSecond: floodPerSecond });
+    this.#sources = names.map((source, stream) => ({ ...source, stream, draws: 0, adapterOf }));
+    for (const source of this.#sources) this.#begin(source);
+    this.#coming.sort((a, b) => a.atMs - b.atMs);
+  }
+
+  /** When the next one comes, as far as is known. */
+  get nextAtMs(): number | undefined {
+    return this.#coming[this.#taken]?.atMs;
+  }
+
+  /** The next one that has come by now. */
+  take(nowMs: number): SimulatedRequest | undefined {
+    const next = this.#coming[this.#taken];
+    if (!next || next.atMs > nowMs) return undefined;
+    this.#taken++;
+    return next;
+  }
+
+  /** The request has its answer: who asks one after the other asks again from this time on. */
+  answered({ source }: SimulatedRequest, atMs: number): void {
+    if (source.perSecond !== undefined || atMs >= this.#endMs) return;
+    if (this.#coming.length >= requestsMax) return;
+    let index = this.#coming.length;
+    while (index > this.#taken && this.#coming[index - 1]!.atMs > atMs) index--;
+    this.#coming.splice(index, 0, this.#draw(source, atMs));
+  }
+
+  get #endMs(): number {
+    return this.#options.seconds * 1000;
+  }
+
+  #begin(source: Source): void {
+    if (source.perSecond === undefined) {
+      this.#coming.push(this.#draw(source, 0));
+      return;
+    }
     let atMs = 0;
     for (;;) {
       // Times between arrivals of a Poisson process.
-      atMs += (-Math.log(1 - draw()) / perSecond) * 1000;
-      if (atMs >= options.seconds * 1000) break;
-      const adapter = adapterOf(draw());
-      const beginning = { stream, adapter, length: options.sharedTokens };
-      const ownTokens = tokensOf(options.promptTokens, draw());
-      const outputTokens = tokensOf(options.outputTokens, draw());
-      all.push({ atMs, tenant, adapter, beginning, ownTokens, outputTokens });
+      atMs += (-Math.log(1 - this.#share(source)) / source.perSecond) * 1000;
+      if (atMs >= this.#endMs) return;
+      this.#coming.push(this.#draw(source, atMs));
     }
   }
-  return all.sort((a, b) => a.atMs - b.atMs);
+
+  #draw(source: Source, atMs: number): SimulatedRequest {
+    return {
+      atMs,
+      source,
+      adapter: source.adapterOf(this.#share(source)),
+      sharedTokens: this.#options.sharedTokens,
+      ownTokens: tokensOf(this.#options.promptTokens, this.#share(source)),
+      outputTokens: tokensOf(this.#options.outputTokens, this.#share(source)),
+    };
+  }
+
+  #share(source: Source): number {
+    return uniform(this.#options.seed, source.stream, source.draws++);
+  }
 }
 
 /** The tokens of a request's prompt: made when it comes, because all at once would fill the memory. */
-export function promptOf({ beginning, ownTokens }: SimulatedRequest, id: number): number[] {
-  const { stream, adapter = 0, length } = beginning;
-  const shared = Array.from({ length }, (_, index) => (stream * 1009 + adapter) * 4096 + index);
+export function promptOf(request: SimulatedRequest, id: number): number[] {
+  const { source, adapter = 0, sharedTokens, ownTokens } = request;
+  const first = 4096 * (1009 * tenantNumber(source.tenant) + adapter);
+  const shared = Array.from({ length: sharedTokens }, (_, index) => first + index);
   return shared.concat(Array.from({ length: ownTokens }, (_, index) => -1 - id * 8192 - index));
+}
+
+function tenantNumber(tenant: string): number {
+  return Number(/\d+$/.exec(tenant)?.[0] ?? 0);
 }
 
 function tokensOf(count: TokenCount, share: number): number {

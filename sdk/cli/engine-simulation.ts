@@ -9,6 +9,7 @@ export type SimulationOptions = {
   seed: number;
   seconds: number;
   requestsPerSecond: number;
+  clients: number;
   promptTokens: TokenCount;
   outputTokens: TokenCount;
   sharedTokens: number;

@@ -9,6 +9,7 @@ import { simulationText } from "./engine-text.ts";
 
 type Options = {
   rate: number;
+  clients: number;
   seconds: number;
   prompt: TokenCount;
   output: TokenCount;
@@ -48,6 +49,7 @@ export function addEngine(program: Command, cli: Cli, simulate: Simulate | undef
   command
     .optionsGroup("The load:")
     .option("--rate <n>", "requests a second, of all tenants together", positive, 4)
+    .option("--clients <n>", "instead: clients that ask one after the other", natural, 0)
     .option("--seconds <n>", "how long they come", positive, 60)
     .addOption(lengthOption("--prompt <tokens>", "a prompt's own tokens", "50-400"))
     .addOption(lengthOption("--output <tokens>", "an answer's tokens", "20-200"))
@@ -84,6 +86,7 @@ export function addEngine(program: Command, cli: Cli, simulate: Simulate | undef
       `
 Examples:
   switchyard engine simulate --rate 3 --adapters 64                # 64 adapters over 8 slots
+  switchyard engine simulate --clients 16 --adapters 64            # the same, saturated
   switchyard engine simulate --tenants 2 --flood 40                # is the flood felt by the others?
   switchyard engine simulate --rate 8 --kv-tokens 4096 --json      # how often blocks run out
 
@@ -107,9 +110,10 @@ async function run(options: Options, cli: Cli, simulate: Simulate | undefined): 
 }
 
 function toSimulation(options: Options): SimulationOptions {
-  const { seed, seconds, rate, prompt, output, adapters, zipf, tenants, prefixCache } = options;
+  const { seed, seconds, rate, clients, prompt, output, adapters, zipf, tenants, prefixCache } =
+    options;
   return {
-    ...{ seed, seconds, adapters, zipf, tenants },
+    ...{ seed, seconds, clients, adapters, zipf, tenants },
     requestsPerSecond: rate,
     promptTokens: prompt,
     outputTokens: output,
