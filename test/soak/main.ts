@@ -30,7 +30,7 @@ for (const [outcome, count] of Object.entries(outcomes).sort(([, a], [, b]) => b
 }
 const isFlat = growth <= growthMax;
 console.log(
-  `\nresident memory: ${residentBytes.map(megabytes).join(", ")}; the last third is ${(100 * growth).toFixed(1)} % above the middle one, ${isFlat ? "within" : "BEYOND"} ${100 * growthMax} %`,
+  `\nresident memory: ${residentBytes.map(megabytes).join(", ")}; the least of the last third is ${(100 * growth).toFixed(1)} % above that of the middle one, ${isFlat ? "within" : "BEYOND"} ${100 * growthMax} %`,
 );
 for (const problem of problems.slice(0, 50)) console.log(`PROBLEM ${problem}`);
 console.log(problems.length === 0 ? "no problem" : `${problems.length} problems (seed ${seed})`);

@@ -28,7 +28,7 @@ export type SoakReport = {
   problems: string[];
   /** Resident memory when all was idle, after each tenth of the requests. */
   residentBytes: number[];
-  /** The last third of these against the middle third: what was to be warm is warm by then. */
+  /** The least of their last third against that of the middle one: warm by then, and garbage of other threads comes and goes. */
   growth: number;
 };
 
@@ -128,8 +128,7 @@ async function whatCannotBeUsed(server: TestServer, adapters: SoakAdapters): Pro
 
 function growthOf(samples: readonly number[]): number {
   const third = Math.floor(samples.length / 3);
-  const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-  return mean(samples.slice(-third)) / mean(samples.slice(third, 2 * third)) - 1;
+  return Math.min(...samples.slice(-third)) / Math.min(...samples.slice(third, 2 * third)) - 1;
 }
 
 function collectGarbage(): void {
