@@ -39,14 +39,17 @@ export const churn: Lane = async function* (setting) {
       for (let round = 0; round < rounds; round++) {
         const some = adapters.slice(round * loadsARound, (round + 1) * loadsARound);
         const running = await startStreams(server, resident, round);
-        const from = performance.now();
-        for (const { name } of some) await loadAndDrop(server, name, asked);
-        const until = performance.now();
-        loadMs += until - from;
-        await sleep(until - from);
-        busy.push(...running.gaps(from, until));
-        quiet.push(...running.gaps(until, performance.now()));
-        await running.stop();
+        try {
+          const from = performance.now();
+          for (const { name } of some) await loadAndDrop(server, name, asked);
+          const until = performance.now();
+          loadMs += until - from;
+          await sleep(until - from);
+          busy.push(...running.gaps(from, until));
+          quiet.push(...running.gaps(until, performance.now()));
+        } finally {
+          await running.stop();
+        }
       }
       yield gapResult({ quiet, busy, asked, adapters, loadMs });
     }
@@ -127,7 +130,7 @@ async function post({ app }: AdapterServer, path: string, body: object): Promise
   const response = await app.fetch(
     new Request(`http://localhost${path}`, {
       method: "POST",
-      headers: { authorization: `Bearer ${operatorKey}` },
+      headers: { authorization: `Bearer ${operatorKey}`, "content-type": "application/json" },
       body: JSON.stringify(body),
     }),
   );
