@@ -120,6 +120,7 @@ export class MessageWriter implements EventWriter {
 
   #takeWaiting(): string {
     const waiting = this.#waiting;
+    if (waiting.length === 0) return "";
     this.#waiting = [];
     this.#waitingChars = 0;
     return waiting.map((event) => this.#take(event)).join("");
