@@ -1,6 +1,5 @@
 /** Canonical events as the stream of one of Anthropic's messages. */
 import { HubError } from "../../../sdk/protocol/errors.ts";
-import { formatSse } from "../../../sdk/protocol/sse.ts";
 import type { UsageVector } from "../../../sdk/protocol/usage.ts";
 import type { AnswerEvent, FinishReason } from "../../canonical/answer.ts";
 import type { AnswerHead, EventWriter } from "../dialect.ts";
@@ -207,9 +206,9 @@ export class MessageWriter implements EventWriter {
 
 type Frame = { type: string; [field: string]: unknown };
 
-/** Clients go by the event's name, and read the type in it. */
+/** Clients go by the event's name, and read the type in it. JSON has no line ends, so that one line is enough. */
 function frame(data: Frame): string {
-  return formatSse(JSON.stringify(data), data.type);
+  return `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`;
 }
 
 /** A stream's last frame, which is given only when the request is settled. */
