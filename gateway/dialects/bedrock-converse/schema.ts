@@ -49,7 +49,6 @@ const tool = z.looseObject({
     .nullish(),
   cachePoint: cachePoint.nullish(),
 });
-export type ConverseTool = z.infer<typeof tool>;
 
 const number = z.number().nullish();
 export const converseBody = z.object({

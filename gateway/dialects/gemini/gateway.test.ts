@@ -392,6 +392,12 @@ describe("a request that is wrong", () => {
   });
 });
 
+test("a tool that Google runs is refused elsewhere by its name", async () => {
+  const asked = { ...greeting, tools: [{ google_search: {} }] };
+  const response = await post("/v1beta/models/org/gpt-test:generateContent", asked, withKey);
+  expect(JSON.stringify(await response.json())).toContain("The tool 'googleSearch'");
+});
+
 test("tokens are counted, by the provider where it counts", async () => {
   const count = (model: string) => client.models.countTokens({ model, contents });
   expect((await count("gemini-pass")).totalTokens).toBe(2);
@@ -401,6 +407,12 @@ test("tokens are counted, by the provider where it counts", async () => {
   const whole = { generateContentRequest: { ...greeting, systemInstruction: { parts: [] } } };
   const response = await post("/v1beta/models/org/gpt-test:countTokens", whole, withKey);
   expect(await response.json()).toEqual({ totalTokens });
+  // Vertex wraps nothing.
+  const instructed = { ...greeting, system_instruction: { parts: [{ text: "Be very brief." }] } };
+  const counted = await post("/v1beta/models/org/gpt-test:countTokens", instructed, withKey);
+  expect(((await counted.json()) as { totalTokens: number }).totalTokens).toBeGreaterThan(
+    totalTokens ?? 0,
+  );
 });
 
 test("models are listed page by page, and one is shown", async () => {

@@ -32,17 +32,17 @@ export async function readGeminiCall(
   return toCall(read, json.value as Call["body"], { ...asked, json });
 }
 
-/** What would be counted: the contents alone, or the whole request that they would be sent in. */
+/** What would be counted: AI Studio wraps the request that would be sent, or sends its contents alone; Vertex wraps nothing. */
 export async function readGeminiCountCall(
   request: Request,
   model: string,
   limits: Limits,
 ): Promise<Call> {
   const json = await readJsonBody(request, limits.requestBytesMax);
-  const asked = parseOrThrow(countTokensBody, json.value);
+  const { generateContentRequest } = parseOrThrow(countTokensBody, json.value);
   refuseDeeper(json, limits.nestingMax);
-  const body = asked.generateContentRequest ?? { contents: asked.contents };
-  const prefix = asked.generateContentRequest ? "generateContentRequest." : "";
+  const body = generateContentRequest ?? (json.value as Call["body"]);
+  const prefix = generateContentRequest ? "generateContentRequest." : "";
   const read = parseOrThrow(generateContentBody, body, prefix);
   return toCall(read, body, { model, stream: false, dialect: gemini, json });
 }

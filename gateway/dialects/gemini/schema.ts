@@ -99,8 +99,6 @@ export const generateContentBody = message({
 });
 export type GenerateContentBody = z.infer<typeof generateContentBody>;
 
-/** Either the contents alone, or the whole request that they would be sent in. */
 export const countTokensBody = message({
-  contents: z.array(content).nullish(),
   generateContentRequest: z.preprocess(toCamelNames, z.looseObject({})).nullish(),
 });

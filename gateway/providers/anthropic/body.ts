@@ -110,12 +110,14 @@ function writeTool(tool: Tool, notes: Notes): object {
         "tools",
         `The tool '${tool.name.slice(0, 100)}' takes free text, and this model's tools take JSON. Declare it as a function.`,
       );
-    case "native":
+    case "native": {
       if (tool.dialect === "anthropic-messages") return tool.tool;
+      const type = String(tool.tool.type ?? Object.keys(tool.tool)[0]);
       throw unsupported(
         "tools",
-        `The tool '${String(tool.tool.type).slice(0, 100)}' is run by another provider, and this model's has none such.`,
+        `The tool '${type.slice(0, 100)}' is run by another provider, and this model's has none such.`,
       );
+    }
     default:
       return tool satisfies never;
   }

@@ -262,7 +262,7 @@ function writeTool(tool: Tool, dropped: Set<string>): object[] {
       return [{ type: "custom", custom: { name, description, format } }];
     }
     case "native": {
-      const type = String(tool.tool.type);
+      const type = String(tool.tool.type ?? Object.keys(tool.tool)[0]);
       throw unsupported(
         "tools",
         `The tool '${type.slice(0, 100)}' is run by another provider, and this model's has none such.`,
