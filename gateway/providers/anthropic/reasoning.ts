@@ -1,6 +1,6 @@
 /** How much a model is asked to think: newer ones by effort, those before them by tokens. */
 import type { CanonicalRequest, Reasoning, Turn } from "../../canonical/request.ts";
-import { openSeal } from "../../canonical/seal.ts";
+import { openSeal, type SealMaker } from "../../canonical/seal.ts";
 import type { Notes } from "./notes.ts";
 
 export type WrittenReasoning = {
@@ -8,10 +8,14 @@ export type WrittenReasoning = {
   effort?: string;
 };
 
-/** A request that has to call a tool cannot think first, so the thinking is what is left out. */
+/**
+ * A request that has to call a tool cannot think first, so the thinking is what is left out.
+ * @param maker who signs the model's thoughts: Claude is served by others, too
+ */
 export function writeReasoning(
   { model, reasoning, turns, toolChoice, outputTokensMax }: CanonicalRequest,
   notes: Notes,
+  maker: SealMaker = "anthropic",
 ): WrittenReasoning {
   if (!reasoning) return {};
   if (reasoning.effort === "none" || reasoning.tokensMax === 0) {
@@ -30,7 +34,7 @@ export function writeReasoning(
     const effort = toEffort(reasoning);
     return { thinking: { type: "adaptive", ...shown }, ...(effort && { effort }) };
   }
-  if (isMidLoop(turns)) {
+  if (isMidLoop(turns, maker)) {
     notes.drop("reasoning");
     return {};
   }
@@ -45,13 +49,12 @@ export function writeReasoning(
 }
 
 /** Whether tools were called last without a thought of its own, from which these models do not go on thinking. */
-function isMidLoop(turns: readonly Turn[]): boolean {
+function isMidLoop(turns: readonly Turn[], maker: SealMaker): boolean {
   const last = turns.findLast((turn) => turn.role === "assistant");
   if (!last?.parts.some(({ type }) => type === "tool_call")) return false;
   return !last.parts.some(
     (part) =>
-      part.type === "reasoning" &&
-      openSeal("anthropic", part.signature ?? part.encrypted) !== undefined,
+      part.type === "reasoning" && openSeal(maker, part.signature ?? part.encrypted) !== undefined,
   );
 }
 

@@ -80,7 +80,7 @@ function writeMore(request: CanonicalRequest, dropped: Set<string>): More {
   const { model, reasoning, topK } = request;
   if (/\bclaude\b/.test(model)) {
     const notes = new Notes();
-    const { thinking, effort } = writeReasoning(request, notes);
+    const { thinking, effort } = writeReasoning(request, notes, "bedrock");
     for (const name of notes.dropped) dropped.add(name);
     const thinks = thinking !== undefined && thinking.type !== "disabled";
     if (thinks && topK !== undefined) dropped.add("topK");
