@@ -153,6 +153,7 @@ async function openEngine(
     dataDir,
     threads: embedded.threads,
     prefixCache: embedded.prefixCache,
+    toolFormat: embedded.toolFormat,
     operatorKey,
     source: registrySource({ registry, operatorKey, fileBytesMax: limits.adapterFileBytesMax }),
     limits,

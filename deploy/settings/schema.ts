@@ -71,6 +71,8 @@ const embeddedFields = z.strictObject({
   /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 guesses none. */
   speculationTokensMax: z.int().min(0).max(256).default(16),
   threads: z.int().min(1).max(256).optional(),
+  /** How the model writes tool calls, where its chat template does not tell. */
+  toolFormat: z.enum(["hermes", "llama3_json", "mistral"]).optional(),
   prices: prices.optional(),
   /** Pushed for the first project, shared with all, when the registry does not have them yet. */
   adapters: z

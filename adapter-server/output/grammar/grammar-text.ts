@@ -1,7 +1,7 @@
 /** Writes grammars in xgrammar's EBNF over the alphabet of `ascii-bytes.ts`. */
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { isPlain, spelled, toAscii } from "./ascii-bytes.ts";
-import { type ByteRanges, type CodePoints, utf8Ranges } from "./code-points.ts";
+import { type CodePoints, utf8Ranges } from "./code-points.ts";
 import type { Grammar } from "./matchers.ts";
 
 /**
@@ -64,44 +64,61 @@ export class GrammarText {
     return this.choice([nothing, expression]);
   }
 
-  /** @param max absent for no bound */
-  repeat(expression: Expression, min: number, max?: number): Expression {
-    if (max === 0 || expression === nothing) return nothing;
-    const name = this.rule(expression);
-    if (max !== undefined)
-      return min === 1 && max === 1 ? name : this.rule(`${name}{${min},${max}}`);
-    const more = this.#anyNumberOf(name);
-    return sequence([...new Array<Expression>(min).fill(name), more]);
+  /** A choice between options that begin with different characters; masks of a loop over them are known beforehand. */
+  branch(options: readonly Expression[]): Expression {
+    return this.rule(options.join(" | "));
+  }
+
+  /**
+   * Characters stand in the rule that repeats them: a token that goes beyond the end of a rule has to be matched
+   * anew in each step, which took ten times as long as the step where each character was a rule of its own.
+   * @param item  an expression, or options that begin with different characters
+   * @param max   absent for no bound
+   */
+  repeat(item: Expression | readonly Expression[], min: number, max?: number): Expression {
+    const options = typeof item === "string" ? [item] : item;
+    if (max === 0 || options[0] === nothing) return nothing;
+    const followedBy = (rest: Expression) => options.map((option) => sequence([option, rest]));
+    let rest = max === undefined ? this.#anyNumberOf(options) : nothing;
+    for (let count = min; count < (max ?? min); count++) {
+      rest = this.branch([nothing, ...followedBy(rest)]);
+    }
+    for (let count = 0; count < min; count++) rest = this.branch(followedBy(rest));
+    return rest;
   }
 
   /** One character of a set. */
   character(set: CodePoints): Expression {
-    return this.choice([
-      ...classOf(set.flatMap(([from, to]) => plainRanges(from, Math.min(to, 0x7f)))),
-      ...utf8Ranges(set).flatMap((bytes) => this.#spelled(bytes)),
-    ]);
+    return this.choice(this.characters(set));
   }
 
-  #anyNumberOf(name: string): Expression {
-    const known = this.#loops.get(name);
+  /** One character of a set, as options that begin with different characters. */
+  characters(set: CodePoints): Expression[] {
+    const plain = classOf(set.flatMap(([from, to]) => plainRanges(from, Math.min(to, 0x7f))));
+    const rests = new Map<number, Expression[]>();
+    for (const [first = [0, 0], ...others] of utf8Ranges(set)) {
+      for (const [from, to] of quarters(first[0], first[1])) {
+        const [[quarter, low], [, high]] = [spelled(from), spelled(to)];
+        const more = others.map(([start, end]) => this.#spelledByte(start, end));
+        const rest = sequence([...classOf([[low, high]]), ...more]);
+        rests.set(quarter, [...(rests.get(quarter) ?? []), rest]);
+      }
+    }
+    const other = [...rests].map(([quarter, ends]) =>
+      sequence([`"${escaped(quarter)}"`, this.choice(ends)]),
+    );
+    return [...plain, ...other];
+  }
+
+  #anyNumberOf(options: readonly Expression[]): Expression {
+    const key = options.join(" | ");
+    const known = this.#loops.get(key);
     if (known !== undefined) return known;
     const loop = this.declare();
-    this.#loops.set(name, loop);
-    this.define(loop, `${nothing} | ${this.rule(sequence([name, loop]))}`);
+    this.#loops.set(key, loop);
+    const more = options.map((option) => sequence([option, loop]));
+    this.define(loop, [nothing, ...more].join(" | "));
     return loop;
-  }
-
-  /** A sequence of byte ranges as what spells it; nothing for bytes that stand for themselves. */
-  #spelled(bytes: ByteRanges): Expression[] {
-    const [only] = bytes;
-    if (bytes.length === 1 && only) {
-      const controls: Expression[] = [];
-      for (let byte = only[0]; byte <= only[1]; byte++) {
-        if (!isPlain(byte)) controls.push(spelledRange(byte, byte));
-      }
-      return controls;
-    }
-    return [sequence(bytes.map(([from, to]) => this.#spelledByte(from, to)))];
   }
 
   /** @param from and `to` are no plain bytes, and none between them is */
@@ -150,6 +167,18 @@ function classOf(ranges: readonly (readonly [number, number])[]): Expression[] {
     from === to ? escaped(from) : `${escaped(from)}-${escaped(to)}`,
   );
   return [`[${parts.join("")}]`];
+}
+
+/** Bytes of a range that do not stand for themselves, by runs within a quarter of all bytes. */
+function quarters(from: number, to: number): [from: number, to: number][] {
+  const runs: [number, number][] = [];
+  for (let byte = from; byte <= to; byte++) {
+    if (isPlain(byte)) continue;
+    const last = runs.at(-1);
+    if (last?.[1] === byte - 1 && last[0] >> 6 === byte >> 6) last[1] = byte;
+    else runs.push([byte, byte]);
+  }
+  return runs;
 }
 
 /** @param from and `to` are in one quarter */

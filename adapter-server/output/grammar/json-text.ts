@@ -47,7 +47,7 @@ export class JsonText {
 
   /** Of so many characters, an escape being one. */
   stringOf(min: number, max: number | undefined): Expression {
-    const characters = this.#text.repeat(this.#character(), min, max);
+    const characters = this.#text.repeat(this.#characters(), min, max);
     return this.#text.rule(sequence([literal('"'), characters, literal('"')]));
   }
 
@@ -73,17 +73,14 @@ export class JsonText {
   }
 
   /** As itself or escaped; halves of surrogate pairs are not escaped, so each escape is one character. */
-  #character(): Expression {
+  #characters(): Expression[] {
     const hex = "[0-9a-fA-F]";
     const unicode = this.#text.choice([
       sequence(["[0-9a-ce-fA-CE-F]", hex, hex, hex]),
       sequence(["[dD]", "[0-7]", hex, hex]),
     ]);
-    return this.#text.choice([
-      this.#text.character(unescaped),
-      sequence([literal("\\"), '["\\u005c/bfnrt]']),
-      sequence([literal("\\u"), unicode]),
-    ]);
+    const escaped = this.#text.choice(['["\\u005c/bfnrt]', sequence([literal("u"), unicode])]);
+    return [...this.#text.characters(unescaped), sequence([literal("\\"), escaped])];
   }
 }
 

@@ -4,18 +4,20 @@ import { expect, test } from "vitest";
 import { accepts } from "./__fixtures__/accepts.ts";
 import type { CodePoints } from "./code-points.ts";
 import { GrammarText, literal, sequence } from "./grammar-text.ts";
-import { jsonCharacter, regexExpression } from "./regex-grammar.ts";
+import { jsonCharacters, regexExpression } from "./regex-grammar.ts";
 
 function whole(source: string) {
   const text = new GrammarText(1e6);
-  const character = (set: CodePoints) => text.character(set);
-  return text.grammar(regexExpression(source, { text, param: "regex", matches: "all", character }));
+  const characters = (set: CodePoints) => text.characters(set);
+  return text.grammar(
+    regexExpression(source, { text, param: "regex", matches: "all", characters }),
+  );
 }
 
 function inJson(source: string) {
   const text = new GrammarText(1e6);
-  const character = (set: CodePoints) => jsonCharacter(text, set);
-  const inner = regexExpression(source, { text, param: "pattern", matches: "part", character });
+  const characters = (set: CodePoints) => jsonCharacters(text, set);
+  const inner = regexExpression(source, { text, param: "pattern", matches: "part", characters });
   return text.grammar(sequence([literal('"'), inner, literal('"')]));
 }
 

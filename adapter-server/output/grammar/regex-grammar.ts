@@ -10,15 +10,15 @@ type Options = {
   param: string;
   /** Whether all of the text matches or, as in JSON Schema, a part that anchors may fix to its ends. */
   matches: "all" | "part";
-  /** How one character of a set is written. */
-  character: (set: CodePoints) => Expression;
+  /** How one character of a set is written: options that begin with different characters. */
+  characters: (set: CodePoints) => Expression[];
 };
 
 /** @throws HubError what `parseRegex` throws, and `unsupported_parameter` for anchors in the middle */
 export function regexExpression(source: string, options: Options): Expression {
   const regex = parseRegex(source, options.param);
   const alternatives = regex.type === "choice" ? regex.options : [regex];
-  const anything = options.text.repeat(options.character(anyCharacter), 0);
+  const anything = options.text.repeat(options.characters(anyCharacter), 0);
   const around = options.matches === "part" ? anything : nothing;
   return options.text.choice(
     alternatives.map((alternative) => {
@@ -30,12 +30,12 @@ export function regexExpression(source: string, options: Options): Expression {
 }
 
 /** One character of a JSON string: as itself where JSON allows that, else by its escape. */
-export function jsonCharacter(text: GrammarText, set: CodePoints): Expression {
+export function jsonCharacters(text: GrammarText, set: CodePoints): Expression[] {
   const escapes = [...mustEscape]
     .filter((character) => has(set, character.codePointAt(0) ?? 0))
-    .map((character) => literal(JSON.stringify(character).slice(1, -1)));
-  const rest = intersection(set, mayStand);
-  return text.choice([...(rest.length > 0 ? [text.character(rest)] : []), ...escapes]);
+    .map((character) => literal(JSON.stringify(character).slice(2, -1)));
+  const escaped = escapes.length > 0 ? [sequence([literal("\\"), text.choice(escapes)])] : [];
+  return [...text.characters(intersection(set, mayStand)), ...escaped];
 }
 
 function withoutAnchors(regex: Regex): { inner: Regex; start: boolean; end: boolean } {
@@ -53,10 +53,18 @@ function isAnchor(part: Regex | undefined, at: "start" | "end"): boolean {
   return part?.type === "anchor" && part.at === at;
 }
 
+/** What is repeated: the characters of a set stay options of the repetition. */
+function repeated(regex: Regex, options: Options): Expression | Expression[] {
+  const [only] = regex.type === "sequence" ? regex.parts : [];
+  const inner = regex.type === "sequence" && regex.parts.length === 1 && only ? only : regex;
+  const isSet = inner.type === "characters" && inner.set.length > 0;
+  return isSet ? options.characters(inner.set) : toExpression(inner, options);
+}
+
 function toExpression(regex: Regex, options: Options): Expression {
   switch (regex.type) {
     case "characters":
-      if (regex.set.length > 0) return options.character(regex.set);
+      if (regex.set.length > 0) return options.text.choice(options.characters(regex.set));
       throw new HubError("invalid_value", "The regular expression has a set of no characters.", {
         param: options.param,
       });
@@ -65,7 +73,7 @@ function toExpression(regex: Regex, options: Options): Expression {
     case "choice":
       return options.text.choice(regex.options.map((option) => toExpression(option, options)));
     case "repeat":
-      return options.text.repeat(toExpression(regex.of, options), regex.min, regex.max);
+      return options.text.repeat(repeated(regex.of, options), regex.min, regex.max);
     case "anchor":
       throw new HubError(
         "unsupported_parameter",

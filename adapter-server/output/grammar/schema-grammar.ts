@@ -9,7 +9,7 @@ import type { CodePoints } from "./code-points.ts";
 import { type Expression, type GrammarText, literal, nothing, sequence } from "./grammar-text.ts";
 import { JsonText } from "./json-text.ts";
 import { type Bounds, decimalsWithin, integersWithin, isPlainBound } from "./number-range.ts";
-import { jsonCharacter, regexExpression } from "./regex-grammar.ts";
+import { jsonCharacters, regexExpression } from "./regex-grammar.ts";
 import { allOf, alternatives, follow, isObject, type Schema, typesOf } from "./schema.ts";
 import { formats, keywordsOfTypes, refuseUnknownKeywords } from "./schema-keywords.ts";
 
@@ -135,12 +135,12 @@ class SchemaGrammar {
         ? unsupported(`${at}.format`)
         : refused(`${at}.pattern`, "is no string");
     }
-    const character = (set: CodePoints) => jsonCharacter(this.#text, set);
+    const characters = (set: CodePoints) => jsonCharacters(this.#text, set);
     const options = {
       text: this.#text,
       param: `${at}.${name}`,
       matches: "part" as const,
-      character,
+      characters,
     };
     return sequence([literal('"'), regexExpression(source, options), literal('"')]);
   }

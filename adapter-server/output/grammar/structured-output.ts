@@ -130,8 +130,8 @@ function writtenSchema(schema: unknown, text: GrammarText, param: string): Expre
 }
 
 function regex(source: string, text: GrammarText, param: string): Expression {
-  const character = (set: CodePoints) => text.character(set);
-  return regexExpression(source, { text, param, matches: "all", character });
+  const characters = (set: CodePoints) => text.characters(set);
+  return regexExpression(source, { text, param, matches: "all", characters });
 }
 
 function choice(options: readonly string[], text: GrammarText): Expression {

@@ -43,13 +43,14 @@ export function callsAmongText(text: GrammarText, calls: Calls): Expression {
   const [free = nothing] = states;
   const after = calls.callsMax === 1 ? behind : sequence([behind, free]);
   const signs = [...new Set(start)];
-  const other = text.character(allBut(signs.map((sign) => [pointOf(sign), pointOf(sign)])));
+  const others = text.characters(allBut(signs.map((sign) => [pointOf(sign), pointOf(sign)])));
   for (const [matched, state] of states.entries()) {
     const moves = signs.map((sign) => {
       const next = matchedBy(start, start.slice(0, matched) + sign);
       return sequence([literal(sign), next === start.length ? after : (states[next] ?? free)]);
     });
-    text.define(state, text.choice([nothing, sequence([other, free]), ...moves]));
+    const onwards = others.map((other) => sequence([other, free]));
+    text.define(state, text.branch([nothing, ...onwards, ...moves]));
   }
   return free;
 }

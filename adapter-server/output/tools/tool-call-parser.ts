@@ -13,6 +13,7 @@ type State = "start" | "text" | "between" | "name" | "call" | "plain call" | "do
 export class ToolCallParser {
   readonly #marks: CallMarks;
   readonly #callsMax: number;
+  readonly #forced: boolean;
   #state: State = "start";
   /** Text that may still turn out to begin a mark, or to be white space before a call. */
   #held = "";
@@ -31,6 +32,7 @@ export class ToolCallParser {
   constructor(format: ToolFormat, options: { forced: boolean; callsMax: number }) {
     this.#marks = marksOf[format];
     this.#callsMax = options.callsMax;
+    this.#forced = options.forced;
     if (options.forced && this.#marks.control) this.#state = "between";
   }
 
@@ -49,7 +51,8 @@ export class ToolCallParser {
   flush(): ToolEvent[] {
     const events: ToolEvent[] = [];
     if (this.#state === "call" && this.#reader && this.#reader.name === undefined) {
-      this.#say(this.#reader.raw, events);
+      // Of an answer that is calls alone, the begin of one that was cut off is no text.
+      if (!this.#forced) this.#say(this.#reader.raw, events);
     } else if (this.#state === "name") this.#say(this.#name, events);
     else if (this.#state !== "done" && this.#state !== "between")
       this.#say(this.#held.trimEnd(), events);
