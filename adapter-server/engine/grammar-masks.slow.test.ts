@@ -103,6 +103,15 @@ test("a grammar that takes too long, or too much memory, is given up", async () 
   expect(await allowed(masks, 1)).toEqual(["a", "ab"]);
 });
 
+test("who waits for a mask while another's grammar takes too long goes on when that one is given up", async () => {
+  const masks = masksWith({ grammarMsMax: 1_500, grammarThreadsMax: 1 });
+  await begin(masks, 1, text('root ::= "a" "b" "c"'));
+  const refused = begin(masks, 2, text('root ::= (([ab]{1,900} "a"){1,900} "b"){1,900}'));
+  masks.advance([[1, 1]]);
+  expect(await allowed(masks, 1)).toEqual(["b"]);
+  expect(await refused).toMatchObject({ code: "invalid_value" });
+});
+
 test("there is room for so many sequences and no more, and it is given back", async () => {
   const masks = masksWith({ grammarSequencesMax: 2 });
   for (let round = 0; round < 3; round++) {

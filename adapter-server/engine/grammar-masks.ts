@@ -44,7 +44,7 @@ type Entry = {
   thread: MaskThread;
   /** Called once, when the first mask is there or never will be. */
   onOpened: ((error?: unknown) => void) | undefined;
-  /** Times that it was begun anew because its thread died of something else. */
+  /** Times in a row that it was begun anew because its thread died of something else. */
   revivals: number;
   error?: unknown;
 };
@@ -143,11 +143,17 @@ export class GrammarMasks {
   }
 
   async #ready(entry: Entry): Promise<void> {
-    const sinceMs = this.#nowMs();
+    let { thread } = entry;
+    let sinceMs = this.#nowMs();
     const { states: shared } = this.#memory;
     while (entry.error === undefined) {
+      // A thread that takes over from one that died has all the time that one had: the delay is another's fault.
+      if (entry.thread !== thread) [thread, sinceMs] = [entry.thread, this.#nowMs()];
       const state = Atomics.load(shared, entry.row);
-      if (state === entry.said.length + 1) return;
+      if (state === entry.said.length + 1) {
+        entry.revivals = 0;
+        return;
+      }
       if (state === states.refused) {
         entry.error = new Error("the grammar refuses a token that its mask allowed");
         return;

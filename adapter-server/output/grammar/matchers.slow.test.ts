@@ -16,6 +16,17 @@ const tokenizer = createTokenizer({
   config: read("tokenizer_config.json"),
 });
 
+test("grammars that are in use are kept, however few may be kept beside them", async () => {
+  const vocabulary = toVocabulary(tokenizer, 4096);
+  const matchers = new Matchers({ vocabulary, endTokenIds: [2], grammarsMax: 1 });
+  const [a = 0] = tokenizer.encode("a");
+  for (const id of [1, 2, 3]) await matchers.open(id, { ebnf: `root ::= "a"{${id}}` }, []);
+  for (const id of [1, 2, 3]) {
+    expect(matchers.accept(id, a)).toBe(true);
+    expect(matchers.accept(id, a)).toBe(id > 1);
+  }
+});
+
 test("a thousand grammars, each matched over some tokens, take no more memory than a few", async () => {
   // What it begins with is 16 MiB; nothing here may make it grow by more than half of that.
   limitMemory(24 << 20);

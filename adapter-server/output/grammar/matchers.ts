@@ -37,8 +37,10 @@ export class Matchers {
   async open(id: number, grammar: Grammar, said: readonly number[]): Promise<void> {
     const key = grammar.ebnf;
     const compiled = await this.#compile(grammar);
-    const matcher = await this.#xgrammar.GrammarMatcher.createGrammarMatcher(compiled.grammar);
+    // In use from here on, so that it is kept where all others are in use too.
     compiled.users++;
+    this.#evict();
+    const matcher = await this.#xgrammar.GrammarMatcher.createGrammarMatcher(compiled.grammar);
     this.#matchers.set(id, { matcher, key });
     for (const token of said) this.accept(id, token);
   }
@@ -83,7 +85,6 @@ export class Matchers {
     const compiled = { grammar: await this.#compiler.compileGrammar(parsed), users: 0 };
     parsed.dispose();
     this.#compiled.set(ebnf, compiled);
-    this.#evict();
     return compiled;
   }
 
