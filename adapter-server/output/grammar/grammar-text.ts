@@ -17,8 +17,11 @@ export class GrammarText {
   readonly #rules = new Map<string, Expression>();
   readonly #names = new Map<Expression, string>();
   readonly #loops = new Map<string, string>();
+  readonly #repeats = new Map<string, Expression>();
   readonly #charsMax: number;
   #chars = 0;
+  /** Characters of right sides that were there already: they take no room, but time. */
+  #charsAgain = 0;
 
   /** @param charsMax of the whole grammar */
   constructor(charsMax: number) {
@@ -28,7 +31,11 @@ export class GrammarText {
   /** The name of a rule with this right side; the same one for the same side. */
   rule(expression: Expression): Expression {
     const known = this.#names.get(expression);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      this.#charsAgain += expression.length;
+      if (this.#charsAgain > this.#charsMax * againMax) throw this.#tooLarge();
+      return known;
+    }
     const name = this.declare();
     this.define(name, expression);
     this.#names.set(expression, name);
@@ -44,13 +51,15 @@ export class GrammarText {
 
   define(name: string, expression: Expression): void {
     this.#chars += name.length + expression.length + 6;
-    if (this.#chars > this.#charsMax) {
-      throw new HubError(
-        "invalid_value",
-        `The output's format makes a grammar of more than ${this.#charsMax} characters; simplify it.`,
-      );
-    }
+    if (this.#chars > this.#charsMax) throw this.#tooLarge();
     this.#rules.set(name, expression);
+  }
+
+  #tooLarge(): HubError {
+    return new HubError(
+      "invalid_value",
+      `The output's format makes a grammar of more than ${this.#charsMax} characters; simplify it.`,
+    );
   }
 
   choice(options: readonly Expression[]): Expression {
@@ -78,6 +87,15 @@ export class GrammarText {
   repeat(item: Expression | readonly Expression[], min: number, max?: number): Expression {
     const options = typeof item === "string" ? [item] : item;
     if (max === 0 || options[0] === nothing) return nothing;
+    const key = `${min} ${max} ${options.join(" | ")}`;
+    const known = this.#repeats.get(key);
+    if (known !== undefined) return known;
+    const repeated = this.#repeated(options, min, max);
+    this.#repeats.set(key, repeated);
+    return repeated;
+  }
+
+  #repeated(options: readonly Expression[], min: number, max: number | undefined): Expression {
     const followedBy = (rest: Expression) => options.map((option) => sequence([option, rest]));
     let rest = max === undefined ? this.#anyNumberOf(options) : nothing;
     for (let count = min; count < (max ?? min); count++) {
@@ -186,6 +204,9 @@ function spelledRange(from: number, to: number): Expression {
   const [[quarter, first], [, last]] = [spelled(from), spelled(to)];
   return `"${escaped(quarter)}" ${classOf([[first, last]])[0]}`;
 }
+
+/** How often all of a grammar's right sides together may be looked up again. */
+const againMax = 10;
 
 function escaped(byte: number): string {
   return `\\u${byte.toString(16).padStart(4, "0")}`;

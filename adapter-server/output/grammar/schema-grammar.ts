@@ -10,7 +10,7 @@ import { type Expression, type GrammarText, literal, nothing, sequence } from ".
 import { JsonText } from "./json-text.ts";
 import { type Bounds, decimalsWithin, integersWithin, isPlainBound } from "./number-range.ts";
 import { jsonCharacters, regexExpression } from "./regex-grammar.ts";
-import { allOf, alternatives, follow, isObject, type Schema, typesOf } from "./schema.ts";
+import { allOf, alternatives, follow, isObject, type Schema, typesOf, workMax } from "./schema.ts";
 import { formats, keywordsOfTypes, refuseUnknownKeywords } from "./schema-keywords.ts";
 
 /** @throws HubError `invalid_value`, `unsupported_parameter` that names the keyword */
@@ -25,6 +25,7 @@ class SchemaGrammar {
   readonly #json: JsonText;
   /** Rules by the schemas that they stand for, so that one that leads back to itself ends. */
   readonly #rules = new Map<unknown, Expression>();
+  readonly #work = { left: workMax };
   #schemas = 0;
 
   constructor(root: unknown, text: GrammarText, rootAt: string) {
@@ -50,7 +51,7 @@ class SchemaGrammar {
   }
 
   #assertions(given: Schema, at: string, depth: number): Expression {
-    const place = { root: this.#root, rootAt: this.#rootAt };
+    const place = { root: this.#root, rootAt: this.#rootAt, work: this.#work };
     const { schema, at: here } = allOf(given, at, place);
     refuseUnknownKeywords(schema, here, depth === 0);
     if (schema.$ref !== undefined) {
@@ -200,20 +201,21 @@ class SchemaGrammar {
   #object(schema: Schema, at: string, depth: number): Expression {
     const properties = schema.properties ?? {};
     if (!isObject(properties)) throw refused(`${at}.properties`, "is no object");
-    const required = schema.required ?? [];
-    if (!Array.isArray(required) || required.some((name) => typeof name !== "string")) {
+    const names = schema.required ?? [];
+    if (!Array.isArray(names) || names.some((name) => typeof name !== "string")) {
       throw refused(`${at}.required`, "is no array of names");
     }
+    const required = new Set<string>(names);
     const others = schema.additionalProperties ?? schema.unevaluatedProperties ?? true;
-    const undeclared = required.filter((name: string) => !Object.hasOwn(properties, name));
+    const undeclared = [...required].filter((name) => !Object.hasOwn(properties, name));
     const members = [
       ...Object.entries(properties).map(([name, value]) => ({
         name,
         value,
         at: `${at}.properties.${name.slice(0, 100)}`,
-        needed: required.includes(name),
+        needed: required.has(name),
       })),
-      ...new Set<string>(undeclared),
+      ...undeclared,
     ].map((member) =>
       typeof member === "string"
         ? { name: member, value: others, at: `${at}.additionalProperties`, needed: true }

@@ -4,8 +4,8 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { typed } from "./schema-keywords.ts";
 
 export type Schema = Readonly<Record<string, unknown>>;
-/** Where references begin. */
-type Place = { root: unknown; rootAt: string };
+/** Where references begin, and what is left of the work that joining and comparing schemas may take. */
+type Place = { root: unknown; rootAt: string; work: { left: number } };
 type Located = { schema: Schema; at: string };
 
 export function isObject(value: unknown): value is Schema {
@@ -16,7 +16,8 @@ export function isObject(value: unknown): value is Schema {
 export function typesOf(schema: Schema, at: string): readonly string[] {
   if (schema.type !== undefined) {
     const types = [schema.type].flat();
-    if (types.length === 0 || types.some((type) => !allTypes.includes(String(type)))) {
+    const isList = types.length > 0 && types.length <= allTypes.length;
+    if (!isList || types.some((type) => !allTypes.includes(String(type)))) {
       throw problem("invalid_value", `${at}.type`, "names no type");
     }
     // Every integer is a number.
@@ -36,7 +37,7 @@ export function typesOf(schema: Schema, at: string): readonly string[] {
 export function follow(
   ref: unknown,
   at: string,
-  { root, rootAt }: Place,
+  { root, rootAt }: Pick<Place, "root" | "rootAt">,
 ): { schema: unknown; at: string } {
   const path = typeof ref === "string" ? /^#(\/.*)?$/s.exec(ref) : undefined;
   if (!path) {
@@ -50,10 +51,9 @@ export function follow(
   let foundAt = rootAt;
   for (const part of (path[1] ?? "").split("/").slice(1)) {
     const key = decoded(part);
-    const inside = isObject(found) || Array.isArray(found) ? Object.entries(found) : [];
-    const entry = inside.find(([name]) => name === key);
-    if (!entry) throw problem("invalid_value", `${at}.$ref`, "points at nothing");
-    found = entry[1];
+    const entry = Object.getOwnPropertyDescriptor(Object(found), key);
+    if (!entry?.enumerable) throw problem("invalid_value", `${at}.$ref`, "points at nothing");
+    found = entry.value;
     foundAt += `.${key.slice(0, 100)}`;
   }
   return { schema: found, at: foundAt };
@@ -126,9 +126,8 @@ function refuseOverlap(options: readonly Located[], at: string, place: Place): v
 /** Whether no value is valid by both: by their types, their values, or a property that both need. */
 function areApart(a: Located, b: Located, place: Place): boolean {
   const [valuesA, valuesB] = [valuesOf(a.schema), valuesOf(b.schema)];
-  if (valuesA && valuesB) {
-    return !valuesA.some((one) => valuesB.some((other) => isDeepStrictEqual(one, other)));
-  }
+  if (valuesA && valuesB) return haveNoneInCommon(valuesA, valuesB, { at: a.at, place });
+  spend(place, 5 + (sizeOf(a.schema) * sizeOf(b.schema)) / 50, a.at);
   const types = (one: Located) =>
     new Set(typesOf(one.schema, one.at).map((type) => (type === "integer" ? "number" : type)));
   const [typesA, typesB] = [types(a), types(b)];
@@ -144,9 +143,17 @@ function areApart(a: Located, b: Located, place: Place): boolean {
     const [values, others] = [one, other].map((schema) =>
       valuesOf(resolved({ schema, at: a.at }, place).schema),
     );
-    if (!values || !others) return false;
-    return !values.some((value) => others.some((another) => isDeepStrictEqual(value, another)));
+    return values && others && haveNoneInCommon(values, others, { at: a.at, place });
   });
+}
+
+function haveNoneInCommon(
+  values: readonly unknown[],
+  others: readonly unknown[],
+  { at, place }: { at: string; place: Place },
+): boolean {
+  spend(place, values.length * others.length, at);
+  return !values.some((value) => others.some((other) => isDeepStrictEqual(value, other)));
 }
 
 function valuesOf(schema: Schema): readonly unknown[] | undefined {
@@ -156,6 +163,7 @@ function valuesOf(schema: Schema): readonly unknown[] | undefined {
 
 /** With references followed and `allOf` joined, as far as it goes. */
 function resolved({ schema, at }: Located, place: Place, depth = 0): Located {
+  spend(place, 10, at);
   const joined = allOf(schema, at, place, depth);
   if (joined.schema.$ref === undefined) return joined;
   if (depth > followMax) throw problem("invalid_value", `${at}.$ref`, "leads nowhere");
@@ -167,6 +175,7 @@ function merged(parts: readonly Located[], at: string, place: Place, depth: numb
   if (depth > followMax) throw problem("invalid_value", at, "leads nowhere");
   const all: Record<string, unknown> = {};
   const flat = parts.map((part) => resolved(part, place, depth + 1).schema);
+  for (const schema of flat) spend(place, sizeOf(schema), at);
   refuseHiddenProperties(flat, at);
   for (const schema of flat) {
     for (const [keyword, value] of Object.entries(schema)) {
@@ -188,12 +197,12 @@ function together(keyword: string, a: unknown, b: unknown, at: string): unknown 
   if (keyword === "required" && Array.isArray(a) && Array.isArray(b))
     return [...new Set([...a, ...b])];
   if (keyword === "type") {
-    const [one, other] = [[a].flat(), [b].flat()];
-    const has = (types: unknown[], type: unknown) =>
-      types.includes(type) || (type === "integer" && types.includes("number"));
+    const [one, other] = [new Set([a].flat()), new Set([b].flat())];
+    const has = (types: ReadonlySet<unknown>, type: unknown) =>
+      types.has(type) || (type === "integer" && types.has("number"));
     const common = [
-      ...one.filter((type) => has(other, type)),
-      ...other.filter((type) => has(one, type)),
+      ...[...one].filter((type) => has(other, type)),
+      ...[...other].filter((type) => has(one, type)),
     ];
     if (common.length > 0) return [...new Set(common)];
   }
@@ -258,6 +267,23 @@ function decoded(part: string): string {
   }
 }
 
+/**
+ * Schemas that name others twice grow with each step that follows them, and nobody else is served meanwhile.
+ * @throws HubError `invalid_value` when nothing is left
+ */
+function spend({ work }: Place, amount: number, at: string): void {
+  work.left -= amount;
+  if (work.left < 0) throw problem("invalid_value", at, "takes too much joining and comparing");
+}
+
+/** Keywords, names of properties and lists of names: what joining looks at. */
+function sizeOf(schema: Schema): number {
+  const { properties, required, enum: values } = schema;
+  const lists = [required, values].map((list) => (Array.isArray(list) ? list.length : 0));
+  const names = isObject(properties) ? Object.keys(properties).length : 0;
+  return lists.reduce((sum, length) => sum + length, Object.keys(schema).length + names);
+}
+
 function problem(
   code: "invalid_value" | "unsupported_parameter",
   at: string,
@@ -268,3 +294,5 @@ function problem(
 
 const allTypes = ["object", "array", "string", "number", "integer", "boolean", "null"];
 const followMax = 32;
+/** Of one schema, in comparisons of two values: some hundred times what large ones of real use take. */
+export const workMax = 1_000_000;
