@@ -74,10 +74,12 @@ export function toTemplateMessages(
   { knowsTools }: { knowsTools: boolean },
 ): TemplateMessage[] {
   const all: TemplateMessage[] = [];
+  const called = new Map<string, string>();
   for (const [index, message] of messages.entries()) {
-    const next = toTemplateMessage(message, index, all);
+    const next = toTemplateMessage(message, index, called);
     if (!knowsTools && next.tool_calls) throw unsupported(`messages[${index}].tool_calls`);
     if (!knowsTools && next.role === "tool") throw unsupported(`messages[${index}].role`);
+    for (const call of next.tool_calls ?? []) called.set(call.id, call.function.name);
     all.push(next);
   }
   return all;
@@ -86,7 +88,7 @@ export function toTemplateMessages(
 function toTemplateMessage(
   message: ChatMessage,
   index: number,
-  before: readonly TemplateMessage[],
+  called: ReadonlyMap<string, string>,
 ): TemplateMessage {
   refuseUnsupportedParts(message, index);
   const { role } = message;
@@ -103,7 +105,7 @@ function toTemplateMessage(
     role: role === "developer" ? "system" : role,
     content: text ?? "",
     ...callsOfMessage(message, index),
-    ...resultOfMessage(message, index, before),
+    ...resultOfMessage(message, index, called),
   };
 }
 

@@ -43,11 +43,15 @@ export function callsOfMessage(
   };
 }
 
-/** Which call a tool's message answers. @throws HubError unless one of the messages before made it */
+/**
+ * Which call a tool's message answers.
+ * @param called names of the functions that the messages before called, by the ids that templates get
+ * @throws HubError unless one of them made it
+ */
 export function resultOfMessage(
   message: ChatMessage,
   index: number,
-  before: readonly TemplateMessage[],
+  called: ReadonlyMap<string, string>,
 ): Pick<TemplateMessage, "tool_call_id" | "name"> {
   if (message.role !== "tool") return {};
   const given = z.string().min(1).max(512).safeParse(message.tool_call_id);
@@ -59,15 +63,15 @@ export function resultOfMessage(
     );
   }
   const id = idOf(given.data);
-  const call = before.flatMap(({ tool_calls = [] }) => tool_calls).find((one) => one.id === id);
-  if (!call) {
+  const name = called.get(id);
+  if (name === undefined) {
     throw new HubError(
       "invalid_value",
       "Invalid parameter: messages with role 'tool' must be a response to a preceding message with 'tool_calls'.",
       { param: `messages[${index}].tool_call_id` },
     );
   }
-  return { tool_call_id: id, name: call.function.name };
+  return { tool_call_id: id, name };
 }
 
 /** Nine letters and digits: Mistral's templates refuse others, and no model reads more into one. */

@@ -27,6 +27,11 @@ function read(
   return all;
 }
 
+test("white space without end is text, and takes no longer for being much", () => {
+  const space = " \n".repeat(250_000);
+  expect(read("hermes", ["so", space, "it is"])).toEqual({ text: `so${space}it is`, calls: [] });
+});
+
 const weather = {
   name: "get_weather",
   arguments: '{"city": "Par}is", "days": [1, {"a": "\\"]}"}]}',

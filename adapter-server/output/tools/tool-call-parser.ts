@@ -15,8 +15,10 @@ export class ToolCallParser {
   readonly #callsMax: number;
   readonly #forced: boolean;
   #state: State = "start";
-  /** Text that may still turn out to begin a mark, or to be white space before a call. */
+  /** Text that may still turn out to begin a mark. */
   #held = "";
+  /** White space before it, which is text where no call follows. */
+  #space = "";
   #reader: CallReader | undefined;
   #calls = 0;
   /** Of the call under way: whether its arguments have begun. */
@@ -54,10 +56,11 @@ export class ToolCallParser {
       // Of an answer that is calls alone, the begin of one that was cut off is no text.
       if (!this.#forced) this.#say(this.#reader.raw, events);
     } else if (this.#state === "name") this.#say(this.#name, events);
-    else if (this.#state !== "done" && this.#state !== "between")
-      this.#say(this.#held.trimEnd(), events);
+    else if (this.#state === "text" && this.#held !== "")
+      this.#say(this.#space + this.#held, events);
     if (this.#state === "plain call" && !this.#argued) this.#argue("{}", events);
     this.#held = "";
+    this.#space = "";
     this.#state = "done";
     return joined(events);
   }
@@ -90,11 +93,10 @@ export class ToolCallParser {
   /** A call may stand there without its mark. */
   #atStart(character: string, events: ToolEvent[]): void {
     if (/\s/.test(character)) {
-      this.#held += character;
+      this.#space += character;
       return;
     }
     if (this.#marks.bare && character === "{") {
-      this.#held = "";
       this.#beginCall(character, events);
       return;
     }
@@ -104,23 +106,28 @@ export class ToolCallParser {
 
   #inText(character: string, events: ToolEvent[]): void {
     const { start } = this.#marks;
+    if (/\s/.test(character)) {
+      // No mark has white space in it. There may be very much, so it is never looked through again.
+      if (this.#held !== "") this.#sayHeld(this.#held.length, events);
+      this.#space += character;
+      return;
+    }
     this.#held += character;
-    if (this.#held.endsWith(start)) {
-      const before = this.#held.slice(0, -start.length).trimEnd();
+    if (this.#held === start) {
       this.#held = "";
-      this.#say(before, events);
+      this.#space = "";
       this.#state = "between";
       return;
     }
-    // White space is text when more text follows.
-    const waits = Math.max(
-      markBegun(this.#held, start),
-      this.#held.length - this.#held.trimEnd().length,
-    );
-    const spaced = this.#held.slice(0, this.#held.length - waits);
-    const kept = spaced.trimEnd();
-    this.#say(kept, events);
-    this.#held = this.#held.slice(kept.length);
+    const certain = this.#held.length - markBegun(this.#held, start);
+    if (certain > 0) this.#sayHeld(certain, events);
+  }
+
+  /** So many characters of what was held are text, and so is the white space before them. */
+  #sayHeld(count: number, events: ToolEvent[]): void {
+    this.#say(this.#space + this.#held.slice(0, count), events);
+    this.#space = "";
+    this.#held = this.#held.slice(count);
   }
 
   #between(character: string, events: ToolEvent[]): void {
@@ -151,7 +158,9 @@ export class ToolCallParser {
       return;
     }
     this.#state = "text";
-    this.#held = this.#calls > 0 ? this.#held.trimStart() : this.#held;
+    const rest = this.#calls > 0 ? seen : this.#held;
+    this.#held = "";
+    for (const one of rest) this.#take(one, events);
   }
 
   /** `name{…}`, or `name[ARGS]{…}`. */
@@ -186,6 +195,7 @@ export class ToolCallParser {
 
   #beginCall(character: string, events: ToolEvent[]): void {
     this.#held = "";
+    this.#space = "";
     this.#reader = new CallReader();
     this.#argued = false;
     this.#state = "call";
