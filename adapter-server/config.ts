@@ -69,7 +69,7 @@ const limitValues = z.object({
   grammarSequencesMax: count.max(4096).default(256),
   /** Threads that find out what grammars allow next. */
   grammarThreadsMax: count.max(16).default(2),
-  /** How long a grammar may take to compile, and a step may wait for what it allows next. */
+  /** How long a grammar may take to compile, and to tell what it allows next. */
   grammarMsMax: count.default(10_000),
   /** Memory of one such thread's grammars. */
   grammarBytesMax: count.max(2 ** 31).default(512 << 20),

@@ -1,6 +1,6 @@
 /**
  * Which tokens the grammars of the sequences allow next. Threads of their own find that out while the engine computes
- * the step that the masks are for; the engine waits for a mask only when it is late.
+ * the step that the masks are for. For one that is late the engine waits some milliseconds; then the sequence sits out.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Worker } from "node:worker_threads";
@@ -44,6 +44,8 @@ type Entry = {
   thread: MaskThread;
   /** Called once, when the first mask is there or never will be. */
   onOpened: ((error?: unknown) => void) | undefined;
+  /** Since when the engine would have its next mask; absent while it is there. */
+  missedSinceMs?: number | undefined;
   /** Times in a row that it was begun anew because its thread died of something else. */
   revivals: number;
   error?: unknown;
@@ -106,12 +108,18 @@ export class GrammarMasks {
     for (const [thread, list] of pairs) thread.tell({ type: "advance", pairs: list });
   }
 
-  /** Waits until the masks of these are there, or never will be. */
-  async ready(ids: Iterable<number>): Promise<void> {
+  /**
+   * Waits until the masks of these are there, or never will be; but not long, since nobody else is served meanwhile.
+   * @returns those whose masks are still to come
+   */
+  async ready(ids: Iterable<number>): Promise<ReadonlySet<number>> {
+    const late = new Set<number>();
+    const untilMs = this.#nowMs() + waitMsMax;
     for (const id of ids) {
       const entry = this.#entries.get(id);
-      if (entry) await this.#ready(entry);
+      if (entry && !(await this.#isReady(entry, untilMs))) late.add(id);
     }
+    return late;
   }
 
   /**
@@ -142,28 +150,29 @@ export class GrammarMasks {
     entry.thread.begin(entry);
   }
 
-  async #ready(entry: Entry): Promise<void> {
-    let { thread } = entry;
-    let sinceMs = this.#nowMs();
+  /** False when its mask is not there in time. */
+  async #isReady(entry: Entry, untilMs: number): Promise<boolean> {
     const { states: shared } = this.#memory;
     while (entry.error === undefined) {
-      // A thread that takes over from one that died has all the time that one had: the delay is another's fault.
-      if (entry.thread !== thread) [thread, sinceMs] = [entry.thread, this.#nowMs()];
       const state = Atomics.load(shared, entry.row);
       if (state === entry.said.length + 1) {
+        entry.missedSinceMs = undefined;
         entry.revivals = 0;
-        return;
+        return true;
       }
       if (state === states.refused) {
         entry.error = new Error("the grammar refuses a token that its mask allowed");
-        return;
+        return true;
       }
+      const nowMs = this.#nowMs();
+      entry.missedSinceMs ??= nowMs;
+      if (nowMs - entry.missedSinceMs > this.#options.limits.grammarMsMax) entry.thread.kill();
+      if (nowMs >= untilMs) return false;
       Atomics.wait(shared, entry.row, state, sliceMs);
-      if (Atomics.load(shared, entry.row) !== state) continue;
       // The news of a thread's death, or of one begun anew, come between two turns of the event loop.
-      await nextTurn();
-      if (this.#nowMs() - sinceMs > this.#options.limits.grammarMsMax) entry.thread.kill();
+      if (Atomics.load(shared, entry.row) === state) await nextTurn();
     }
+    return true;
   }
 
   /** One that has compiled the grammar; else an idle one, a new one, or the one with the fewest sequences. */
@@ -204,6 +213,8 @@ export class GrammarMasks {
       if (entry.row === culprit?.row) this.#fail(entry, culprit.error);
       else if (entry.revivals++ >= revivalsMax) this.#fail(entry, new Error("mask threads die"));
       else {
+        // The new thread has all the time that the old one had: the delay is another's fault.
+        entry.missedSinceMs = undefined;
         entry.thread = this.#threadFor(entry.grammar);
         this.#begin(entry);
       }
@@ -350,6 +361,7 @@ type MaskThreadOwner = {
   onDeath(thread: MaskThread, culprit: Culprit | undefined): void;
 };
 
-/** How long the engine's thread sleeps at a time for a mask that is late. */
+/** How long the engine's thread sleeps at a time for a mask that is late, and how long a step waits for all of them. */
 const sliceMs = 5;
+const waitMsMax = 20;
 const revivalsMax = 3;

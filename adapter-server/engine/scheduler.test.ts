@@ -84,6 +84,24 @@ test("a prompt longer than a chunk is computed in chunks, and only the last asks
   expect(scheduler.plan().decode).toMatchObject([{ position: 18, tokens: [9], samples: 1 }]);
 });
 
+test("who cannot tell its next token yet asks again, for the same one and from the same place", () => {
+  const { scheduler, blocks } = setup({ prefixCache: true });
+  scheduler.add(sequence(1, { length: 8 }));
+  const late = (plan: StepPlan) =>
+    scheduler.commit(
+      [...plan.decode, ...plan.prefill].map((row) => ({ type: "computed", row, chosen: [] })),
+    );
+  expect(late(scheduler.plan())).toEqual([]);
+  for (let again = 0; again < 2; again++) {
+    const plan = scheduler.plan();
+    expect(plan.decode).toMatchObject([{ position: 7, tokens: [8], samples: 1 }]);
+    if (again < 1) late(plan);
+    else expect(commit(scheduler, plan)).toMatchObject([{ id: 1, token: 9 }]);
+    blocks.check();
+  }
+  expect(scheduler.plan().decode).toMatchObject([{ position: 8, tokens: [9] }]);
+});
+
 test("a step decodes those who run before it takes in new prompts, within its budget", () => {
   const { scheduler } = setup({ limits: { stepTokensMax: 10 } });
   scheduler.add(sequence(1));

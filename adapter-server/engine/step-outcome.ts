@@ -5,7 +5,7 @@ import type { StepRow } from "./types.ts";
 
 /**
  * What became of a row: computed, or failed. One that is sampled has chosen a token for each of its guesses that
- * held, and one more.
+ * held, and one more; or none, where it has to come again.
  */
 export type RowOutcome =
   | {

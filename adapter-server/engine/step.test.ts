@@ -55,6 +55,17 @@ test("a row fails where its first token cannot be chosen, and only there", async
   expect(outcome).toMatchObject({ type: "computed", chosen: [{ token: 1 }] });
 });
 
+test("a row that cannot tell its token yet is computed, chooses nothing, and nobody forks from it", async () => {
+  const row: StepRow = {
+    ...{ sequenceId: 1, tokens: [5], position: 7, blocks: [], slot: 0 },
+    ...{ samples: 1, forks: [2] },
+  };
+  const chooser: Chooser = { ...likeliest, choose: () => undefined };
+  const plan = { decode: [], prefill: [row] };
+  const outcome = await computeStep({ run: async () => [saying(1)] }, plan, chooser);
+  expect(outcome).toEqual([{ type: "computed", row, chosen: [], scores: [] }]);
+});
+
 test("a chunk from which nothing is sampled chooses nothing", async () => {
   const [outcome] = await compute([1, 2, 3], []);
   expect(outcome).toMatchObject({ type: "computed", chosen: [] });

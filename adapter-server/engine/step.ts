@@ -11,8 +11,11 @@ import type { ModelRunner, StepRow } from "./types.ts";
 export type Chooser = {
   /** Hears of all that a call returned, before it is asked for any choice or score. */
   prepare(choices: readonly SampledLogits[], scored: readonly ScoredLogits[]): Promise<void>;
-  /** @param said tokens that this step has chosen for the sequence before */
-  choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen;
+  /**
+   * @param said tokens that this step has chosen for the sequence before
+   * @returns nothing where it cannot be told yet: the row's last token is computed again
+   */
+  choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen | undefined;
   /** How likely the prompt's token was that follows the one at `position`. */
   score(sequenceId: number, logits: Float32Array, position: number): PromptLogprobs;
 };
@@ -109,7 +112,8 @@ function guessesFrom({ tokens, samples, scores = 0 }: StepRow): number {
 
 /**
  * Chooses tokens for as long as the row's guesses were right: each is chosen from the logits, and by the same
- * draw, as if those before it had been computed one by one. So there is always at least one.
+ * draw, as if those before it had been computed one by one. So there is at least one, unless what may be said is not
+ * known yet.
  */
 function sampled(
   row: StepRow,
@@ -123,11 +127,15 @@ function sampled(
     const scores = scored.map((one) => chooser.score(one.sequenceId, one.logits, one.position));
     for (const [index, { logits }] of choices.entries()) {
       const one = chooser.choose(row.sequenceId, logits, said);
+      if (!one) break;
       chosen.push(one);
       said.push(one.token);
       if (one.token !== row.tokens[firstGuess + index]) break;
     }
-    const forks = row.forks?.map((id) => forked(id, choices[0]!.logits, chooser));
+    const isLate = choices.length > 0 && chosen.length === 0;
+    const forks = isLate
+      ? undefined
+      : row.forks?.map((id) => forked(id, choices[0]!.logits, chooser));
     return { type: "computed", row, chosen, scores, ...(forks && { forks }) };
   } catch (error) {
     // Logits that allow no choice are the fault of one row, of its adapter most likely. Behind a token that was
@@ -140,7 +148,9 @@ function sampled(
 /** The first token of another choice, from the same logits; those were prepared for all of them, which are alike. */
 function forked(id: number, logits: Float32Array, chooser: Pick<Chooser, "choose">): ForkOutcome {
   try {
-    return { type: "chosen", id, chosen: chooser.choose(id, logits, []) };
+    const chosen = chooser.choose(id, logits, []);
+    invariant(chosen, "where one of them chooses, all may");
+    return { type: "chosen", id, chosen };
   } catch (error) {
     return { type: "failed", id, error };
   }

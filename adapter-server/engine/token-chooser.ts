@@ -31,6 +31,8 @@ type Prepared = {
   changes: LogitChanges | undefined;
   /** Or why no token can be chosen. */
   error?: unknown;
+  /** Or that it is not known yet which ones may be. */
+  isLate?: boolean;
   /** Weights for the draw, of the changed logits at the sequence's temperature. */
   draw?: TokenWeights;
   /** Weights for log-probabilities, of the model's own logits. */
@@ -69,12 +71,16 @@ export class TokenChooser {
     scored: readonly ScoredLogits[] = [],
   ): Promise<void> {
     this.#prepared = new Map();
-    await this.#masks?.ready(choices.map(({ sequenceId }) => sequenceId));
+    const late = await this.#masks?.ready(choices.map(({ sequenceId }) => sequenceId));
     const rows: WeighedRow[] = [];
     const keep: ((weights: TokenWeights) => void)[] = [];
     for (const { sequenceId, logits, said } of choices) {
       const sequence = this.#sequenceOf(sequenceId);
       if (!sequence) continue;
+      if (late?.has(sequenceId)) {
+        this.#prepared.set(logits, { changes: undefined, isLate: true });
+        continue;
+      }
       const prepared = this.#changesOf(sequenceId, { sequence, logits, said });
       this.#prepared.set(logits, prepared);
       const { changes } = prepared;
@@ -112,12 +118,14 @@ export class TokenChooser {
   /**
    * @param logits `[vocabSize]`, of those that were prepared
    * @param said   tokens that this step has chosen for the sequence before
+   * @returns nothing while it is not known which tokens may come
    * @throws Error when the logits allow no choice
    */
-  choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen {
+  choose(sequenceId: number, logits: Float32Array, said: readonly number[]): Chosen | undefined {
     const sequence = this.#sequenceOf(sequenceId);
     const prepared = this.#prepared.get(logits);
     invariant(sequence && prepared, "a planned row belongs to a sequence and was prepared");
+    if (prepared.isLate) return undefined;
     if (prepared.error !== undefined) throw prepared.error;
     const { sampling, tokens, logprobs: count } = sequence;
     const { changes, draw } = prepared;
