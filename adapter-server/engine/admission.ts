@@ -5,6 +5,7 @@ import type { Families } from "./families.ts";
 import type { PrefixSharing } from "./prefix-sharing.ts";
 import type { RunningSet } from "./running-set.ts";
 import { remaining, type Sequence, unscored } from "./sequence.ts";
+import { type Shares, sharesOf } from "./shares.ts";
 import type { SlotTable } from "./slot-table.ts";
 import { SlotTurns } from "./slot-turns.ts";
 import { type StepPlan, tokensOf } from "./step-plan.ts";
@@ -36,10 +37,19 @@ export type AdmissionParts = {
 export class Admission {
   readonly #parts: AdmissionParts;
   readonly #slotTurns: SlotTurns;
+  #shares: Shares = sharesOf([], () => 0);
+  /** Tokens of prompts that crowding tenants may have computed: some for each step, saved until a call is worth it. */
+  #crowdTokens = crowdChunkTokens;
 
   constructor(parts: AdmissionParts) {
     this.#parts = parts;
     this.#slotTurns = new SlotTurns(parts);
+  }
+
+  /** A step is planned anew. */
+  begin(shares: Shares): void {
+    this.#shares = shares;
+    this.#crowdTokens = Math.min(crowdChunkTokens, this.#crowdTokens + crowdTokensPerStep);
   }
 
   /**
@@ -49,13 +59,25 @@ export class Admission {
   admit(plan: StepPlan, nowMs: number): void {
     const { limits, queue, running, prefixes, families } = this.#parts;
     this.#slotTurns.begin();
-    let free = limits.sequencesMax - running.size - this.#placesKept();
+    const held = running.size + this.#placesKept();
+    let started = 0;
+    const startedOf = new Map<string, number>();
     let lookedUp = 0;
+    const full = new Set<string>();
     for (const sequence of queue.turns()) {
-      if (free <= 0 || lookedUp > lookupTokensMax) return;
+      const { tenant } = sequence;
+      const free = this.#placesFor(tenant, startedOf.get(tenant) ?? 0) - held - started;
+      if (lookedUp > lookupTokensMax) return;
+      if (free <= 0) {
+        // Further behind may be somebody else, who has less than its share.
+        full.add(tenant);
+        if (full.size === queue.tenants) return;
+        continue;
+      }
       const { length } = sequence.tokens;
       if (this.chunk(plan, sequence, length) === 0) {
         if (lacksScores(this.#scoresLeft(plan), sequence)) continue;
+        if (this.#shares.isCrowding(tenant)) continue;
         return;
       }
       if (families.isLed(sequence) || this.#isBehindAnother(sequence)) continue;
@@ -74,7 +96,8 @@ export class Admission {
       if (!this.#hasRoomFor(sequence, prefix, followers)) return;
       this.#takeSlot(plan, sequence);
       running.start(sequence, prefix);
-      free -= 1 + followers;
+      started += 1 + followers;
+      startedOf.set(tenant, (startedOf.get(tenant) ?? 0) + 1 + followers);
       plan.prefill.push(this.prefillRow(plan, sequence));
     }
   }
@@ -82,7 +105,9 @@ export class Admission {
   /** How many of the tokens that a sequence lacks this step may compute. */
   chunk(plan: StepPlan, sequence: Sequence, missing: number): number {
     const { stepTokensMax, prefillChunkMax } = this.#parts.limits;
-    const most = unscored(sequence) > 0 ? this.#scoresLeft(plan) : missing;
+    const scores = unscored(sequence) > 0 ? this.#scoresLeft(plan) : missing;
+    const crowd = this.#shares.isCrowding(sequence.tenant) ? this.#crowdChunk() : missing;
+    const most = Math.min(scores, crowd);
     return Math.max(0, Math.min(stepTokensMax - tokensOf(plan), prefillChunkMax, missing, most));
   }
 
@@ -96,11 +121,25 @@ export class Admission {
   prefillRow(plan: StepPlan, sequence: Sequence): StepRow {
     const { running, families, limits } = this.#parts;
     const row = running.row(sequence, this.chunk(plan, sequence, remaining(sequence)));
+    if (this.#shares.isCrowding(sequence.tenant)) this.#crowdTokens -= row.tokens.length;
     if (row.samples === (row.scores ?? 0)) return row;
     let places = limits.sequencesMax - running.size;
     for (const { forks = [] } of plan.prefill) places -= forks.length;
     const forks = families.followersOf(sequence).slice(0, Math.max(0, places));
     return forks.length === 0 ? row : { ...row, forks: forks.map(({ id }) => id) };
+  }
+
+  #crowdChunk(): number {
+    return this.#crowdTokens < crowdChunkTokens ? 0 : crowdChunkTokens;
+  }
+
+  /** Who has less than its share need not wait until a crowd's long answers end: some places are kept from crowds. */
+  #placesFor(tenant: string, started: number): number {
+    const { sequencesMax } = this.#parts.limits;
+    if (this.#shares.lacks(tenant, sequencesMax) <= started) return sequencesMax;
+    // Short requests are seldom seen running; what their tenant was given so far tells all the same.
+    if (!this.#shares.isBehind(tenant)) return sequencesMax;
+    return sequencesMax + Math.floor(sequencesMax * placesKeptShare);
   }
 
   /** Places for those who will go on from prompts that are being computed. */
@@ -144,6 +183,12 @@ function lacksScores(scoresLeft: number, sequence: Sequence): boolean {
   return scoresLeft === 0 && unscored(sequence) > 0;
 }
 
+/** While others run: more would hold up their next tokens. */
+const crowdTokensPerStep = 8;
+/** A call for few tokens takes nearly as long as one for these. */
+const crowdChunkTokens = 64;
+/** Of all places, beside them. */
+const placesKeptShare = 0.25;
 const scoredTokensMaxDefault = 32;
 /** Tokens of newcomers whose blocks are named in one step: hashing takes time from those who decode. */
 const lookupTokensMax = 8192;

@@ -50,6 +50,15 @@ export class FairQueue<T extends Queued> {
     return this.#size;
   }
 
+  /** Tenants of whom somebody waits. */
+  get tenants(): number {
+    const names = new Set<string>();
+    for (const { waiting } of this.#classes.values()) {
+      for (const tenant of waiting.keys()) names.add(tenant);
+    }
+    return names.size;
+  }
+
   push(item: T): void {
     this.#activate(item.tenant);
     let queue = this.#classes.get(item.priority);

@@ -74,6 +74,7 @@ export class Scheduler {
       admission,
       speculation: this.#speculation,
       nowMs: parts.nowMs,
+      rowsMax: sequencesMax,
     });
   }
 
@@ -135,6 +136,7 @@ export class Scheduler {
       startedAtMs: nowMs,
       ranAtMs: undefined,
       preemptions: 0,
+      steppedAt: 0,
       tokens: [...request.prompt],
       computed: 0,
       scored: [],

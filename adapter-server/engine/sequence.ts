@@ -71,6 +71,8 @@ export type Sequence = SequenceRequest & {
   ranAtMs: number | undefined;
   /** How often it lost its blocks to others. */
   preemptions: number;
+  /** The step in which it last decoded, by their number; 0 before. */
+  steppedAt: number;
   /** Prompt and output. */
   tokens: number[];
   /** Tokens whose keys and values are in the KV cache. */

@@ -121,6 +121,11 @@ export class SlotTable {
     this.#slots[slot - 1]!.heir = heir;
   }
 
+  /** Whether the slot's users are to finish because another adapter comes. */
+  isDraining(slot: number): boolean {
+    return this.#slots[slot - 1]?.heir !== undefined;
+  }
+
   isPromisedTo(digest: string): boolean {
     return this.#slots.some((slot) => slot.heir === digest);
   }

@@ -1,8 +1,11 @@
 /** Plans a step: who runs decodes first, prompts fill what its budget leaves, and who waits joins where there is room. */
 import type { Admission } from "./admission.ts";
 import type { BlockManager } from "./block-manager.ts";
+import type { FairQueue } from "./fair-queue.ts";
 import type { RunningSet } from "./running-set.ts";
 import { remaining, type Sequence } from "./sequence.ts";
+import { type Shares, sharesOf, withinShares } from "./shares.ts";
+import type { SlotTable } from "./slot-table.ts";
 import type { Speculation } from "./speculation.ts";
 import { decodes, emptyPlan, type StepPlan } from "./step-plan.ts";
 
@@ -11,32 +14,43 @@ export type StepPlannerParts = {
   admission: Admission;
   speculation: Speculation;
   blocks: BlockManager;
+  slots: SlotTable;
+  queue: FairQueue<Sequence>;
   nowMs: () => number;
+  /** Sequences that decode in one step. */
+  rowsMax: number;
 };
 
 export class StepPlanner {
   readonly #parts: StepPlannerParts;
+  #steps = 0;
 
   constructor(parts: StepPlannerParts) {
     this.#parts = parts;
   }
 
   plan(): StepPlan {
+    const { running, queue } = this.#parts;
     const plan = emptyPlan();
-    const preempted = this.#planDecode(plan);
+    const shares = sharesOf(running.all(), (tenant) => queue.servedOf(tenant));
+    this.#parts.admission.begin(shares);
+    const preempted = this.#planDecode(plan, shares);
     this.#planPrefill(plan);
     // Who was preempted in this step would only take the blocks again that others were given.
     if (!preempted) this.#parts.admission.admit(plan, this.#parts.nowMs());
     return plan;
   }
 
-  /** One row for each running sequence that lacks a single token. True when somebody lost its blocks. */
-  #planDecode(plan: StepPlan): boolean {
-    const { running, speculation } = this.#parts;
+  /** A row for each running sequence that lacks a single token, within shares. True when somebody lost its blocks. */
+  #planDecode(plan: StepPlan, shares: Shares): boolean {
+    const { running, speculation, slots, rowsMax } = this.#parts;
     const preemptionsBefore = running.preemptions;
+    this.#steps++;
+    const isAwaited = ({ slot }: Sequence) => slot !== 0 && slots.isDraining(slot);
+    const bounds = { rowsMax, isAwaited };
     const grown: Sequence[] = [];
-    for (const sequence of [...running.all()]) {
-      if (!decodes(sequence) || !running.has(sequence)) continue;
+    for (const sequence of withinShares(running.all().filter(decodes), shares, bounds)) {
+      if (!running.has(sequence)) continue;
       if (running.makeRoom(sequence, plan.copies)) grown.push(sequence);
     }
     const decoding = grown.filter((sequence) => running.has(sequence));
@@ -44,6 +58,7 @@ export class StepPlanner {
     for (const [index, sequence] of decoding.entries()) {
       const guesses = this.#guess(sequence, Math.floor(room / (decoding.length - index)));
       room -= guesses.length;
+      sequence.steppedAt = this.#steps;
       plan.decode.push(running.row(sequence, 1, guesses));
     }
     return running.preemptions > preemptionsBefore;

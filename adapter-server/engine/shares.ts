@@ -1,0 +1,88 @@
+/** Who has more of the engine than its share while several tenants run, and how much it then gets of a step. */
+import type { Sequence } from "./sequence.ts";
+
+export type Shares = {
+  /**
+   * Whether the tenant runs more sequences than the tenants that run would have each in equal parts, and was not
+   * given much less than the others.
+   */
+  isCrowding(tenant: string): boolean;
+  /** Whether it was given hardly more than whoever was given least. */
+  isBehind(tenant: string): boolean;
+  /** Of so many places, how many it lacks to have as many as each of the others that run; none while it is alone. */
+  lacks(tenant: string, places: number): number;
+  /** Rows of a step that a crowding tenant gets: as many as the largest of the others. */
+  rowsMax: number;
+};
+
+/**
+ * While one tenant runs alone, nobody crowds.
+ * @param servedOf tokens that a tenant was given, comparable among those that run
+ */
+export function sharesOf(
+  running: readonly Pick<Sequence, "tenant">[],
+  servedOf: (tenant: string) => number,
+): Shares {
+  const counts = new Map<string, number>();
+  for (const { tenant } of running) counts.set(tenant, (counts.get(tenant) ?? 0) + 1);
+  const share = running.length / Math.max(1, counts.size);
+  const leastBeside = (tenant: string) =>
+    Math.min(...[...counts.keys()].filter((other) => other !== tenant).map(servedOf));
+  let rowsMax = rowsMin;
+  for (const count of counts.values()) if (count <= share) rowsMax = Math.max(rowsMax, count);
+  return {
+    isCrowding: (tenant) =>
+      (counts.get(tenant) ?? 0) > share && servedOf(tenant) + slackTokens >= leastBeside(tenant),
+    isBehind: (tenant) => servedOf(tenant) <= leastBeside(tenant) + slackTokens,
+    lacks(tenant, places) {
+      const own = counts.get(tenant) ?? 0;
+      const tenants = own === 0 ? counts.size + 1 : counts.size;
+      return tenants === 1 ? 0 : Math.max(0, Math.ceil(places / tenants) - own);
+    },
+    rowsMax,
+  };
+}
+
+export type StepBounds = {
+  /** Sequences that decode in one step. */
+  rowsMax: number;
+  /** Whose end somebody waits for, so that it never waits itself. */
+  isAwaited: (sequence: Sequence) => boolean;
+};
+
+/**
+ * The sequences that decode in a step: all of those whose tenants keep to their shares, and of the others' the ones
+ * that have waited longest for a step. A row costs time of every other, so a flood that had a row for each of its
+ * requests would make each token of somebody else's single request several times as slow.
+ */
+export function withinShares(
+  decoding: readonly Sequence[],
+  { isCrowding, rowsMax: crowdRowsMax }: Shares,
+  { rowsMax, isAwaited }: StepBounds,
+): Sequence[] {
+  if (decoding.length <= rowsMax && !decoding.some(({ tenant }) => isCrowding(tenant))) {
+    return [...decoding];
+  }
+  const yields = (sequence: Sequence) => isCrowding(sequence.tenant) && !isAwaited(sequence);
+  const left = new Map<string, number>();
+  const chosen = new Set<Sequence>();
+  const rank = (sequence: Sequence) => (isAwaited(sequence) ? 0 : yields(sequence) ? 2 : 1);
+  const turns = decoding.toSorted((a, b) => rank(a) - rank(b) || a.steppedAt - b.steppedAt);
+  for (const sequence of turns) {
+    if (chosen.size === rowsMax) break;
+    const { tenant } = sequence;
+    if (yields(sequence)) {
+      const rows = left.get(tenant) ?? crowdRowsMax;
+      if (rows === 0) continue;
+      left.set(tenant, rows - 1);
+    }
+    chosen.add(sequence);
+  }
+  // In the order of their arrival, as ever.
+  return decoding.filter((sequence) => chosen.has(sequence));
+}
+
+/** Tenants whose tokens differ by no more are level: else two that are would take turns at waiting. */
+export const slackTokens = 512;
+/** Two rows cost hardly more than one. */
+const rowsMin = 2;
