@@ -264,7 +264,8 @@ function recordRefusal(
   const code = error instanceof HubError ? error.code : "internal_error";
   const facts = { requestId: c.var.exchange.requestId, path: c.req.path, status, code };
   const asksModel =
-    /^\/(?:v1\/(?:chat\/|messages)|model\/)/.test(c.req.path) || isGeminiPath(c.req.path);
+    /^\/(?:v1\/(?:chat\/|completions|embeddings|responses$|messages)|model\/)/.test(c.req.path) ||
+    isGeminiPath(c.req.path);
   if (asksModel) {
     metrics.requests.inc({ model: "", outcome: "refused", status, code });
   }

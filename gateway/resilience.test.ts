@@ -127,6 +127,41 @@ test("a request that is wrong says nothing about its upstream's health", async (
   for (let i = 0; i < 5; i++) expect((await ask("wrong")).status).toBe(400);
 });
 
+test("a request that is refused before it is sent says nothing about its upstream's health", async () => {
+  let skewMs = 0;
+  await start({
+    now: () => Date.now() + skewMs,
+    limits: { breakerFailures: 2, breakerOpenMs: 1000, breakerOpenMsMax: 3_600_000 },
+  });
+  for (let i = 0; i < 2; i++) expect((await ask("ill")).status).toBe(502);
+  skewMs = 1000;
+  const refused = await post("/v1/messages", {
+    model: "ill",
+    max_tokens: 9,
+    messages: [{ role: "user", content: "Hi" }],
+    container: "c",
+  });
+  expect(refused.status).toBe(400);
+  // It is still to be found out whether the upstream is well: one failure is enough.
+  expect((await ask("ill")).status).toBe(502);
+  expect((await ask("ill")).status).toBe(503);
+});
+
+test("what is refused is counted, whatever was asked for", async () => {
+  await start();
+  const paths = ["chat/completions", "completions", "embeddings", "responses", "messages"];
+  for (const path of paths) {
+    const init = { method: "POST", body: "{}" };
+    expect((await fetch(`${served.url}/v1/${path}`, init)).status).toBe(401);
+  }
+  expect((await fetch(`${served.url}/v1/responses/resp_1`)).status).toBe(401);
+  expect(await (await fetch(`${served.url}/metrics`)).text()).toMatch(
+    new RegExp(
+      `gateway_requests_total\\{[^}]*"refused"[^}]*"missing_api_key"[^}]*\\} ${paths.length}\n`,
+    ),
+  );
+});
+
 test("a kept connection that the upstream had closed is replaced, once", async () => {
   let connections = 0;
   const body = JSON.stringify({

@@ -1,5 +1,5 @@
 /** Sends a request to the planned models in turn, until one has begun to answer. */
-import { HubError, invariant } from "../../sdk/protocol/errors.ts";
+import { asHubError, HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { Call } from "../dialects/dialect.ts";
 import type { CallContext, Provider, ProviderAnswer } from "../providers/provider.ts";
 import type { TransportResponse } from "../providers/transport.ts";
@@ -93,8 +93,10 @@ export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult
       totalMs: Math.max(0, upstream.provider.timeouts.totalMs - (startedAtMs - beganAtMs)),
       clientMs: clientDeadlineMs && Math.max(0, clientDeadlineMs - startedAtMs),
     });
+    let wasSent = false;
     const onSent = () => {
       sent = target;
+      wasSent = true;
     };
     try {
       const result = await attemptWithOneReconnect(upstream, target, { ...input, watch, onSent });
@@ -110,7 +112,9 @@ export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult
         return { type: "failed", error: failure, clientGone: true, sent, tried };
       }
       if (isUpstreamFault(failure)) upstream.breaker.fail();
-      else upstream.breaker.succeed();
+      else if (wasSent) upstream.breaker.succeed();
+      // What we refused by ourselves says nothing about who would have got it.
+      else upstream.breaker.abandon();
       error = failure;
       if (!mayFallBack(failure)) break;
     }
@@ -139,7 +143,7 @@ async function attemptWithOneReconnect(
   let response: TransportResponse | undefined;
   try {
     const { call, context } = input;
-    const conversation = openConversation(call, { provider, target, context });
+    const conversation = beginConversation(call, { provider, target, context });
     const { request } = conversation;
     const send = () => provider.transport.send({ ...request, signal: watch.signal, onSent });
     watch.expect("the first byte", provider.timeouts.firstByteMs);
@@ -154,6 +158,15 @@ async function attemptWithOneReconnect(
     response?.cancel();
     // Whatever the transport made of the abort, the watch knows why.
     throw watch.ended ? watch.signal.reason : thrown;
+  }
+}
+
+/** A request that our translation stumbles over is our mistake, for which no upstream is closed to others. */
+function beginConversation(...asked: Parameters<typeof openConversation>): Conversation {
+  try {
+    return openConversation(...asked);
+  } catch (thrown) {
+    throw asHubError(thrown);
   }
 }
 

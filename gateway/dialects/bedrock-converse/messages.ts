@@ -88,7 +88,8 @@ function readMedia({
   const { source, format, name } = document;
   const data = source.bytes ?? (source.text && Buffer.from(source.text).toString("base64"));
   if (data == null) return undefined;
-  const mediaType = mediaTypes[source.bytes == null ? "txt" : (format ?? "txt")] ?? "text/plain";
+  const mediaType =
+    mediaTypes.get(source.bytes == null ? "txt" : (format ?? "txt")) ?? "text/plain";
   return {
     type: "file",
     source: { type: "base64", mediaType, data },
@@ -140,14 +141,14 @@ function unsupportedBlock(block: object, at: string): HubError {
   );
 }
 
-const mediaTypes: Readonly<Record<string, string>> = {
-  pdf: "application/pdf",
-  csv: "text/csv",
-  html: "text/html",
-  md: "text/markdown",
-  txt: "text/plain",
-  doc: "application/msword",
-  docx: "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-  xls: "application/vnd.ms-excel",
-  xlsx: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-};
+const mediaTypes: ReadonlyMap<string, string> = new Map([
+  ["pdf", "application/pdf"],
+  ["csv", "text/csv"],
+  ["html", "text/html"],
+  ["md", "text/markdown"],
+  ["txt", "text/plain"],
+  ["doc", "application/msword"],
+  ["docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"],
+  ["xls", "application/vnd.ms-excel"],
+  ["xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"],
+]);

@@ -77,6 +77,13 @@ test("a request with everything comes through as it was", () => {
   expect(dropped).toEqual([]);
 });
 
+test("a document's format that is named like a property of objects is only an unknown one", () => {
+  const document = { format: "constructor", name: "d", source: { bytes: "AAAA" } };
+  const body = { messages: [{ role: "user" as const, content: [{ document }, { text: "Hi" }] }] };
+  const { turns } = readCanonicalConverse(body, { body, model: "m", stream: false });
+  expect(turns[0]).toMatchObject({ parts: [{ source: { mediaType: "text/plain" } }, {}] });
+});
+
 const usage = { usage: { input: 6, cache_read: 4, output: 7 }, inconsistent: false };
 const events: AnswerEvent[] = [
   { type: "start", id: "r1", model: "real" },

@@ -66,7 +66,7 @@ function readInput(part: Part, at: string): InputPart {
   const { inlineData } = part;
   if (inlineData) {
     const format = inlineData.mimeType.slice("audio/".length);
-    return { type: "audio", format: audioFormats[format] ?? format, base64: inlineData.data };
+    return { type: "audio", format: audioFormats.get(format) ?? format, base64: inlineData.data };
   }
   throw unsupportedPart(part, at);
 }
@@ -181,6 +181,9 @@ function unsupportedPart(part: object, at: string): HubError {
 }
 
 /** Where the media type is not what others call the format. */
-const audioFormats: Readonly<Record<string, string>> = { mpeg: "mp3", "x-wav": "wav" };
+const audioFormats: ReadonlyMap<string, string> = new Map([
+  ["mpeg", "mp3"],
+  ["x-wav", "wav"],
+]);
 /** Uploaded to Google before, and to be had there only. */
 const ownFiles = /^https:\/\/generativelanguage\.googleapis\.com\//;

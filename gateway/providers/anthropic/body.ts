@@ -53,7 +53,7 @@ export function writeMessagesBody(request: CanonicalRequest): {
   }
   if (request.metadata) notes.drop("metadata");
   for (const [name, value] of Object.entries(request.rest)) {
-    const tier = name === "service_tier" ? serviceTiers[String(value)] : undefined;
+    const tier = name === "service_tier" ? serviceTiers.get(String(value)) : undefined;
     if (tier) body.service_tier = tier;
     else notes.drop(name);
   }
@@ -176,4 +176,7 @@ function unsupported(param: string, message: string): HubError {
 
 const thinkingTopPMin = 0.95;
 /** By OpenAI's names. */
-const serviceTiers: Readonly<Record<string, string>> = { auto: "auto", default: "standard_only" };
+const serviceTiers: ReadonlyMap<string, string> = new Map([
+  ["auto", "auto"],
+  ["default", "standard_only"],
+]);

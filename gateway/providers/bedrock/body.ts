@@ -44,7 +44,7 @@ export function writeConverseBody(request: CanonicalRequest): {
   });
   for (const name of placeless) if (request[name] !== undefined) dropped.add(name);
   for (const [name, value] of Object.entries(request.rest)) {
-    const tier = name === "service_tier" ? serviceTiers[String(value)] : undefined;
+    const tier = name === "service_tier" ? serviceTiers.get(String(value)) : undefined;
     if (tier) body.serviceTier = { type: tier };
     else dropped.add(name);
   }
@@ -215,8 +215,8 @@ const placeless = [
   "parallelToolCalls",
 ] as const;
 /** By OpenAI's names. */
-const serviceTiers: Readonly<Record<string, string>> = {
-  default: "default",
-  flex: "flex",
-  priority: "priority",
-};
+const serviceTiers: ReadonlyMap<string, string> = new Map([
+  ["default", "default"],
+  ["flex", "flex"],
+  ["priority", "priority"],
+]);

@@ -82,7 +82,7 @@ function writeInput(part: InputPart, { documents, dropped }: Context): Block[] {
     }
     case "file": {
       const { mediaType, data } = dataOf(part.source, "file");
-      const format = documentFormats[mediaType.split(";")[0] ?? ""] ?? "txt";
+      const format = documentFormats.get(mediaType.split(";")[0] ?? "") ?? "txt";
       const name = documents.next(part);
       return [{ document: { format, name, source: { bytes: data } } }, ...cachePoint(part)];
     }
@@ -173,13 +173,13 @@ class DocumentNames {
   }
 }
 
-const documentFormats: Readonly<Record<string, string>> = {
-  "application/pdf": "pdf",
-  "text/csv": "csv",
-  "text/html": "html",
-  "text/markdown": "md",
-  "application/msword": "doc",
-  "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
-  "application/vnd.ms-excel": "xls",
-  "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
-};
+const documentFormats: ReadonlyMap<string, string> = new Map([
+  ["application/pdf", "pdf"],
+  ["text/csv", "csv"],
+  ["text/html", "html"],
+  ["text/markdown", "md"],
+  ["application/msword", "doc"],
+  ["application/vnd.openxmlformats-officedocument.wordprocessingml.document", "docx"],
+  ["application/vnd.ms-excel", "xls"],
+  ["application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"],
+]);
