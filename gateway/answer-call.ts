@@ -146,7 +146,9 @@ export function planCall(
     inputTokens({ model }) {
       const bound = inputTokensBound(call, limits.imageTokens);
       const fits = bound + (call.outputTokensMax ?? 0) <= (model.contextLength ?? bound);
-      if (fits || model.tokenizer === undefined) {
+      // Counting holds up everyone else, and takes as long as the text is.
+      const isLong = call.bodyBytes > limits.countBytesMax;
+      if (fits || isLong || model.tokenizer === undefined) {
         return { tokens: guessInput(call, limits.imageTokens), exact: false };
       }
       return { tokens: countInput(call, model.tokenizer, limits.imageTokens), exact: true };

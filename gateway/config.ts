@@ -29,7 +29,7 @@ export const gatewayLimits = z.strictObject({
   imageTokens: size(2048),
   /** The largest body that is counted again, exactly, when its byte bound did not fit a limit. */
   recountBytesMax: size(64 << 10),
-  /** The largest prompt whose tokens are counted for a client that only wants to know; larger ones are guessed. */
+  /** The largest body whose tokens are counted, to plan it or for a client that only wants to know; larger ones are guessed. */
   countBytesMax: size(1 << 20),
   connectionsPerUpstreamMax: size(1024),
   connectTimeoutMs: time(5_000),

@@ -40,6 +40,16 @@ test("the bound that is reserved is never below the count, whatever is written",
   );
 });
 
+test("a word without an end is counted in parts, a little too high and soon", () => {
+  const tokens = countTokens("a".repeat(5000), "o200k_base");
+  expect(tokens).toBeGreaterThanOrEqual(5000 / 8);
+  expect(tokens).toBeLessThanOrEqual(5000 / 8 + 10);
+  // In one piece it would take a quarter of an hour.
+  expect(countTokens("a".repeat(1 << 20), "o200k_base")).toBeGreaterThan(100_000);
+  // A character of two halves is never cut into them.
+  expect(countTokens("🦜".repeat(1000), "o200k_base")).toBeLessThanOrEqual(4000);
+});
+
 test("images count by number, however short their address is", () => {
   const call = callOf([{ role: "user", content: [image, image] }]);
   expect(countInput(call, "o200k_base", 1000)).toBeGreaterThan(2000);
