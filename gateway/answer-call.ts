@@ -85,7 +85,7 @@ export async function answerCall(
     case "answer": {
       const { answer } = result;
       const { cost } = await settling.answered(result);
-      const isKept = await keep(call, answer.whole, parts);
+      const isKept = await keep(call, () => answer.whole, parts);
       const { bytes } = isKept ? answer : (answer.write?.() ?? answer);
       return wholeAnswer(bytes, headersOf(result), cost);
     }
@@ -95,9 +95,12 @@ export async function answerCall(
         keepAliveMs: limits.keepAliveMs,
         keepAlive: dialect.keepAlive,
         onEnd: async (end) => {
-          await settling.relayed(result, end);
-          if (end.type === "done") await keep(call, result.stream.reader.whole?.(), parts);
-          ended();
+          try {
+            await settling.relayed(result, end);
+            if (end.type === "done") await keep(call, () => result.stream.reader.whole?.(), parts);
+          } finally {
+            ended();
+          }
         },
       });
       return streamedAnswer(body, dialect, headersOf(result));
@@ -113,9 +116,9 @@ export async function answerCall(
 }
 
 /** @returns false when the answer was to be kept and was not, of which the call knows to tell */
-async function keep(call: Call, whole: unknown, { logger }: AppParts): Promise<boolean> {
+async function keep(call: Call, whole: () => unknown, { logger }: AppParts): Promise<boolean> {
   try {
-    await call.keep?.(whole);
+    await call.keep?.(whole());
     return true;
   } catch (error) {
     logger.warn({ error: String(error) }, "an answer could not be kept");

@@ -59,11 +59,14 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
     error: HubError | undefined,
   ): Promise<void> {
     if (ended) return;
-    await end(error ? { type: "upstream_failed", error } : { type: "done" });
-    if (gone) return;
-    const last = reader.ending(error);
-    if (last) controller.enqueue(last);
-    controller.close();
+    try {
+      await end(error ? { type: "upstream_failed", error } : { type: "done" });
+      const last = gone ? undefined : reader.ending(error);
+      if (last) controller.enqueue(last);
+    } finally {
+      // Should we fail at that, nobody is left waiting for more.
+      if (!gone) controller.close();
+    }
   }
 
   return new ReadableStream<Uint8Array>({
