@@ -4,11 +4,11 @@ import type { CanonicalRequest } from "../../canonical/request.ts";
 import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { History, ResponseStore } from "../../responses/store.ts";
-import { textsOf } from "../canonical-texts.ts";
 import type { Call } from "../dialect.ts";
 import { readCanonicalResponses } from "./canonical.ts";
 import { openAiResponses } from "./index.ts";
 import { responsesBody } from "./schema.ts";
+import { textsOfResponse } from "./texts.ts";
 
 export type ReadResponsesOptions = {
   limits: { requestBytesMax: number; nestingMax: number };
@@ -55,6 +55,7 @@ class ResponsesCall implements Call {
   /** Whether the response is, or will be, there to be asked for. */
   #isKept: boolean;
   #canonical: CanonicalRequest | undefined;
+  #texts: ReturnType<typeof textsOfResponse> | undefined;
 
   constructor(
     json: JsonBody,
@@ -76,11 +77,12 @@ class ResponsesCall implements Call {
   }
 
   images(): number {
-    return textsOf(this.canonical()).images;
+    return this.texts().images;
   }
 
   texts() {
-    return textsOf(this.canonical());
+    this.#texts ??= textsOfResponse(this.body, this.#history?.items);
+    return this.#texts;
   }
 
   canonical(): CanonicalRequest {

@@ -89,6 +89,25 @@ describe("its own dialect", () => {
     expect(served.accounts.settled.at(-1)).toMatchObject({ ...settled, stream: true });
   });
 
+  test("passes with items and choices that nobody else knows, pictures in them counted", async () => {
+    const picture = { type: "input_image", image_url: "https://a/b.png" };
+    const screen = { type: "computer_screenshot", image_url: "https://a/c.png" };
+    const asked = {
+      model: "gpt-test",
+      input: [
+        { role: "user", content: [{ type: "input_text", text: "Hi" }, picture] },
+        { type: "web_search_call", id: "ws_1", status: "completed", action: { type: "search" } },
+        { type: "computer_call_output", call_id: "c1", output: screen },
+        { type: "item_reference", id: "msg_1" },
+      ],
+      tools: [{ type: "web_search" }],
+      tool_choice: { type: "web_search" },
+    };
+    await client().responses.create(asked as never);
+    expect(sent()).toEqual(asked);
+    expect(served.accounts.reserved.at(-1)?.inputTokens).toBeGreaterThan(2 * 2048);
+  });
+
   test.each(faults)("a stream that breaks (%s) ends with an error", async (model) => {
     const stream = await client().responses.create({ model, input: "Hi", stream: true });
     const reading = (async () => {
