@@ -122,6 +122,15 @@ test("another project's responses do not exist, nor do those that were not to be
   await expect(client().responses.retrieve(unstored.id)).rejects.toMatchObject(gone);
 });
 
+test("an id that no database could hold is one that is not there", async () => {
+  const { responses } = client();
+  await expect(responses.retrieve("resp_\0")).rejects.toMatchObject({ status: 404 });
+  await expect(responses.delete("resp_\0")).rejects.toMatchObject({ status: 404 });
+  await expect(
+    responses.create({ model, input: "x", previous_response_id: "resp_\0" }),
+  ).rejects.toMatchObject({ code: "previous_response_not_found" });
+});
+
 test("a conversation is bounded, and forgotten after its time", async () => {
   const { responses } = client();
   const large = await responses.create({ model, input: "x".repeat(30_000) });

@@ -64,6 +64,7 @@ export function openResponseStore(options: ResponseStoreOptions): ResponseStore 
     },
 
     async get(projectId, id) {
+      if (!mayBeId(id)) throw noSuchResponse(id);
       const [row] = await inTime(
         sql<Row[]>`select id, previous_id, response, input from gateway.responses
           where id = ${id} and project_id = ${projectId} and expires_at > ${at()}`,
@@ -75,6 +76,7 @@ export function openResponseStore(options: ResponseStoreOptions): ResponseStore 
     },
 
     async delete(projectId, id) {
+      if (!mayBeId(id)) throw noSuchResponse(id);
       const deleted = await inTime(
         sql`delete from gateway.responses where id = ${id} and project_id = ${projectId}`,
         timeoutMs,
@@ -83,7 +85,8 @@ export function openResponseStore(options: ResponseStoreOptions): ResponseStore 
     },
 
     async history(projectId, id) {
-      // Sizes first: a conversation that is too large is not read to find that out.
+      if (!mayBeId(id)) throw noSuchPrevious(id);
+      // Sizes first, and not as they lie compressed: what is too large is not read to find that out.
       const chain = await inTime(
         sql<{ id: string; bytes: number }[]>`
           with recursive chain as (
@@ -94,30 +97,26 @@ export function openResponseStore(options: ResponseStoreOptions): ResponseStore 
             from gateway.responses older join chain on older.id = chain.previous_id
             where older.project_id = ${projectId} and depth < ${depthMax}
           )
-          select chain.id, pg_column_size(response) + pg_column_size(input) as bytes
+          select chain.id,
+            coalesce(octet_length((response->'output')::text), 0) + octet_length(input::text) as bytes
           from chain join gateway.responses using (id) order by depth desc`,
         timeoutMs,
       );
-      if (chain.length === 0) {
-        throw new HubError(
-          "previous_response_not_found",
-          `Previous response with id '${id.slice(0, 100)}' not found.`,
-          { param: "previous_response_id" },
-        );
-      }
+      if (chain.length === 0) throw noSuchPrevious(id);
       if (chain.reduce((sum, one) => sum + one.bytes, 0) > historyBytesMax) {
         throw tooLong(historyBytesMax);
       }
       const ids = chain.map((one) => one.id);
       const rows = await inTime(
-        sql<Row[]>`select id, previous_id, response, input from gateway.responses
+        sql<Turn[]>`
+          select id, response->'output' as output, input from gateway.responses
           where id in ${sql(ids)}`,
         timeoutMs,
       );
       const byId = new Map(rows.map((row) => [row.id, row]));
       const items = chain.flatMap((one) => {
-        const row = byId.get(one.id);
-        return row ? [...row.input, ...outputOf(row.response)] : [];
+        const { input = [], output } = byId.get(one.id) ?? {};
+        return [...input, ...(Array.isArray(output) ? output : [])];
       });
       const bytes = Buffer.byteLength(JSON.stringify(items));
       if (bytes > historyBytesMax) throw tooLong(historyBytesMax);
@@ -132,9 +131,19 @@ type Row = {
   response: Record<string, unknown>;
   input: Record<string, unknown>[];
 };
+type Turn = Pick<Row, "id" | "input"> & { output: unknown };
 
-function outputOf({ output }: Record<string, unknown>): unknown[] {
-  return Array.isArray(output) ? output : [];
+/** The database's texts have no such character, and it would refuse the question. */
+function mayBeId(id: string): boolean {
+  return !id.includes("\0");
+}
+
+function noSuchPrevious(id: string): HubError {
+  return new HubError(
+    "previous_response_not_found",
+    `Previous response with id '${id.slice(0, 100)}' not found.`,
+    { param: "previous_response_id" },
+  );
 }
 
 function noSuchResponse(id: string): HubError {
