@@ -229,7 +229,7 @@ export function createApp(parts: AppParts): Hono<Env> {
 
 /** `POST /api/routes/explain`: the plan for a request that is not sent anywhere. */
 async function explain(request: Request, scope: Scope, parts: AppParts): Promise<unknown> {
-  const read = await readJsonBody(request, parts.limits.requestBytesMax);
+  const read = await readJsonBody(request, parts.limits);
   const { task, ...body } = parseOrThrow(explainRequest, read.value);
   refuseDeeper(read, parts.limits.nestingMax);
   return planCall(toChatCall(body, read.bytes), task ?? null, scope, parts).decision;

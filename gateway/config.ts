@@ -9,6 +9,8 @@ export const gatewayLimits = z.strictObject({
   requestsInFlightMax: size(4096),
   /** A request's body; images travel in it as base64. */
   requestBytesMax: size(32 << 20),
+  /** Values in a request's JSON, list items included. */
+  requestValuesMax: size(500_000),
   /** Arrays and objects of a request in one another. */
   nestingMax: size(1000),
   /** A whole answer that is not streamed, and the text kept of one for counting. */

@@ -1,14 +1,24 @@
 /** A JSON body, read with a bound on its bytes, and one on its depth. */
 import { HubError } from "../../sdk/protocol/errors.ts";
-import { isNestedDeeper } from "./json-text.ts";
+import { hasMoreValues, isNestedDeeper } from "./json-text.ts";
 
 export type JsonBody = { value: unknown; text: string; bytes: number };
+
+export type BodyLimits = {
+  requestBytesMax: number;
+  /** Schemas look at each value, and nobody else is served meanwhile. */
+  requestValuesMax: number;
+  nestingMax: number;
+};
 
 /**
  * A body with a length is refused before it is read; one without is counted as it comes.
  * @throws HubError `unsupported_media_type`, `request_too_large`, `invalid_json`
  */
-export async function readJsonBody(request: Request, bytesMax: number): Promise<JsonBody> {
+export async function readJsonBody(
+  request: Request,
+  { requestBytesMax: bytesMax, requestValuesMax }: Omit<BodyLimits, "nestingMax">,
+): Promise<JsonBody> {
   const type = request.headers.get("content-type");
   if (type !== null && !/^application\/(?:[\w.+-]+\+)?json\b/i.test(type)) {
     throw new HubError(
@@ -32,6 +42,12 @@ export async function readJsonBody(request: Request, bytesMax: number): Promise<
       throw new HubError("request_cancelled", "The request ended before its body did.", { cause });
     },
   );
+  if (hasMoreValues(text, requestValuesMax)) {
+    throw new HubError(
+      "request_too_large",
+      `A request body may have at most ${requestValuesMax} values, list items included. Send them in several requests.`,
+    );
+  }
   return {
     value: parseJson(text),
     text,

@@ -3,9 +3,9 @@ import { expect, test } from "vitest";
 import { readChatCall } from "../dialects/openai-chat/request.ts";
 import { writeOpenAiRequest } from "../providers/openai/request.ts";
 import { readJsonBody } from "./body.ts";
-import { isNestedDeeper, membersOf } from "./json-text.ts";
+import { hasMoreValues, isNestedDeeper, membersOf } from "./json-text.ts";
 
-const limits = { requestBytesMax: 1 << 20, nestingMax: 8 };
+const limits = { requestBytesMax: 1 << 20, requestValuesMax: 100, nestingMax: 8 };
 const post = (body: Buffer | string | ReadableStream, headers: Record<string, string> = {}) =>
   new Request("http://gateway/", {
     method: "POST",
@@ -35,6 +35,31 @@ test("depth counts brackets in one another, and none inside strings", () => {
   expect(isNestedDeeper('{"a":[[[1]]]}', 3)).toBe(true);
 });
 
+test("values are counted wherever they are, and none inside strings", () => {
+  const count = (value: unknown): number =>
+    typeof value === "object" && value !== null
+      ? Object.values(value).reduce<number>((sum, one) => sum + 1 + count(one), 0)
+      : 0;
+  fc.assert(
+    fc.property(fc.jsonValue(), fc.constantFrom(0, 1, "\t"), (value, space) => {
+      const text = JSON.stringify(value, null, space);
+      const values = count(value);
+      expect(hasMoreValues(text, 3 * values + 2)).toBe(false);
+      if (values > 0) expect(hasMoreValues(text, values - 1)).toBe(true);
+    }),
+  );
+  expect(hasMoreValues(`"${",[{".repeat(10)}"`, 1)).toBe(false);
+});
+
+test("a body of more values than are accepted is refused before anybody looks at them", async () => {
+  const { requestValuesMax } = limits;
+  const messages = Array.from({ length: requestValuesMax }, () => 1);
+  await expect(readChatCall(post(JSON.stringify({ messages })), limits)).rejects.toMatchObject({
+    code: "request_too_large",
+    message: expect.stringContaining(`${requestValuesMax} values`),
+  });
+});
+
 test("numbers that no double holds reach the upstream as they came, duplicates once", async () => {
   const body = `{"model":"m","seed":1,"stream":true,"seed": 9223372036854775807,
     "messages":[{"role":"user","content":"\\ud800 1e400 \\u0000"}],
@@ -59,12 +84,12 @@ test("a byte order mark is no part of the JSON, with a length or without", async
   const whole = post(bytes, { "content-length": String(bytes.length) });
   const stream = post(new Blob([bytes]).stream());
   for (const request of [whole, stream])
-    expect((await readJsonBody(request, 1 << 20)).value).toEqual({ a: 1 });
+    expect((await readJsonBody(request, limits)).value).toEqual({ a: 1 });
 });
 
 test("a compressed body is refused by what it is, not as broken JSON", async () => {
   const request = post(Buffer.from([0x1f, 0x8b, 8, 0]), { "content-encoding": "gzip" });
-  await expect(readJsonBody(request, 1 << 20)).rejects.toMatchObject({
+  await expect(readJsonBody(request, limits)).rejects.toMatchObject({
     code: "unsupported_media_type",
     message: expect.stringContaining("gzip"),
   });

@@ -17,6 +17,24 @@ export function isNestedDeeper(text: string, max: number): boolean {
   return false;
 }
 
+/**
+ * Whether there are more than `max` values in all, members of objects and items of lists. Of a text that is no JSON the
+ * answer means nothing.
+ */
+export function hasMoreValues(text: string, max: number): boolean {
+  // Each value but the first has a comma or an opening bracket before it.
+  if (text.length / 2 <= max) return false;
+  let count = 0;
+  for (let at = 0; at < text.length; at++) {
+    const char = text.charCodeAt(at);
+    if (char === quote) at = closingQuote(text, at + 1);
+    else if ((char === comma || char === openBrace || char === openBracket) && ++count > max) {
+      return true;
+    }
+  }
+  return false;
+}
+
 /** Whether a text may hold a number that a double does not: some 64-bit `seed`, or one beyond its range. */
 export function mayLoseNumbers(text: string): boolean {
   return /\d{16}|\d[eE]\+?\d{3}/.test(text);

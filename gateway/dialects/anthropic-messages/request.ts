@@ -1,7 +1,7 @@
 /** Reads `POST /v1/messages`: the fields that Switchyard acts on, and the rest as it came. */
 import { parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import type { CanonicalRequest } from "../../canonical/request.ts";
-import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
+import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { Call, CallTexts } from "../dialect.ts";
 import { readCanonicalMessages } from "./canonical.ts";
@@ -9,8 +9,6 @@ import { travellingHeaders } from "./headers.ts";
 import { anthropicMessages } from "./index.ts";
 import { countRequest, type MessagesRequest, messagesRequest } from "./schema.ts";
 import { imagesIn, textsIn } from "./texts.ts";
-
-type BodyLimits = { requestBytesMax: number; nestingMax: number };
 
 /**
  * @throws HubError `unsupported_media_type`, `request_too_large`, `invalid_json`, and what the schema
@@ -33,7 +31,7 @@ async function readCall(
   parse: (body: unknown) => ReadRequest,
 ): Promise<Call> {
   const headers = travellingHeaders(request);
-  const body = await readJsonBody(request, limits.requestBytesMax);
+  const body = await readJsonBody(request, limits);
   const call = new MessagesCall(parse(body.value), body, headers);
   refuseDeeper(body, limits.nestingMax);
   return call;

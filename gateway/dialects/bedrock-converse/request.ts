@@ -1,7 +1,7 @@
 /** Reads `POST /model/{id}/converse` and `/converse-stream`. */
 import { parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import type { CanonicalRequest } from "../../canonical/request.ts";
-import { readJsonBody, refuseDeeper } from "../../http/body.ts";
+import { type BodyLimits, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { Call, CallTexts } from "../dialect.ts";
 import { readCanonicalConverse } from "./canonical.ts";
@@ -32,9 +32,9 @@ export function parseConversePath(
 export async function readConverseCall(
   request: Request,
   { model, stream }: { model: string; stream: boolean },
-  limits: { requestBytesMax: number; nestingMax: number },
+  limits: BodyLimits,
 ): Promise<Call> {
-  const json = await readJsonBody(request, limits.requestBytesMax);
+  const json = await readJsonBody(request, limits);
   const read = parseOrThrow(converseBody, json.value);
   refuseDeeper(json, limits.nestingMax);
   const body = json.value as Call["body"];

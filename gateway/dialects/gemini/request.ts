@@ -1,7 +1,7 @@
 /** Reads `generateContent` and `streamGenerateContent`: the body, and what its address says. */
 import { parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import type { CanonicalRequest } from "../../canonical/request.ts";
-import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
+import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { Call, CallTexts, Dialect } from "../dialect.ts";
 import { readCanonicalGemini } from "./canonical.ts";
@@ -14,7 +14,6 @@ import {
   type Part,
 } from "./schema.ts";
 
-type Limits = { requestBytesMax: number; nestingMax: number };
 type Asked = { model: string; stream: boolean; dialect: Dialect };
 
 /**
@@ -24,9 +23,9 @@ type Asked = { model: string; stream: boolean; dialect: Dialect };
 export async function readGeminiCall(
   request: Request,
   asked: Asked,
-  limits: Limits,
+  limits: BodyLimits,
 ): Promise<Call> {
-  const json = await readJsonBody(request, limits.requestBytesMax);
+  const json = await readJsonBody(request, limits);
   const read = parseOrThrow(generateContentBody, json.value);
   refuseDeeper(json, limits.nestingMax);
   return toCall(read, json.value as Call["body"], { ...asked, json });
@@ -36,9 +35,9 @@ export async function readGeminiCall(
 export async function readGeminiCountCall(
   request: Request,
   model: string,
-  limits: Limits,
+  limits: BodyLimits,
 ): Promise<Call> {
-  const json = await readJsonBody(request, limits.requestBytesMax);
+  const json = await readJsonBody(request, limits);
   const { generateContentRequest } = parseOrThrow(countTokensBody, json.value);
   refuseDeeper(json, limits.nestingMax);
   const body = generateContentRequest ?? (json.value as Call["body"]);

@@ -2,7 +2,7 @@
 import { type ChatRequest, chatRequest, messageText } from "../../../sdk/protocol/chat.ts";
 import { parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import type { CanonicalRequest } from "../../canonical/request.ts";
-import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
+import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { Call, CallTexts } from "../dialect.ts";
 import { readCanonicalChat } from "./canonical.ts";
@@ -12,11 +12,8 @@ import { openAiChat } from "./index.ts";
  * @throws HubError `unsupported_media_type`, `request_too_large`, `invalid_json`, and what the schema
  *   finds, naming the field
  */
-export async function readChatCall(
-  request: Request,
-  limits: { requestBytesMax: number; nestingMax: number },
-): Promise<Call> {
-  const body = await readJsonBody(request, limits.requestBytesMax);
+export async function readChatCall(request: Request, limits: BodyLimits): Promise<Call> {
+  const body = await readJsonBody(request, limits);
   const call = toChatCall(body.value, body.bytes, body);
   refuseDeeper(body, limits.nestingMax);
   return call;

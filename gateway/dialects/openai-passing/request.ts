@@ -4,20 +4,18 @@
  */
 import { z } from "zod";
 import { HubError, parseOrThrow } from "../../../sdk/protocol/errors.ts";
-import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
+import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { FormatName } from "../../providers/format.ts";
 import type { Call, Dialect } from "../dialect.ts";
 import { openAiChat } from "../openai-chat/index.ts";
-
-type Limits = { requestBytesMax: number; nestingMax: number };
 
 /** Errors and streams are told as a chat's are. */
 export const openAiCompletions: Dialect = { ...openAiChat, format: "openai-completions" };
 export const openAiEmbeddings: Dialect = { ...openAiChat, format: "openai-embeddings" };
 
 /** @throws HubError naming the field */
-export async function readCompletionsCall(request: Request, limits: Limits): Promise<Call> {
+export async function readCompletionsCall(request: Request, limits: BodyLimits): Promise<Call> {
   const json = await readJson(request, limits);
   const read = parseOrThrow(completionsRequest, json.value);
   const prompts = Array.isArray(read.prompt) && !isTokens(read.prompt) ? read.prompt.length : 1;
@@ -33,7 +31,7 @@ export async function readCompletionsCall(request: Request, limits: Limits): Pro
 }
 
 /** @throws HubError naming the field */
-export async function readEmbeddingsCall(request: Request, limits: Limits): Promise<Call> {
+export async function readEmbeddingsCall(request: Request, limits: BodyLimits): Promise<Call> {
   const json = await readJson(request, limits);
   const { model, input } = parseOrThrow(embeddingsRequest, json.value);
   return {
@@ -43,8 +41,8 @@ export async function readEmbeddingsCall(request: Request, limits: Limits): Prom
   };
 }
 
-async function readJson(request: Request, limits: Limits): Promise<JsonBody> {
-  const json = await readJsonBody(request, limits.requestBytesMax);
+async function readJson(request: Request, limits: BodyLimits): Promise<JsonBody> {
+  const json = await readJsonBody(request, limits);
   refuseDeeper(json, limits.nestingMax);
   return json;
 }

@@ -1,7 +1,7 @@
 /** Reads `POST /v1/responses`, with the conversation that it continues. */
 import { HubError, parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import type { CanonicalRequest } from "../../canonical/request.ts";
-import { type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
+import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { History, ResponseStore } from "../../responses/store.ts";
 import type { Call } from "../dialect.ts";
@@ -11,7 +11,7 @@ import { responsesBody } from "./schema.ts";
 import { textsOfResponse } from "./texts.ts";
 
 export type ReadResponsesOptions = {
-  limits: { requestBytesMax: number; nestingMax: number };
+  limits: BodyLimits;
   projectId: string;
   /** Absent where this gateway keeps no responses. */
   store: ResponseStore | undefined;
@@ -25,7 +25,7 @@ export async function readResponsesCall(
   request: Request,
   { limits, projectId, store }: ReadResponsesOptions,
 ): Promise<Call> {
-  const json = await readJsonBody(request, limits.requestBytesMax);
+  const json = await readJsonBody(request, limits);
   const { previous_response_id: previousId } = parseOrThrow(responsesBody, json.value);
   refuseDeeper(json, limits.nestingMax);
   const body = json.value as Readonly<Record<string, unknown>>;
