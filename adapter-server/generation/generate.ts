@@ -6,6 +6,7 @@ import type { Metrics } from "../metrics.ts";
 import { type AppParts, contextLengthOf } from "../parts.ts";
 import { streamHeaders, toByteStream } from "./byte-stream.ts";
 import type { Piece } from "./choices.ts";
+import { type Deadline, deadlineOf, isCancelled } from "./deadline.ts";
 import type { GenerationPlan } from "./plan.ts";
 import { decodePrompts } from "./prompts.ts";
 import { toSampling } from "./sampling.ts";
@@ -46,7 +47,7 @@ export async function generate(
   },
   shape: AnswerShape,
 ): Promise<Response> {
-  const { model, metrics } = parts;
+  const { model, metrics, monotonicMs } = parts;
   const { plan, prompts, caller, startMs } = request;
   const sampling = toSampling(plan.sampling, {
     ...parts,
@@ -68,7 +69,12 @@ export async function generate(
   }));
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
   refuseManyScores(parts, promptTokens, plan);
-  const lease = await acquireWeights(parts, plan, caller);
+  const deadline = deadlineOf(caller, monotonicMs() - startMs);
+  const { signal } = deadline;
+  const lease = await acquireWeights(parts, plan, { ...caller, signal }).catch((error) => {
+    deadline.end();
+    throw deadline.toldAs(error);
+  });
   const leave = new AbortController();
   const pieces = tracked(
     metrics.begin({
@@ -83,9 +89,9 @@ export async function generate(
       promptOnly: plan.maxTokens === 0,
       text: plan,
       choices: plan.choices,
-      signal: AbortSignal.any([caller.signal, leave.signal]),
+      signal: AbortSignal.any([signal, leave.signal]),
     }),
-    () => lease?.release(),
+    { deadline, release: () => lease?.release() },
   );
   const first = await pieces.next();
   const all = resume(first, pieces);
@@ -165,7 +171,7 @@ function tokensLeft(
 async function* tracked(
   track: RequestTrack,
   pieces: AsyncIterable<Piece>,
-  release: () => void,
+  { deadline, release }: { deadline: Deadline; release: () => void },
 ): AsyncGenerator<Piece, void, void> {
   let outcome: Outcome = "abort";
   try {
@@ -177,10 +183,11 @@ async function* tracked(
     }
     outcome = finish;
   } catch (error) {
-    const cancelled = error instanceof HubError && error.code === "request_cancelled";
-    outcome = cancelled ? "abort" : "error";
-    throw error;
+    const told = deadline.toldAs(error);
+    outcome = isCancelled(told) ? "abort" : "error";
+    throw told;
   } finally {
+    deadline.end();
     track.end(outcome);
     release();
   }
