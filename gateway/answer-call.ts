@@ -107,6 +107,10 @@ export async function answerCall(
     }
     case "failed": {
       await settling.failed(result);
+      const { cause } = result.error;
+      if (result.error.code === "internal_error" && cause instanceof Error) {
+        parts.logger.error({ requestId, error: cause.stack }, "failed");
+      }
       const headers = { ...baseHeaders(exchange, now()), ...reservation.headers };
       return refusal(result.error, { dialect, requestId }, headers);
     }

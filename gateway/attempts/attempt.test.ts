@@ -39,7 +39,10 @@ test("a request that our translation stumbles over closes its upstream to nobody
     limits: defaultLimits,
     now: () => 0,
   });
-  expect(result).toMatchObject({ type: "failed", error: { code: "internal_error" } });
+  expect(result).toMatchObject({
+    type: "failed",
+    error: { code: "internal_error", cause: new TypeError("startsWith is not a function") },
+  });
   expect(result).toHaveProperty("sent", undefined);
   expect(breaker.state).toBe("closed");
   await transport.close();
