@@ -56,6 +56,17 @@ test("what is wrong with an adapter crosses the threads with its facts", async (
   });
 });
 
+test("a packer that is closed begins with nothing more, and says so to all", async () => {
+  const asked = [await task(), await task(), await task(), await task()];
+  const closing = open();
+  const packed = asked.map((one) => closing.pack(one).catch((error: unknown) => error));
+  await closing.close();
+  const gone = expect.objectContaining({ code: "shutting_down" });
+  expect(await Promise.all(packed)).toEqual(asked.map(() => gone));
+  expect(workers).toHaveLength(2);
+  await expect(closing.pack(await task())).rejects.toMatchObject({ code: "shutting_down" });
+});
+
 test("a thread that dies fails what it had, and the next task has another", async () => {
   const asked = await task();
   const lost = open().pack(asked);

@@ -4,7 +4,7 @@
  */
 import type { Worker } from "node:worker_threads";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
-import { invariant } from "../../sdk/protocol/errors.ts";
+import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { fromWireError, type WireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import { startWorker } from "../start-worker.ts";
@@ -102,6 +102,7 @@ class PackerPool {
   /** Nobody has begun with them; the oldest first. */
   readonly #queue: Job[] = [];
   #nextId = 0;
+  #isClosed = false;
 
   constructor(threadsMax: number, startThread: typeof startWorker) {
     this.#threadsMax = threadsMax;
@@ -111,6 +112,7 @@ class PackerPool {
 
   /** @throws TypeError when the files' memory was given away before */
   async run(given: PackerThreadTask): Promise<Result> {
+    if (this.#isClosed) throw shuttingDown();
     const { task, transferred } = owned(given);
     const isLarge = sizeOf(task) > smallBytesMax;
     const answer = await new Promise<PackerAnswer | Error>((settle) => {
@@ -122,7 +124,10 @@ class PackerPool {
     return answer;
   }
 
+  /** Who waits is told; a thread that ends would begin with them otherwise. */
   async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const { settle } of this.#queue.splice(0)) settle(shuttingDown());
     await Promise.all([...this.#threads].map(({ worker }) => worker.terminate()));
   }
 
@@ -159,7 +164,8 @@ class PackerPool {
     });
     worker.on("exit", () => {
       this.#threads.delete(thread);
-      this.#finish(thread, new Error("the thread that packs adapters died", { cause }));
+      const died = new Error("the thread that packs adapters died", { cause });
+      this.#finish(thread, this.#isClosed ? shuttingDown() : died);
     });
     return thread;
   }
@@ -176,6 +182,10 @@ class PackerPool {
 function sizeOf(task: PackerThreadTask): number {
   if (task.type !== "mix") return task.files.weights.length;
   return task.parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0);
+}
+
+function shuttingDown(): HubError {
+  return new HubError("shutting_down", "The server is shutting down.", { retryAfterMs: 1000 });
 }
 
 /** The task with files whose memory can be handed over, and that memory. */
