@@ -29,6 +29,12 @@ test("lists nested without end are counted and overflow nothing", async () => {
   await expect(read(deep, 1000)).rejects.toMatchObject({ code: "request_too_large" });
 });
 
+test("a body is read down to a depth that no use reaches, and no deeper", async () => {
+  const nested = (depth: number) => `${'{"a":'.repeat(depth)}1${"}".repeat(depth)}`;
+  expect(await read(nested(256), 1000)).toEqual(JSON.parse(nested(256)));
+  await expect(read(nested(257), 1000)).rejects.toMatchObject({ code: "invalid_value" });
+});
+
 test("what is no JSON is told", async () => {
   await expect(read("{", 10)).rejects.toMatchObject({ code: "invalid_json" });
 });

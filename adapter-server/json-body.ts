@@ -3,7 +3,7 @@ import { HubError } from "../sdk/protocol/errors.ts";
 
 /**
  * @param valuesMax values in all, nested ones included: schemas look at each, and nobody else is served meanwhile
- * @throws HubError `invalid_json`, `request_too_large`
+ * @throws HubError `invalid_json`, `request_too_large`, `invalid_value` when they are nested too deep
  */
 export async function readJsonBody(request: Request, valuesMax: number): Promise<unknown> {
   const body = parse(await request.text());
@@ -13,7 +13,26 @@ export async function readJsonBody(request: Request, valuesMax: number): Promise
       `A request body may have at most ${valuesMax} values, list items included. Send them in several requests.`,
     );
   }
+  refuseDeep(body, undefined);
   return body;
+}
+
+/**
+ * What is looked through level by level, such as by a chat template, must have a bottom.
+ * @param param what the error names; absent for the whole body
+ * @throws HubError `invalid_value`
+ */
+export function refuseDeep(value: unknown, param: string | undefined): void {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > depthMax) {
+      const what = param === undefined ? "The request body" : `'${param}'`;
+      throw new HubError("invalid_value", `${what} is nested more than ${depthMax} levels deep.`, {
+        param,
+      });
+    }
+    level = level.flatMap((one) => (typeof one === "object" && one ? Object.values(one) : []));
+  }
 }
 
 function parse(text: string): unknown {
@@ -38,3 +57,6 @@ function hasMoreThan(max: number, body: unknown): boolean {
   }
   return false;
 }
+
+/** Schemas may lie 64 deep in one another, each two levels down; what walks over values step by step holds thousands. */
+const depthMax = 256;

@@ -18,3 +18,13 @@ test("a result answers the last call of its id, since some clients count from 0 
 test("a result that answers no call before it is refused", () => {
   expect(() => namesOf([result("0"), call("0", "first")])).toThrow(/preceding message/);
 });
+
+test("arguments that are nested without end are the client's mistake", () => {
+  const message = call("0", "first");
+  const deep = `${'{"a":'.repeat(5000)}1${"}".repeat(5000)}`;
+  const tool_calls = message.tool_calls.map((one) => ({
+    ...one,
+    function: { ...one.function, arguments: deep },
+  }));
+  expect(() => namesOf([{ ...message, tool_calls }])).toThrow(/levels deep/);
+});

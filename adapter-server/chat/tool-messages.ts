@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { ChatMessage } from "../../sdk/protocol/chat.ts";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
+import { refuseDeep } from "../json-body.ts";
 import type { TemplateMessage } from "../models/templates/chat-template.ts";
 
 const toolCalls = z
@@ -83,12 +84,15 @@ function idOf(id: string): string {
 
 function parsedArguments(source: string, param: string): Record<string, unknown> {
   if (source.trim() === "") return {};
+  let parsed: unknown;
   try {
-    const parsed: unknown = JSON.parse(source);
-    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed))
-      return { ...parsed };
+    parsed = JSON.parse(source);
   } catch {
     // Told below, as what parses to something else is.
+  }
+  if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) {
+    refuseDeep(parsed, param);
+    return { ...parsed };
   }
   throw new HubError("invalid_value", `'${param}' is not the text of a JSON object.`, { param });
 }

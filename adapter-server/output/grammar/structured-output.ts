@@ -1,6 +1,7 @@
 /** What a request says about the form of its output: OpenAI's `response_format`, vLLM's fields old and new. */
 import { z } from "zod";
 import { HubError } from "../../../sdk/protocol/errors.ts";
+import { refuseDeep } from "../../json-body.ts";
 import type { CodePoints } from "./code-points.ts";
 import { ebnfExpression } from "./ebnf.ts";
 import { type Expression, GrammarText, literal } from "./grammar-text.ts";
@@ -126,6 +127,7 @@ function writtenSchema(schema: unknown, text: GrammarText, param: string): Expre
       },
     );
   }
+  refuseDeep(parsed, param);
   return schemaExpression(parsed, text, param);
 }
 
