@@ -10,7 +10,7 @@ export function readErrorEvent(json: unknown): HubError | undefined {
   if (!parsed) return undefined;
   const words = safeWords(parsed.message ?? "no message");
   return new HubError(
-    codesInStreams[parsed.type ?? ""] ?? "upstream_error",
+    codesInStreams.get(parsed.type ?? "") ?? "upstream_error",
     `The upstream broke off the answer: ${words}`,
     {
       unquoted: `The upstream broke off the answer with an error${parsed.type == null ? "" : ` (${parsed.type.slice(0, 40)})`}.`,
@@ -109,8 +109,10 @@ function parseJson(body: Uint8Array): unknown {
 const limitKinds = ["requests", "tokens", "input-tokens", "output-tokens"];
 /** Clients ignore longer waits and try again at once. */
 const resetMsMax = 60_000;
-const codesInStreams: Readonly<Record<string, ErrorCode>> = {
-  overloaded_error: "upstream_unavailable",
-  rate_limit_error: "rate_limit_exceeded",
-  timeout_error: "upstream_timeout",
-};
+const codesInStreams = new Map<string, ErrorCode>(
+  Object.entries({
+    overloaded_error: "upstream_unavailable",
+    rate_limit_error: "rate_limit_exceeded",
+    timeout_error: "upstream_timeout",
+  }),
+);

@@ -187,7 +187,7 @@ function readStop({ stop_reason, stop_sequence, stop_details }: StopFields): Ans
     {
       type: "finish",
       choice: 0,
-      reason: finishReasons[stop_reason] ?? "stop",
+      reason: finishReasons.get(stop_reason) ?? "stop",
       ...(stop_sequence != null && { stopSequence: stop_sequence }),
     },
   ];
@@ -211,12 +211,14 @@ function parseJson(text: string): unknown {
   }
 }
 
-const finishReasons: Readonly<Record<string, FinishReason>> = {
-  end_turn: "stop",
-  stop_sequence: "stop_sequence",
-  max_tokens: "length",
-  model_context_window_exceeded: "length",
-  tool_use: "tool_calls",
-  pause_turn: "pause",
-  refusal: "refusal",
-};
+const finishReasons = new Map<string, FinishReason>(
+  Object.entries({
+    end_turn: "stop",
+    stop_sequence: "stop_sequence",
+    max_tokens: "length",
+    model_context_window_exceeded: "length",
+    tool_use: "tool_calls",
+    pause_turn: "pause",
+    refusal: "refusal",
+  }),
+);

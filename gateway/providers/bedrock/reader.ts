@@ -156,15 +156,17 @@ function finish(reason: string): AnswerEvent[] {
     const message = `The model's answer cannot be read (${reason.slice(0, 60)}).`;
     return [{ type: "error", error: new HubError("upstream_error", message) }];
   }
-  return [{ type: "finish", choice: 0, reason: finishReasons[reason] ?? "stop" }];
+  return [{ type: "finish", choice: 0, reason: finishReasons.get(reason) ?? "stop" }];
 }
 
-const finishReasons: Readonly<Record<string, FinishReason>> = {
-  end_turn: "stop",
-  stop_sequence: "stop_sequence",
-  max_tokens: "length",
-  model_context_window_exceeded: "length",
-  tool_use: "tool_calls",
-  content_filtered: "content_filter",
-  guardrail_intervened: "content_filter",
-};
+const finishReasons = new Map<string, FinishReason>(
+  Object.entries({
+    end_turn: "stop",
+    stop_sequence: "stop_sequence",
+    max_tokens: "length",
+    model_context_window_exceeded: "length",
+    tool_use: "tool_calls",
+    content_filtered: "content_filter",
+    guardrail_intervened: "content_filter",
+  }),
+);

@@ -25,7 +25,7 @@ export function createVertex({ name, ...options }: VertexOptions): Provider {
       writeGeminiRequest(call, { modelPath: toVertexPath(model.upstreamModel), headers: {} }),
     counting: {
       writeRequest({ body }, { model }) {
-        const { contents, systemInstruction, tools } = body;
+        const { contents, systemInstruction = body.system_instruction, tools } = body;
         const asked = { contents, systemInstruction, tools };
         return writeCountRequest(asked, {
           modelPath: toVertexPath(model.upstreamModel),
