@@ -31,8 +31,8 @@ test("lists nested without end are counted and overflow nothing", async () => {
 
 test("a body is read down to a depth that no use reaches, and no deeper", async () => {
   const nested = (depth: number) => `${'{"a":'.repeat(depth)}1${"}".repeat(depth)}`;
-  expect(await read(nested(256), 1000)).toEqual(JSON.parse(nested(256)));
-  await expect(read(nested(257), 1000)).rejects.toMatchObject({ code: "invalid_value" });
+  expect(await read(nested(512), 1000)).toEqual(JSON.parse(nested(512)));
+  await expect(read(nested(513), 1000)).rejects.toMatchObject({ code: "invalid_value" });
 });
 
 test("what is no JSON is told", async () => {

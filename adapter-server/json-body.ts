@@ -59,4 +59,4 @@ function hasMoreThan(max: number, body: unknown): boolean {
 }
 
 /** Schemas may lie 64 deep in one another, each two levels down; what walks over values step by step holds thousands. */
-const depthMax = 256;
+const depthMax = 512;

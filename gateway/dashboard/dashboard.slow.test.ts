@@ -246,7 +246,7 @@ function sampleRequest(index: number, size: number, atMs: number): { settlement:
 
 /** Empties the ledger, settles the traffic, and returns what it cost. */
 async function settleAll({ sql }: TestDatabase, traffic: Traffic[]): Promise<bigint> {
-  await sql`drop schema if exists billing cascade`;
+  await sql`drop schema if exists billing, gateway cascade`;
   let sum = 0n;
   await withFolder(async (dataDir) => {
     let clockMs = Date.now();

@@ -353,7 +353,7 @@ async function withMetering(use: (metering: Metering & { sql: postgres.Sql }) =>
 
 async function withLedger(use: (ledger: { dataDir: string; sql: postgres.Sql }) => Promise<void>) {
   const { sql } = database;
-  await sql`drop schema if exists billing cascade`;
+  await sql`drop schema if exists billing, gateway cascade`;
   await withFolder((dataDir) => use({ dataDir, sql }));
 }
 

@@ -109,7 +109,7 @@ describe("a completion's body", () => {
     [
       "asks for what the model cannot do",
       { ...hello, tools: [{ type: "function", function: { name: "f" } }] },
-      { code: "unsupported_parameter", param: "tools", says: "'tools' is not supported" },
+      { code: "unsupported_parameter", param: "tools", says: "knows no tools" },
     ],
     [
       "has a slip of the pen",
