@@ -68,7 +68,7 @@ test("clients that read a byte at a time do not keep others, or their own sequen
 });
 
 test("a stream that nobody reads is ended after a while, and lets its adapter go", async () => {
-  server = await openTestServer({ limits: { unreadMsMax: 300 } });
+  server = await openTestServer({ limits: { unreadMsMax: 2000 } });
   const { post } = server;
   const name = "support-triage";
   await post("/v1/load_lora_adapter", { lora_name: name, lora_path: name });
@@ -94,7 +94,7 @@ test("a stream that nobody reads is ended after a while, and lets its adapter go
   await eventually("the end", async () => (text.includes("\r\n0\r\n\r\n") ? true : undefined));
   expect(text).not.toContain("[DONE]");
   expect(text.match(/"code":"request_cancelled"/g)).toHaveLength(1);
-  expect(text).toContain("Nothing of the answer was read for 0.3 s");
+  expect(text).toContain("Nothing of the answer was read for 2 s");
 });
 
 test("a stream that is read slowly but steadily is whole", async () => {
