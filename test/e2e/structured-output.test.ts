@@ -27,7 +27,7 @@ const ticket = z.object({
 test("an answer by a zod schema is parsed, whole and streamed", async () => {
   const asked = { ...base, response_format: zodResponseFormat(ticket, "ticket") };
   const whole = await client.chat.completions.parse(asked);
-  expect(ticket.parse(whole.choices[0]?.message.parsed)).toBeTruthy();
+  expect(ticket.safeParse(whole.choices[0]?.message.parsed).success).toBe(true);
   const streamed = await client.chat.completions.stream(asked).finalChatCompletion();
   expect(streamed.choices[0]?.message.content).toBe(whole.choices[0]?.message.content);
 });
@@ -51,7 +51,9 @@ test("a forced call comes back with its arguments, whole and streamed", async ()
   const [choice] = whole.choices;
   const [call] = choice?.message.tool_calls ?? [];
   expect(choice?.finish_reason).toBe("tool_calls");
-  expect(ticket.parse(call?.type === "function" && call.function.parsed_arguments)).toBeTruthy();
+  expect(
+    ticket.safeParse(call?.type === "function" && call.function.parsed_arguments).success,
+  ).toBe(true);
   const streamed = await client.chat.completions.stream(asked).finalChatCompletion();
   const [again] = streamed.choices[0]?.message.tool_calls ?? [];
   expect(again?.type === "function" && again.function.arguments).toBe(
