@@ -57,6 +57,11 @@ const limitValues = z.object({
   embeddingTokensMax: count.default(300_000),
   /** How long a client may leave a stream's next frame unread; then the answer is ended. */
   unreadMsMax: count.default(60_000),
+  /**
+   * How long a connection without a request is kept. Longer than the longest `retry-after`: else who comes back as told
+   * does so over a connection that is just being closed.
+   */
+  keepAliveMs: count.default(120_000),
   /** An encoder's graph and weights. A graph is read whole. */
   encoderBytesMax: count.max(2 ** 31 - 1).default(2 ** 31 - 1),
   /** Texts that an encoder computes in one native call, and their tokens with padding. */
@@ -67,10 +72,21 @@ const limitValues = z.object({
   bodyValuesMax: count.default(500_000),
   /** Answers that follow a grammar at one time, waiting ones included. */
   grammarSequencesMax: count.max(4096).default(256),
+  /** Of these, those of one caller. */
+  grammarTenantSequencesMax: count.max(4096).default(128),
   /** Threads that find out what grammars allow next. */
   grammarThreadsMax: count.max(16).default(2),
   /** How long a grammar may take to compile, and to tell what it allows next. */
   grammarMsMax: count.default(10_000),
+  /** How long a step waits for what grammars allow next; what is late sits it out. */
+  grammarWaitMsMax: count.default(20),
+  /** Characters of the grammar that a request's format comes to, and how often all of them may be looked up again meanwhile. */
+  grammarCharsMax: count.default(2_000_000),
+  grammarLookupsMax: count.default(10),
+  /** Schemas within a JSON schema, how deep they may lie in one another, and comparisons of values that reading one may take. */
+  schemasMax: count.default(2000),
+  schemaDepthMax: count.max(500).default(64),
+  schemaWorkMax: count.default(1_000_000),
   /** Memory of one such thread's grammars. */
   grammarBytesMax: count.max(2 ** 31).default(512 << 20),
   /** Compiled grammars that one such thread keeps. */

@@ -61,7 +61,7 @@ export function openFront(parts: FrontParts): Hono<Env> {
     ),
   );
   app.onError((error, c) => {
-    if (error instanceof HubError && error.code === "server_is_overloaded") metrics.rejected();
+    if (error instanceof HubError && turnedAway.has(error.code)) metrics.rejected();
     if (!(error instanceof HubError)) parts.onFault(`${c.req.method} ${c.req.path} failed`, error);
     return toError(error, c.req.path);
   });
@@ -98,3 +98,6 @@ function readTimeout(header: string | undefined, max: number): number | undefine
 
 /** What probes and scrapers ask for without a key. */
 const openPaths: ReadonlySet<string> = new Set(["/health", "/ping", "/version", "/metrics"]);
+
+/** What those hear for whom there is no room. */
+const turnedAway: ReadonlySet<string> = new Set(["server_is_overloaded", "rate_limit_exceeded"]);

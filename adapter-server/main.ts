@@ -1,11 +1,11 @@
 /** The adapter-server alone: `MODEL=folder npx tsx adapter-server/main.ts`. */
 import { readFile } from "node:fs/promises";
-import { serve } from "@hono/node-server";
 import pino from "pino";
 import { HubError } from "../sdk/protocol/errors.ts";
 import { type Config, readConfig } from "./config.ts";
 import { isEncoderFolder } from "./encoder/import-encoder.ts";
 import { createEncoderServer } from "./encoder/server.ts";
+import { listen } from "./listen.ts";
 import { type AdapterSource, folderSource, registrySource } from "./lora/adapter-source.ts";
 import { type AdapterServer, createAdapterServer } from "./server.ts";
 
@@ -13,10 +13,9 @@ const log = pino();
 
 async function main(): Promise<void> {
   const config = readConfig(process.env);
-  const { host, port } = config;
   const server = await openServer(config);
-  const listener = serve({ fetch: server.app.fetch, hostname: host, port }, ({ port: bound }) =>
-    log.info({ model: config.model.id }, `listening on http://${host}:${bound}`),
+  const listener = listen(server.app, config, (port) =>
+    log.info({ model: config.model.id }, `listening on http://${config.host}:${port}`),
   );
 
   // Requests under way may end; a second signal, or the time limit, ends them.
@@ -24,6 +23,8 @@ async function main(): Promise<void> {
   const stop = () => {
     if (stopping) void server.close().then(() => process.exit(1));
     stopping = true;
+    // A connection whose request ends now would else be kept for the next one, which it will not get.
+    if ("keepAliveTimeout" in listener) listener.keepAliveTimeout = 1;
     const late = setTimeout(() => void server.close(), drainMsMax);
     listener.close(() => {
       clearTimeout(late);

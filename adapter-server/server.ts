@@ -154,6 +154,7 @@ async function openAdapters(
   const adapters = new AdapterStore({
     packer,
     shape: model.shape,
+    checkpoint: { path: model.source, digest: model.baseDigest },
     engine,
     source: options.source,
     files,

@@ -1,7 +1,8 @@
 /** The HTTP surface of evals: datasets, and runs that measure candidates on them. */
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import type { Logger } from "pino";
 import { z } from "zod";
+import { asUnstorable } from "../sdk/protocol/database-errors.ts";
 import { asHubError, HubError, parseOrThrow, toErrorResponse } from "../sdk/protocol/errors.ts";
 import { type ProjectId, projectId, sha256 } from "../sdk/protocol/ids.ts";
 import type { Limits } from "./config.ts";
@@ -39,7 +40,11 @@ export function createApp(parts: AppParts): Hono<Env> {
       projectId: owningProject(c.var.caller, named),
       name,
       createdBy: c.var.caller.keyId,
-      bytes: await readBytes(c.req.raw, limits.datasetBytesMax),
+      bytes: await readBytes(c.req.raw, {
+        what: "A dataset",
+        bytesMax: limits.datasetBytesMax,
+        advice: "Push a sample of it, or split it.",
+      }),
     });
     return c.json(pushed.dataset, pushed.created ? 201 : 200);
   });
@@ -54,7 +59,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   });
 
   app.post("/api/evals/runs", async (c) =>
-    c.json(await runs.create(c.var.caller, await readJson(c)), 201),
+    c.json(await runs.create(c.var.caller, await readJson(c.req.raw, limits.jsonBytesMax)), 201),
   );
   app.get("/api/evals/runs", async (c) => {
     const page = parseOrThrow(pageQuery(limits.pageMax), c.req.query());
@@ -82,7 +87,8 @@ export function createApp(parts: AppParts): Hono<Env> {
       new HubError("unknown_url", `Unknown request URL: ${c.req.method} ${c.req.path}.`),
     ),
   );
-  app.onError((error, c) => {
+  app.onError((thrown, c) => {
+    const error = asUnstorable(thrown) ?? thrown;
     if (asHubError(error).code === "internal_error") {
       parts.log.error({ err: error, path: c.req.path }, "request failed");
     }
@@ -107,26 +113,29 @@ function owningProject(caller: Caller, named: ProjectId | undefined): ProjectId 
     : new HubError("not_found", `There is no project '${named}'.`, { param: "projectId" });
 }
 
-async function readJson(c: Context<Env>): Promise<unknown> {
+async function readJson(request: Request, bytesMax: number): Promise<unknown> {
+  const advice = "Ask for less at a time.";
+  const bytes = await readBytes(request, { what: "A request's JSON", bytesMax, advice });
   try {
-    return await c.req.json();
+    return JSON.parse(Buffer.from(bytes).toString("utf8"));
   } catch (cause) {
     throw new HubError("invalid_json", "The request body is not valid JSON.", { cause });
   }
 }
 
-/** @throws HubError `request_too_large` before more than the bound is held in memory */
-async function readBytes(request: Request, bytesMax: number): Promise<Uint8Array> {
+/** @throws HubError `request_too_large`, by its length or before more than the bound is held in memory */
+async function readBytes(
+  request: Request,
+  { what, bytesMax, advice }: { what: string; bytesMax: number; advice: string },
+): Promise<Uint8Array> {
+  const tooLarge = () =>
+    new HubError("request_too_large", `${what} has at most ${bytesMax} bytes. ${advice}`);
+  if (Number(request.headers.get("content-length") ?? 0) > bytesMax) throw tooLarge();
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request.body ?? []) {
     size += chunk.length;
-    if (size > bytesMax) {
-      throw new HubError(
-        "request_too_large",
-        `A dataset has at most ${bytesMax} bytes. Push a sample of it, or split it.`,
-      );
-    }
+    if (size > bytesMax) throw tooLarge();
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, size);

@@ -7,6 +7,11 @@ export const limitsSchema = z.object({
     .int()
     .positive()
     .default(64 << 20),
+  /** A request's JSON. */
+  jsonBytesMax: z
+    .int()
+    .positive()
+    .default(1 << 20),
   datasetRowsMax: z.int().positive().default(100_000),
   datasetLineBytesMax: z
     .int()

@@ -433,3 +433,31 @@ test("tags and task reach the settlement", async () => {
     tags: { team: "support", eval: "run_1" },
   });
 });
+
+test("a gateway that keeps nothing says so, and answers all the same", async () => {
+  const client = new OpenAI({ apiKey, baseURL: `${served.url}/v1`, maxRetries: 0 });
+  const unknown = { status: 404, code: "unknown_url" };
+  await expect(client.responses.retrieve("resp_1")).rejects.toMatchObject(unknown);
+  await expect(client.responses.cancel("resp_1")).rejects.toMatchObject(unknown);
+  await expect(client.conversations.create()).rejects.toMatchObject(unknown);
+  await expect(client.chat.completions.retrieve("chatcmpl-1")).rejects.toMatchObject(unknown);
+  await expect(client.chat.completions.list()).rejects.toMatchObject({ status: 405 });
+  const ask = { model: "gpt-test", input: "Hi" };
+  for (const more of [
+    { background: true },
+    { conversation: "conv_1" },
+    { previous_response_id: "resp_1" },
+  ]) {
+    const [param] = Object.keys(more);
+    await expect(client.responses.create({ ...ask, ...more })).rejects.toMatchObject({
+      status: 400,
+      code: "unsupported_parameter",
+      param,
+    });
+  }
+  const { store } = (await client.responses.create({ ...ask, store: true })) as { store?: boolean };
+  expect(store).toBe(false);
+  const chat = { model: "gpt-test", messages: [{ role: "user" as const, content: "Hi" }] };
+  const answer = await client.chat.completions.create({ ...chat, store: true });
+  expect(answer.choices[0]?.finish_reason).toBe("stop");
+});

@@ -1,14 +1,22 @@
 /** Counts a prompt's tokens without sending it to a model: by the provider where it counts, else as near as can be told. */
 import { HubError } from "../sdk/protocol/errors.ts";
 import type { AppParts } from "./app.ts";
-import type { Upstream } from "./attempts/attempt.ts";
 import { asItCame, translate } from "./attempts/conversation.ts";
 import { toUpstreamError } from "./attempts/failure.ts";
+import type { Upstream } from "./attempts/upstream.ts";
 import type { Call } from "./dialects/dialect.ts";
+import type { ReserveRequest } from "./metering/types.ts";
 import type { SpokenRequest } from "./providers/format.ts";
 import type { Provider } from "./providers/provider.ts";
 import type { TransportResponse } from "./providers/transport.ts";
-import { findTarget, notFound, resolve, type Scope, type Target } from "./routing/resolve.ts";
+import {
+  findTarget,
+  notFound,
+  resolve,
+  type Scope,
+  type Target,
+  toPricedModel,
+} from "./routing/resolve.ts";
 import { countInput, guessInput } from "./tokens/count.ts";
 
 export type CountedTokens = {
@@ -17,22 +25,45 @@ export type CountedTokens = {
   by: "provider" | "tokenizer" | "foreign-tokenizer" | "bytes";
 };
 
-/** @throws HubError `model_not_found`, and what the provider finds wrong with the request */
+type Counting = { scope: Scope; client: AbortSignal } & Pick<
+  ReserveRequest,
+  "requestId" | "principal"
+>;
+
+/** @throws HubError `model_not_found`, `rate_limit_exceeded`, and what the provider finds wrong with the request */
 export async function countTokens(
   call: Call,
-  { scope, client }: { scope: Scope; client: AbortSignal },
-  { upstreams, limits }: AppParts,
-): Promise<CountedTokens> {
+  { scope, client, requestId, principal }: Counting,
+  parts: Pick<AppParts, "upstreams" | "limits" | "accounts">,
+): Promise<CountedTokens & { headers: Readonly<Record<string, string>> }> {
   const target = targetOf(call.model, scope);
+  const models = [toPricedModel(target)];
+  const admitted = await parts.accounts.admit({ requestId, principal, models });
+  try {
+    // What guardrails keep from a provider is not sent to it to be counted either.
+    const isTold = !principal.project.guardrails?.length;
+    const counted = await count(call, { target, client, isTold }, parts);
+    return { ...counted, headers: admitted.headers };
+  } finally {
+    await admitted.leave();
+  }
+}
+
+async function count(
+  call: Call,
+  { target, client, isTold }: { target: Target; client: AbortSignal; isTold: boolean },
+  { upstreams, limits }: Pick<AppParts, "upstreams" | "limits">,
+): Promise<CountedTokens> {
   const upstream = upstreams.get(target.model.upstream);
-  const told = upstream && (await askProvider(upstream, { call, target, client, limits }));
+  const told =
+    upstream && isTold ? await askProvider(upstream, { call, target, client, limits }) : undefined;
   if (told !== undefined) return { tokens: told, by: "provider" };
   const { tokenizer } = target.model;
   // Counting holds up everyone else, and takes as long as the text is.
   if (call.bodyBytes > limits.countBytesMax) {
     return { tokens: guessInput(call, limits.imageTokens), by: "bytes" };
   }
-  const tokens = countInput(call, tokenizer, limits.imageTokens);
+  const tokens = countInput(call, tokenizer, limits);
   return { tokens, by: tokenizer === undefined ? "foreign-tokenizer" : "tokenizer" };
 }
 
@@ -49,11 +80,14 @@ type Asked = { call: Call; target: Target; client: AbortSignal; limits: AppParts
 
 /** @returns undefined where the provider does not count, or cannot at the moment */
 async function askProvider(
-  { provider, breaker }: Upstream,
+  upstream: Upstream,
   { call, target, client, limits }: Asked,
 ): Promise<number | undefined> {
-  const { counting, notConfigured } = provider;
-  if (!counting || notConfigured !== undefined || breaker.retryAfterMs() !== undefined) return;
+  const { model } = target;
+  const { provider } =
+    upstream.choose({ model: model.upstreamModel, stickyKey: undefined, except: new Set() }) ?? {};
+  const { counting, notConfigured } = provider ?? {};
+  if (!provider || !counting || notConfigured !== undefined) return;
   const request = counting.writeRequest(spokenBy(provider, call, target), target);
   if (!request) return;
   const signal = AbortSignal.any([client, AbortSignal.timeout(provider.timeouts.firstByteMs)]);

@@ -1,19 +1,45 @@
 /** Puts the gateway's parts together; what differs between one process and many is passed in. */
 import type { Logger } from "pino";
+import type postgres from "postgres";
 import type { Registry } from "prom-client";
 import { HubError } from "../sdk/protocol/errors.ts";
 import type { Fetcher } from "../sdk/protocol/http.ts";
-import { createApp } from "./app.ts";
-import { Breaker } from "./attempts/breaker.ts";
+import { type AppParts, createApp, type KeptStores } from "./app.ts";
+import { openUpstreams } from "./attempts/open-upstreams.ts";
+import { BackgroundRuns } from "./background/runs.ts";
+import type { RunStore } from "./background/store.ts";
+import { BatchRunner } from "./batches/runner.ts";
+import type { BatchStore } from "./batches/store.ts";
 import { defaultLimits, type GatewayLimits } from "./config.ts";
+import type { ContentLog } from "./content-log/content-log.ts";
+import type { MasterKeys } from "./content-log/master-keys.ts";
+import { openContentLog } from "./content-log/open.ts";
+import type { FileStore } from "./files/store.ts";
+import type { UploadStore } from "./files/uploads.ts";
+import { Forms } from "./http/form.ts";
+import type { Upgrade } from "./http/server.ts";
+import { Idempotency } from "./idempotency/idempotency.ts";
+import type { IdempotencyStore } from "./idempotency/store.ts";
 import { Identity } from "./identity/identity.ts";
+import { KeyUse } from "./identity/key-use.ts";
+import { WrongKeys } from "./identity/wrong-keys.ts";
 import { InFlight } from "./in-flight.ts";
+import { forgetExpired } from "./kept/forget.ts";
 import type { PriceSource } from "./ledger/price-book.ts";
 import type { Accounts } from "./metering/types.ts";
 import { createMetrics } from "./metrics.ts";
+import { OtlpExporter } from "./observing/otlp.ts";
+import { readOtlpSettings } from "./observing/otlp-settings.ts";
+import { People } from "./people/people.ts";
+import type { SignIn } from "./people/routes.ts";
+import type { SignInSettings } from "./people/settings.ts";
 import { openProviders } from "./providers/open-providers.ts";
 import type { UpstreamSettings } from "./providers/settings.ts";
-import type { ResponseStore } from "./responses/store.ts";
+import { createRealtime } from "./realtime/realtime.ts";
+import { addCacheMetrics } from "./response-cache/figures.ts";
+import { ResponseCache } from "./response-cache/response-cache.ts";
+import type { ResponseCacheStore } from "./response-cache/store.ts";
+import { createResponseSockets, responsesPath } from "./responses/sockets.ts";
 import type { SnapshotIndex } from "./snapshot/snapshot-index.ts";
 import { SnapshotStore } from "./snapshot/snapshot-store.ts";
 import { loadTokenizer } from "./tokens/count.ts";
@@ -24,12 +50,25 @@ export type GatewayParts = {
   embedded?: Fetcher | undefined;
   registry: Fetcher;
   operatorKey: string;
+  /** Where people log in; absent knows keys alone. */
+  signIn?: SignInSettings | undefined;
   evals?: Fetcher | undefined;
   /** Built with the gateway's own policy, because prices and limits come from it. */
   accounts: (policy: Policy) => Accounts | Promise<Accounts>;
   reports?: ((policy: Policy) => Fetcher) | undefined;
   dashboard?: Fetcher | undefined;
-  responses?: ResponseStore | undefined;
+  /** What is kept for clients; absent keeps nothing. */
+  kept?: (KeptStores & { runs: RunStore }) | undefined;
+  /** Honours `Idempotency-Key`; absent takes no notice of it. */
+  idempotency?: IdempotencyStore | undefined;
+  /** Where answers are kept that are given again; absent keeps none. */
+  responseCache?: ResponseCacheStore | undefined;
+  /** Absent keeps no files and runs no batches. */
+  filing?:
+    | { sql: postgres.Sql; files: FileStore; uploads: UploadStore; batches: BatchStore }
+    | undefined;
+  /** Where contents are kept of projects that let them be; absent keeps none. */
+  contents?: { sql: postgres.Sql; masterKeys: MasterKeys } | undefined;
   /** Where `snapshot.json` is kept; absent keeps nothing on disk. */
   dataDir?: string | undefined;
   logger: Logger;
@@ -38,6 +77,8 @@ export type GatewayParts = {
   env?: Readonly<Record<string, string | undefined>> | undefined;
   /** Milliseconds since 1970. */
   now?: (() => number) | undefined;
+  /** Uniform in [0, 1), for waits and for sharing out calls. */
+  random?: (() => number) | undefined;
 };
 
 /** What accounts and reports ask of the gateway. */
@@ -46,10 +87,14 @@ export type Policy = {
   snapshot: () => SnapshotIndex;
   prices: PriceSource;
   identity: Identity;
+  /** Absent where only keys are known. */
+  people?: People | undefined;
 };
 
 export type Gateway = {
   app: ReturnType<typeof createApp>;
+  /** For connections that ask to become WebSockets: realtime sessions, and one response after another. */
+  upgrade: Upgrade;
   /** Where others of this process add their own metrics. */
   metrics: Registry;
   /** Loads the policy and follows the registry from then on. Resolves also when the registry is away. */
@@ -75,24 +120,70 @@ export async function createGateway(parts: GatewayParts): Promise<Gateway> {
     logger,
   });
   const snapshot = () => store.current() ?? noPolicy();
-  const identity = new Identity({ snapshot, now, cacheMax: limits.identityCacheMax });
+  const keyUse = new KeyUse({
+    registry,
+    operatorKey,
+    now,
+    everyMs: limits.keyUseEveryMs,
+    flushMs: limits.keyUseFlushMs,
+    keysMax: limits.identityCacheMax,
+    onError: (error) => logger.warn({ error: String(error) }, "uses of keys were not told"),
+  });
+  const identity = new Identity({
+    snapshot,
+    now,
+    cacheMax: limits.identityCacheMax,
+    onUse: (id) => keyUse.note(id),
+  });
+  const signIn = parts.signIn && openSignIn(parts.signIn, { ...parts, now });
   const policy: Policy = {
     snapshot,
     identity,
-    prices: (model, meter, atMs) => snapshot().price(model, meter, atMs),
+    people: signIn?.people,
+    prices: (...asked) => snapshot().price(...asked),
   };
-  const upstreams = new Map(
-    [...openProviders({ ...parts, limits, env: parts.env ?? process.env, now })].map(
-      ([name, provider]) => [name, { provider, breaker: openBreaker(limits, now) }],
-    ),
-  );
+  const random = parts.random ?? Math.random;
+  const opened = openProviders({ ...parts, limits, env: parts.env ?? process.env, now });
+  const upstreams = openUpstreams(opened, { limits, now, random });
   const inFlight = new InFlight(limits.requestsInFlightMax);
+  const background =
+    parts.kept && new BackgroundRuns({ store: parts.kept.runs, inFlight, limits, logger, now });
   const metrics = createMetrics(
     () => store.ageMs(),
-    () => [...upstreams].map(([name, { breaker }]) => [name, breaker.state] as const),
+    () => upstreams.values(),
   );
-  const app = createApp({
+  const idempotency =
+    parts.idempotency && new Idempotency({ store: parts.idempotency, logger, limits, now });
+  const otlp = readOtlpSettings(parts.env ?? process.env);
+  const telemetry =
+    otlp &&
+    new OtlpExporter({
+      settings: otlp,
+      logger,
+      onDropped: (spans) => metrics.droppedSpans.inc(spans),
+      now,
+    });
+  const { filing, responseCache: cacheStore } = parts;
+  const responseCache =
+    cacheStore && new ResponseCache({ store: cacheStore, logger, metrics, limits, now });
+  if (cacheStore) addCacheMetrics(metrics.registry, cacheStore);
+  const contentLog: ContentLog | undefined =
+    parts.contents &&
+    openContentLog(parts.contents, {
+      projects: () => store.current()?.projects ?? [],
+      metrics: metrics.registry,
+      logger,
+      limits,
+      now,
+      random,
+    });
+  const appParts: AppParts = {
     identity,
+    wrongKeys: new WrongKeys({
+      now,
+      perMinuteMax: limits.wrongKeysPerMinuteMax,
+      addressesMax: limits.wrongKeyAddressesMax,
+    }),
     snapshot,
     refreshSnapshot: () =>
       store.refresh().catch((error) => {
@@ -101,37 +192,94 @@ export async function createGateway(parts: GatewayParts): Promise<Gateway> {
     upstreams,
     accounts: await parts.accounts(policy),
     registry,
+    operatorKey,
+    signIn,
     evals: parts.evals,
     reports: parts.reports?.(policy),
     dashboard: parts.dashboard,
-    responses: parts.responses,
+    kept: parts.kept,
+    background,
+    forms: new Forms(dataDir, limits),
+    idempotency,
+    responseCache,
+    contentLog,
+    filing: filing && { ...filing, wake: () => runner?.wake() },
     inFlight,
     metrics,
+    telemetry,
     logger,
     limits,
     now,
-  });
+    random,
+  };
+  const app = createApp(appParts);
+  const realtime = createRealtime(appParts);
+  const responseSockets = createResponseSockets({ ...appParts, ask: app.fetch });
+  const runner =
+    filing &&
+    new BatchRunner({
+      ...filing,
+      ask: app.fetch,
+      sweep: async () => {
+        await filing.files.sweep();
+        await filing.uploads.sweep();
+        await forgetExpired(filing.sql, now);
+      },
+      limits,
+      logger,
+      onLine: (outcome) => metrics.batchLines.inc({ outcome }),
+      now,
+      random,
+    });
   return {
     app,
+    upgrade(incoming, socket, head) {
+      const isResponses = incoming.url?.split("?")[0] === responsesPath;
+      (isResponses ? responseSockets : realtime).upgrade(incoming, socket, head);
+    },
     metrics: metrics.registry,
     async start() {
       await store.start();
       for (const model of store.current()?.models ?? []) {
         if (model.tokenizer) loadTokenizer(model.tokenizer);
       }
+      runner?.start();
     },
     refresh: () => store.refresh(),
     async stop() {
+      responseSockets.close();
+      await realtime.close();
+      await runner?.stop();
       await inFlight.drain(limits.drainTimeoutMs);
+      await contentLog?.close();
+      await idempotency?.close();
+      await background?.stop();
+      responseCache?.close();
+      await keyUse.close();
       await store.stop();
-      await Promise.all([...upstreams.values()].map(({ provider }) => provider.transport.close()));
+      await telemetry?.close();
+      const deployments = [...upstreams.values()].flatMap((it) => it.deployments);
+      await Promise.all(deployments.map(({ provider }) => provider.transport.close()));
     },
   };
 }
 
-function openBreaker(limits: GatewayLimits, now: () => number): Breaker {
-  const { breakerFailures: failures, breakerOpenMs, breakerOpenMsMax } = limits;
-  return new Breaker({ failures, openMs: breakerOpenMs, openMsMax: breakerOpenMsMax, now });
+/** @throws Error when the variable with the client's secret is not set */
+function openSignIn(
+  settings: SignInSettings,
+  {
+    registry,
+    operatorKey,
+    env = process.env,
+    now,
+  }: Pick<GatewayParts, "registry" | "operatorKey" | "env"> & { now: () => number },
+): SignIn {
+  const { clientSecretEnv } = settings;
+  const secret = clientSecretEnv === undefined ? undefined : env[clientSecretEnv];
+  if (clientSecretEnv !== undefined && !secret) {
+    throw new Error(`signIn.clientSecretEnv names ${clientSecretEnv}, which is not set`);
+  }
+  return { people: new People({ settings, registry, operatorKey, now }), secret, operatorKey };
 }
 
 function noPolicy(): never {

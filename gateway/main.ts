@@ -1,44 +1,41 @@
-/** Runs the gateway alone: registry, evals and upstreams are addresses in the environment. */
-import postgres from "postgres";
-import { remoteFetcher } from "../sdk/protocol/http.ts";
+/** Runs the gateway alone, in one process or in as many as `WORKERS` says. */
+import { join } from "node:path";
 import { readEnvironment } from "./config.ts";
-import { createDashboard } from "./dashboard/dashboard.ts";
-import { createHttpServer } from "./http/server.ts";
 import { createLogger } from "./logger.ts";
-import { openGateway } from "./open-gateway.ts";
+import { serveGateway } from "./serve.ts";
+import { startWorkers, tellMetrics, workerNumber } from "./workers.ts";
 
 const env = readEnvironment(process.env);
-const logger = createLogger(env.SWITCHYARD_LOG_LEVEL);
-const sql = postgres(env.DATABASE_URL, { onnotice: () => {} });
-const dashboard = createDashboard();
-const gateway = await openGateway({
-  sql,
-  dataDir: env.SWITCHYARD_DATA_DIR,
-  upstreams: env.SWITCHYARD_UPSTREAMS,
-  registry: remoteFetcher(env.SWITCHYARD_REGISTRY_URL),
-  operatorKey: env.SWITCHYARD_OPERATOR_KEY,
-  redisUrl: env.REDIS_URL,
-  evals: env.SWITCHYARD_EVALS_URL ? remoteFetcher(env.SWITCHYARD_EVALS_URL) : undefined,
-  limits: env.SWITCHYARD_LIMITS,
-  meteringLimits: env.SWITCHYARD_METERING,
-  dashboard: { fetch: async (request) => dashboard.fetch(request) },
-  logger,
-});
-await gateway.start();
+const logger = createLogger(env.SWITCHYARD_LOG_LEVEL, env.SWITCHYARD_LIMITS.logBytesMax);
+const { close } = await run();
 
-const server = createHttpServer(gateway.app.fetch);
-server.listen(env.PORT, env.HOST, () => {
-  logger.info({ address: server.address() }, "the gateway serves");
-});
+async function run(): Promise<{ close(): Promise<void> }> {
+  const number = workerNumber(process.env);
+  if (number === undefined && env.WORKERS > 1) {
+    return startWorkers({
+      count: env.WORKERS,
+      host: env.HOST,
+      metricsPort: env.METRICS_PORT,
+      logger,
+    });
+  }
+  // Each process has a spool and a snapshot of its own.
+  const dataDir =
+    number === undefined
+      ? env.SWITCHYARD_DATA_DIR
+      : join(env.SWITCHYARD_DATA_DIR, `worker-${number}`);
+  const serving = await serveGateway(env, { dataDir, logger });
+  if (number !== undefined) tellMetrics(serving.metrics);
+  return serving;
+}
 
 let stopping = false;
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, async () => {
     if (stopping) return;
     stopping = true;
-    server.close();
-    await gateway.stop();
-    await sql.end({ timeout: 5 });
-    server.closeAllConnections();
+    await close();
+    // A worker's channel to the one that started it would keep it.
+    process.disconnect?.();
   });
 }

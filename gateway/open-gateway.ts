@@ -1,23 +1,46 @@
 /** The gateway with its own accounts and reports over a database: what every way of running it shares. */
 
 import type postgres from "postgres";
-import { Gauge, type Registry } from "prom-client";
+import { Counter, Gauge, type Registry } from "prom-client";
+import { BatchStore } from "./batches/store.ts";
+import type { BudgetAlert } from "./budgets/alerts.ts";
+import { listBudgets } from "./budgets/list.ts";
+import type { Counter as BudgetCounter } from "./budgets/types.ts";
+import { createWebhook } from "./budgets/webhook.ts";
 import { defaultLimits } from "./config.ts";
+import { MasterKeys } from "./content-log/master-keys.ts";
+import { FileStore } from "./files/store.ts";
+import { UploadStore } from "./files/uploads.ts";
 import { createGateway, type Gateway, type GatewayParts } from "./gateway.ts";
+import { openIdempotencyStore } from "./idempotency/store.ts";
+import { openKeptStores } from "./kept/open.ts";
 import { defaultMeteringLimits, type MeteringLimits } from "./metering/config.ts";
 import { type Metering, openMetering } from "./metering/metering.ts";
+import { sessionIn } from "./people/people.ts";
+import { LiveLog } from "./reports/live-log.ts";
 import { createReports } from "./reports/reports.ts";
-import { openResponseStore } from "./responses/store.ts";
+import { openResponseCacheStore } from "./response-cache/open.ts";
 
 export type OpenGatewayParts = Omit<
   GatewayParts,
-  "accounts" | "reports" | "responses" | "dataDir"
+  | "accounts"
+  | "reports"
+  | "kept"
+  | "idempotency"
+  | "responseCache"
+  | "filing"
+  | "contents"
+  | "dataDir"
 > & {
   sql: postgres.Sql;
   /** For the spool and `snapshot.json`; one gateway at a time. */
   dataDir: string;
   /** Shares limits and budgets between gateways; absent keeps them in this process. */
   redisUrl?: string | undefined;
+  /** Where alerts of budgets are posted as JSON. */
+  budgetAlertUrl?: string | undefined;
+  /** What contents are sealed with, see `content-log/master-keys.ts`; absent keeps none. */
+  contentLogKey?: string | undefined;
   meteringLimits?: Partial<MeteringLimits> | undefined;
 };
 
@@ -28,44 +51,73 @@ export type OpenedGateway = Gateway & {
 
 /**
  * `stop` also empties the spool into the database, if that answers, and leaves `sql` open.
- * @throws Error when another process owns the data folder
+ * @throws Error when another process owns the data folder, or a content log's key is none
  */
 export async function openGateway(parts: OpenGatewayParts): Promise<OpenedGateway> {
   const { sql, dataDir, logger, now = Date.now } = parts;
   let metering: Metering | undefined;
-  const { responseRetentionDays, historyBytesMax, responseStoreTimeoutMs } = {
-    ...defaultLimits,
-    ...parts.limits,
-  };
+  const limits = { ...defaultLimits, ...parts.limits };
+  const live = new LiveLog({ sql, limits });
+  let tell: ((alert: BudgetAlert) => void) | undefined;
+  const figuresOf = async (counters: readonly BudgetCounter[]) =>
+    (await metering?.budgetFigures(counters)) ?? [];
+  const files = new FileStore({ sql, now, limits });
   const gateway = await createGateway({
     ...parts,
-    ...(responseRetentionDays > 0 && {
-      responses: openResponseStore({
+    kept: openKeptStores({ sql, now, limits }),
+    ...(limits.idempotencyHours > 0 && {
+      idempotency: openIdempotencyStore({
         sql,
-        now,
-        retentionMs: responseRetentionDays * dayMs,
-        historyBytesMax,
-        timeoutMs: responseStoreTimeoutMs,
+        retentionMs: limits.idempotencyHours * hourMs,
+        leaseMs: limits.idempotencyLeaseMs,
+        answersMax: limits.idempotencyAnswersMax,
+        timeoutMs: limits.responseStoreTimeoutMs,
       }),
     }),
-    async accounts({ prices }) {
+    ...(limits.responseCacheTtlSecondsMax > 0 && {
+      responseCache: openResponseCacheStore({
+        redisUrl: parts.redisUrl,
+        timeoutMs: meteringLimitsOf(parts).redisTimeoutMs,
+        bounds: limits,
+        now,
+      }),
+    }),
+    contents: { sql, masterKeys: new MasterKeys(parts.contentLogKey) },
+    filing: {
+      sql,
+      files,
+      uploads: new UploadStore({ sql, files, now, limits }),
+      batches: new BatchStore({ sql, files, now, limits }),
+    },
+    async accounts({ prices, snapshot }) {
       metering = await openMetering({
+        organization: () => snapshot().organization,
         dataDir,
         sql,
         redisUrl: parts.redisUrl,
         prices,
         now,
         limits: meteringLimitsOf(parts),
+        onAlert: (alert) => tell?.(alert),
         onError: (error) =>
           logger.warn({ error: String(error) }, "metering works around a failure"),
       });
       return metering.accounts;
     },
-    reports: ({ identity }) => {
+    reports: ({ identity, people, snapshot }) => {
       const reports = createReports({
         sql,
-        authenticate: (authorization) => identity.identify(authorization),
+        async authenticate(authorization) {
+          const session = people && sessionIn(authorization);
+          if (session === undefined) return identity.identify(authorization);
+          await people?.personOf(session);
+          return { type: "admin" };
+        },
         now,
+        limits,
+        live,
+        ownerName: (id) => snapshot().ownerName(id),
+        budgets: (query) => listBudgets({ sql, snapshot, now, figuresOf }, query),
       });
       return {
         // Whoever has seen an answer finds it in the report: what this gateway settled is taken first.
@@ -78,10 +130,12 @@ export async function openGateway(parts: OpenGatewayParts): Promise<OpenedGatewa
   });
   const opened = metering as Metering | undefined;
   if (opened) addMeteringMetrics(gateway.metrics, opened);
+  tell = alertTeller(parts, gateway.metrics);
   return {
     ...gateway,
     flush: async () => opened?.flush(),
     async stop() {
+      await live.close();
       await gateway.stop();
       await opened?.close();
     },
@@ -100,9 +154,35 @@ function meteringLimitsOf({ upstreams, limits, meteringLimits }: OpenGatewayPart
   return { ...wanted, reservationTtlMs };
 }
 
-const dayMs = 24 * 60 * 60_000;
+const hourMs = 60 * 60_000;
 /** For what comes before the attempts and after them. */
 const settleMs = 60_000;
+
+/** An alert's log line, its metric and, where there is one, its webhook. */
+function alertTeller(parts: OpenGatewayParts, registry: Registry): (alert: BudgetAlert) => void {
+  const { logger } = parts;
+  const limits = meteringLimitsOf(parts);
+  const alerts = new Counter({
+    name: "gateway_budget_alerts",
+    help: "Shares of budgets that were spent, each told once a period.",
+    labelNames: ["scope", "share"],
+    registers: [registry],
+  });
+  const post =
+    parts.budgetAlertUrl &&
+    createWebhook({
+      url: parts.budgetAlertUrl,
+      timeoutMs: limits.budgetAlertTimeoutMs,
+      waitingMax: limits.budgetAlertsMax,
+      onError: (error) => logger.warn({ error: String(error) }, "a budget alert was not posted"),
+    });
+  return (alert) => {
+    const { scope, share } = alert;
+    alerts.inc({ scope, share: String(share) });
+    logger.warn({ alert }, "a budget is spent to a share that is told");
+    if (post) post(alert);
+  };
+}
 
 function addMeteringMetrics(registry: Registry, metering: Metering): void {
   const figures = [

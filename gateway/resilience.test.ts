@@ -154,7 +154,8 @@ test("what is refused is counted, whatever was asked for", async () => {
     const init = { method: "POST", body: "{}" };
     expect((await fetch(`${served.url}/v1/${path}`, init)).status).toBe(401);
   }
-  expect((await fetch(`${served.url}/v1/responses/resp_1`)).status).toBe(401);
+  // This gateway keeps nothing, so there is nothing to be asked for.
+  expect((await fetch(`${served.url}/v1/responses/resp_1`)).status).toBe(404);
   expect(await (await fetch(`${served.url}/metrics`)).text()).toMatch(
     new RegExp(
       `gateway_requests_total\\{[^}]*"refused"[^}]*"missing_api_key"[^}]*\\} ${paths.length}\n`,
@@ -289,7 +290,12 @@ test("what explain shows is what a request does, and what its settlement keeps",
   expect(response.headers.get("x-switchyard-route")).toBe("auto");
   expect(served.accounts.settled.at(-1)?.decision).toEqual({
     ...explained,
-    tried: [{ model: "well", upstream: "good", ms: expect.any(Number) }],
+    tried: [
+      {
+        ...{ model: "well", upstream: "good", ms: expect.any(Number) },
+        ...{ sentMs: expect.any(Number), headMs: expect.any(Number) },
+      },
+    ],
   });
 });
 

@@ -3,7 +3,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createdKey, keyInfo } from "../sdk/protocol/admin.ts";
 import { project, snapshot as snapshotSchema } from "../sdk/protocol/catalog.ts";
 import { errorBody } from "../sdk/protocol/errors.ts";
+import { inProcessOrigin } from "../sdk/protocol/http.ts";
 import { newId } from "../sdk/protocol/ids.ts";
+import { contentLogHeader, vouchingHeader } from "../sdk/protocol/vouched.ts";
 import { buildAdapter } from "../test/support/adapter.ts";
 import {
   openTestRegistry,
@@ -11,6 +13,7 @@ import {
   type TestRegistry,
   tinyModel,
 } from "../test/support/registry.ts";
+import { hashKey } from "./keys.ts";
 
 let registry: TestRegistry;
 /** Two tenants: the first project, and another one with its own key. */
@@ -63,6 +66,7 @@ describe("who may ask", () => {
     ["GET", "/api/keys"],
     ["POST", "/api/keys"],
     ["DELETE", "/api/keys/key_1"],
+    ["POST", "/api/keys/key_1/rotate"],
     ["PUT", "/api/models/m"],
     ["PUT", "/api/routes/r"],
     ["POST", "/api/prices"],
@@ -93,6 +97,35 @@ describe("who may ask", () => {
 });
 
 describe("projects and keys", () => {
+  test("a rotated key is the same key: its old text goes on for a while, and never comes back", async () => {
+    const scopes = { models: ["m"], addresses: ["10.0.0.0/8"] };
+    const body = { name: "rotating", projectId: b.projectId, scopes };
+    const { key: first, ...made } = (await admin("POST", "/api/keys", body)).body;
+    const path = `/api/keys/${made.id}/rotate`;
+    const status = async (key: string) => (await registry.call(key, "GET", "/api/whoami")).status;
+
+    const rotated = await admin("POST", path, { overlapSeconds: 60 });
+    const { key: second, previousUntil, ...same } = createdKey.parse(rotated.body);
+    expect(same).toEqual(made);
+    expect(Date.parse(previousUntil ?? "")).toBe(registry.clock.nowMs + 60_000);
+    expect([await status(first), await status(second)]).toEqual([200, 200]);
+    registry.clock.nowMs += 60_000;
+    expect([await status(first), await status(second)]).toEqual([401, 200]);
+
+    const { key: third } = (await admin("POST", path, { overlapSeconds: 0 })).body;
+    expect([await status(second), await status(third)]).toEqual([401, 200]);
+    const text = JSON.stringify((await admin("GET", "/api/keys")).body);
+    for (const secret of [first, second, third].flatMap((key) => [key, hashKey(key)])) {
+      expect(text).not.toContain(secret);
+    }
+    await registry.bootstrap({ apiKey: first });
+    expect(await status(first)).toBe(401);
+
+    await admin("DELETE", `/api/keys/${made.id}`);
+    const ended = await admin("POST", path, {});
+    expect([ended.status, ended.body.error.message]).toEqual([400, expect.stringMatching(/ended/)]);
+  });
+
   test("a project is made once, changed where asked, and its name is its own", async () => {
     const made = await admin("POST", "/api/projects", { name: "billing", team: "finance" });
     expect(made.status).toBe(201);
@@ -116,6 +149,70 @@ describe("projects and keys", () => {
     ]);
     await admin("PATCH", path, { team: "finance" });
     expect((await admin("GET", `/api/events?subject=${made.body.id}`)).body.data).toHaveLength(3);
+  });
+
+  test("a project lets contents be kept only through a gateway that can seal them", async () => {
+    const path = `/api/projects/${b.projectId}`;
+    const patch = async (headers: Record<string, string>, changes: object) => {
+      const request = new Request(inProcessOrigin + path, {
+        method: "PATCH",
+        headers: { authorization: `Bearer ${registry.adminKey}`, ...headers },
+        body: JSON.stringify(changes),
+      });
+      const response = await registry.app.fetch(request);
+      const body: Awaited<ReturnType<typeof registry.call>>["body"] = await response.json();
+      return { status: response.status, body };
+    };
+    const vouched = { [vouchingHeader]: registry.operatorKey };
+    const consent = { contentLog: { retentionDays: 7, parts: ["prompt"] } };
+    for (const headers of [
+      {},
+      { [contentLogHeader]: "sealed" },
+      { [contentLogHeader]: "sealed", [vouchingHeader]: "not the operator's key" },
+      vouched,
+    ]) {
+      expect(await patch(headers, consent)).toMatchObject({
+        status: 400,
+        body: { error: { param: "contentLog" } },
+      });
+    }
+    const given = await patch({ ...vouched, [contentLogHeader]: "sealed" }, consent);
+    expect(given.body.contentLog).toEqual({
+      share: 1,
+      retentionDays: 7,
+      parts: ["prompt"],
+      redact: ["email", "phone", "iban", "card", "ip", "national_id"],
+    });
+    const wrong = { contentLog: { retentionDays: 0 } };
+    expect((await patch({ ...vouched, [contentLogHeader]: "sealed" }, wrong)).status).toBe(400);
+    expect((await patch({}, { contentLog: null })).body.contentLog).toBeUndefined();
+    const events = await admin("GET", `/api/events?subject=${b.projectId}`);
+    const changes = events.body.data.flatMap(({ detail }: { detail: { contentLog?: unknown } }) =>
+      "contentLog" in detail ? [detail.contentLog] : [],
+    );
+    expect(changes).toEqual([given.body.contentLog, null]);
+  });
+
+  test("what is done with contents is noted by gateways alone, and makes no new policy", async () => {
+    const snapshot = async () =>
+      (await registry.call(registry.operatorKey, "GET", "/api/snapshot")).body.version;
+    const before = await snapshot();
+    const event = {
+      type: "content.read",
+      subject: "req_1",
+      projectId: b.projectId,
+      actor: "user_1",
+    };
+    expect((await admin("POST", "/api/events", event)).status).toBe(403);
+    expect((await registry.call(b.key, "POST", "/api/events", event)).status).toBe(403);
+    const note = (body: object) => registry.call(registry.operatorKey, "POST", "/api/events", body);
+    expect((await note({ ...event, type: "key.revoked" })).status).toBe(400);
+    expect((await note(event)).status).toBe(201);
+    expect(await snapshot()).toBe(before);
+    const noted = await admin("GET", "/api/events?subject=req_1");
+    expect(noted.body.data).toMatchObject([
+      { type: "content.read", actor: "user_1", projectId: b.projectId },
+    ]);
   });
 
   test("a key is shown once and stored as a hash only", async () => {
@@ -193,6 +290,22 @@ describe("models, routes and prices", () => {
     expect((await admin("PUT", "/api/routes/tiny", policy)).body.error.code).toBe("already_exists");
   });
 
+  test("whom a route asks after which failure is kept, and gone when it is declared without", async () => {
+    const policy = { defaultModel: "tiny", fallbacks: [], tasks: [] };
+    const fallbackOn = { content_filter: ["tiny"], insufficient_quota: [] };
+    const path = "/api/routes/careful";
+    expect((await admin("PUT", path, { ...policy, fallbackOn })).body).toMatchObject({
+      fallbackOn,
+    });
+    const before = await newestEvent();
+    await admin("PUT", path, { ...policy, fallbackOn });
+    expect(await newestEvent()).toBe(before);
+    await admin("PUT", path, policy);
+    expect((await admin("GET", path)).body).not.toHaveProperty("fallbackOn");
+    const wrong = await admin("PUT", path, { ...policy, fallbackOn: { status_500: [] } });
+    expect([wrong.status, wrong.body.error.param]).toEqual([400, "fallbackOn.status_500"]);
+  });
+
   test("prices are exact decimals and are only ever added", async () => {
     const price = { model: "tiny", meter: "input", usdPerToken: "0.000000150000", source: "test" };
     const added = await admin("POST", "/api/prices", { prices: [price] });
@@ -201,6 +314,9 @@ describe("models, routes and prices", () => {
     await admin("POST", "/api/prices", { prices: [{ ...price, usdPerToken: "0.1" }] });
     const { data } = (await registry.call(a.key, "GET", "/api/prices?model=tiny")).body;
     expect(data).toHaveLength(2);
+    expect(data[0]).not.toHaveProperty("tier");
+    const ofBatches = await admin("POST", "/api/prices", { prices: [{ ...price, tier: "batch" }] });
+    expect(ofBatches.body.data[0]).toMatchObject({ tier: "batch", usdPerToken: "0.00000015" });
     const below = await admin("POST", "/api/prices", { prices: [{ ...price, usdPerToken: "-1" }] });
     expect(below.body.error.param).toBe("prices[0].usdPerToken");
   });
@@ -265,7 +381,11 @@ describe("pushing adapters", () => {
       }),
       "invalid_adapter",
     ],
-    ["DoRA", () => buildAdapter({ config: { use_dora: true } }), "unsupported_adapter"],
+    [
+      "DoRA without its magnitudes",
+      () => buildAdapter({ config: { use_dora: true } }),
+      "invalid_adapter",
+    ],
     [
       "another base",
       () => buildAdapter({ config: { base_model_name_or_path: "x/y" } }),
@@ -448,6 +568,7 @@ describe("two tenants", () => {
     const declared = await admin("PUT", "/api/routes/listed", {
       defaultModel: "tiny:private",
       fallbacks: ["tiny:private@1", "tiny"],
+      fallbackOn: { content_filter: ["tiny:private", "tiny"], rate_limit_exceeded: [] },
       tasks: [
         { task: "mixed", rules: [], candidates: ["tiny:private", "tiny"], qualityFloor: 0.5 },
         { task: "theirs", rules: [], candidates: ["tiny:private"], qualityFloor: 0.5 },
@@ -465,6 +586,7 @@ describe("two tenants", () => {
       ...declared.body,
       defaultModel: "tiny",
       fallbacks: ["tiny"],
+      fallbackOn: { content_filter: ["tiny"], rate_limit_exceeded: [] },
       tasks: [{ ...declared.body.tasks[0], candidates: ["tiny"] }],
     };
     expect(await read(b.key)).toEqual([seen, seen]);

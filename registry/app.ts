@@ -1,15 +1,17 @@
 /** The registry's HTTP surface: every route, who may call it, and the function that does it. */
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import type { Logger } from "pino";
 import { z } from "zod";
 import * as admin from "../sdk/protocol/admin.ts";
+import { contentEvent } from "../sdk/protocol/content-log.ts";
 import { HubError, parseOrThrow, toErrorResponse } from "../sdk/protocol/errors.ts";
 import type { Fetcher } from "../sdk/protocol/http.ts";
+import type { ProjectId } from "../sdk/protocol/ids.ts";
 import { aliasName, baseName } from "../sdk/protocol/model-name.ts";
 import { aliasEvents, aliasesAfter, moveAlias, rollBackAlias } from "./adapters/aliases.ts";
 import { getAdapter, getVersionByDigest, listAdapters } from "./adapters/read.ts";
 import { limitConcurrency, receivePush } from "./adapters/receive-push.ts";
-import { createKey, listKeys, revokeKey } from "./api-keys.ts";
+import { createKey, listKeys, noteKeysUsed, revokeKey, rotateKey } from "./api-keys.ts";
 import type { ArtifactStore } from "./artifacts/store.ts";
 import type { ChangeLog } from "./change.ts";
 import type { RegistryLimits } from "./config.ts";
@@ -17,19 +19,32 @@ import type { Database } from "./db.ts";
 import { listEvents } from "./events.ts";
 import { readJson } from "./http/body.ts";
 import { withDatabaseUnavailable } from "./http/database-errors.ts";
-import { readPage, toList } from "./http/list.ts";
+import { toList } from "./http/list.ts";
+import { type Ctx, change, type Env, pageOf, parseName } from "./http/request.ts";
 import {
-  actorOf,
   type Caller,
+  clientAddress,
   identify,
   readProject,
   requireAdmin,
+  requireContentKey,
   requireOperator,
   requireVisible,
+  unknownKeysOf,
   visibleProject,
 } from "./identity.ts";
 import { addMeasurements, listMeasurements } from "./measurements.ts";
 import { declareModel, getModel, listModels } from "./models.ts";
+import { mountOrganization } from "./organization/routes.ts";
+import { declareOrganization, getOrganization } from "./organization.ts";
+import {
+  createOwnKey,
+  listOwnKeys,
+  requirePerson,
+  revokeOwnKey,
+  rotateOwnKey,
+} from "./people/own-keys.ts";
+import { endSession, openSession, rotateSession } from "./people/sessions.ts";
 import { addPrices, listPrices } from "./prices.ts";
 import { createProject, getProject, listProjects, updateProject } from "./projects.ts";
 import { declareRoute, getRoute, listRoutes } from "./routes.ts";
@@ -46,31 +61,51 @@ export type AppParts = {
   logger: Logger;
 };
 
-type Env = { Variables: { caller: Caller } };
-type Ctx = Context<Env>;
-
 /** Every request is first of somebody: routes see a caller and never a key. */
-export function createApp(parts: AppParts): Fetcher {
+export function createApp(parts: AppParts): Fetcher & Pick<Hono<Env>, "routes"> {
   const app = new Hono<Env>();
   app.onError((error, context) => respondToError(error, context, parts.logger));
   app.notFound(({ req }) =>
     toErrorResponse(new HubError("unknown_url", `Unknown request URL: ${req.method} ${req.path}.`)),
   );
-  app.use("/api/*", async (context, next) => {
-    context.set("caller", await identify(context.req.raw, parts));
-    await next();
-  });
+  const { changes, limits } = parts;
+  const identity = {
+    ...parts,
+    unknownKeys: unknownKeysOf({ max: limits.unknownKeysMax, changes }),
+  };
+  for (const path of ["/api/*", "/v1/organization/*"]) {
+    app.use(path, async (context, next) => {
+      context.set("caller", await identify(context.req.raw, identity));
+      context.set("address", clientAddress(context.req.raw, parts.operatorKey));
+      await next();
+    });
+  }
   app.get("/api/whoami", (context) => context.json(whoami(context.var.caller)));
   addProjectsAndKeys(app, parts);
+  addOwnKeys(app, parts);
   addModelsRoutesAndPrices(app, parts);
   addAdapters(app, parts);
   addEvidenceAndEvents(app, parts);
   addInternals(app, parts);
-  return { fetch: async (request) => app.fetch(request) };
+  addSessions(app, parts);
+  mountOrganization(app, parts);
+  return { fetch: async (request) => app.fetch(request), routes: app.routes };
 }
 
 function addProjectsAndKeys(app: Hono<Env>, parts: AppParts): void {
-  const { db, limits } = parts;
+  const { db, limits, operatorKey } = parts;
+  app.get("/api/organization", async (context) => {
+    requireAdmin(context.var.caller);
+    return context.json(await getOrganization(db));
+  });
+  app.put("/api/organization", async (context) => {
+    requireAdmin(context.var.caller);
+    const body = await readJson(context.req.raw, admin.declareOrganization, limits.jsonBytesMax);
+    const { caller } = context.var;
+    return context.json(
+      await change(context, parts, (it) => declareOrganization(it, caller, body)),
+    );
+  });
   app.get("/api/projects", async (context) => {
     const page = pageOf(context, limits);
     return context.json(
@@ -85,11 +120,13 @@ function addProjectsAndKeys(app: Hono<Env>, parts: AppParts): void {
   app.post("/api/projects", async (context) => {
     requireAdmin(context.var.caller);
     const body = await readJson(context.req.raw, admin.createProject, limits.jsonBytesMax);
+    if (body.contentLog) requireContentKey(context.req.raw, operatorKey);
     return context.json(await change(context, parts, (it) => createProject(it, body)), 201);
   });
   app.patch("/api/projects/:id", async (context) => {
     requireAdmin(context.var.caller);
     const body = await readJson(context.req.raw, admin.updateProject, limits.jsonBytesMax);
+    if (body.contentLog) requireContentKey(context.req.raw, operatorKey);
     const id = context.req.param("id");
     return context.json(await change(context, parts, (it) => updateProject(it, id, body)));
   });
@@ -104,10 +141,48 @@ function addProjectsAndKeys(app: Hono<Env>, parts: AppParts): void {
     const body = await readJson(context.req.raw, admin.createKey, limits.jsonBytesMax);
     return context.json(await change(context, parts, (it) => createKey(it, body)), 201);
   });
+  app.post("/api/keys/:id/rotate", async (context) => {
+    requireAdmin(context.var.caller);
+    const body = await readJson(context.req.raw, admin.rotateKey, limits.jsonBytesMax);
+    const id = context.req.param("id");
+    return context.json(await change(context, parts, (it) => rotateKey(it, id, body, limits)), 201);
+  });
   app.delete("/api/keys/:id", async (context) => {
     requireAdmin(context.var.caller);
     const id = context.req.param("id");
     return context.json(await change(context, parts, (it) => revokeKey(it, id)));
+  });
+}
+
+/** For people who are logged in. */
+function addOwnKeys(app: Hono<Env>, parts: AppParts): void {
+  const { db, limits } = parts;
+  app.get("/api/me/keys", async (context) => {
+    const page = pageOf(context, limits);
+    const user = requirePerson(context.var.caller);
+    return context.json(toList(await listOwnKeys(db, user, page), page));
+  });
+  app.post("/api/me/keys", async (context) => {
+    const user = requirePerson(context.var.caller);
+    const body = await readJson(context.req.raw, admin.createOwnKey, limits.jsonBytesMax);
+    return context.json(
+      await change(context, parts, (it) => createOwnKey(it, user, body, limits)),
+      201,
+    );
+  });
+  app.post("/api/me/keys/:id/rotate", async (context) => {
+    const user = requirePerson(context.var.caller);
+    const body = await readJson(context.req.raw, admin.rotateKey, limits.jsonBytesMax);
+    const key = { user, id: context.req.param("id") };
+    return context.json(
+      await change(context, parts, (it) => rotateOwnKey(it, key, body, limits)),
+      201,
+    );
+  });
+  app.delete("/api/me/keys/:id", async (context) => {
+    const user = requirePerson(context.var.caller);
+    const id = context.req.param("id");
+    return context.json(await change(context, parts, (it) => revokeOwnKey(it, user, id)));
   });
 }
 
@@ -200,7 +275,7 @@ function addAdapters(app: Hono<Env>, parts: AppParts): void {
     return context.json(moved);
   });
   app.post("/api/adapters/:id/aliases/:alias/rollback", async (context) => {
-    const body = await readJson(context.req.raw, rollBack, limits.jsonBytesMax);
+    const body = await readJson(context.req.raw, admin.rollBackAlias, limits.jsonBytesMax);
     const alias = parseName(aliasName, context.req.param("alias"), "alias");
     const moved = await change(context, parts, async (it) =>
       rollBackAlias(it, await ownAdapter(context, it.tx), alias, body),
@@ -235,7 +310,8 @@ function addEvidenceAndEvents(app: Hono<Env>, parts: AppParts): void {
 }
 
 /** For the other services of this installation. */
-function addInternals(app: Hono<Env>, { db, artifacts, snapshots, limits }: AppParts): void {
+function addInternals(app: Hono<Env>, parts: AppParts): void {
+  const { db, artifacts, changes, snapshots, limits } = parts;
   app.get("/api/snapshot", async (context) => {
     requireOperator(context.var.caller);
     const { after, waitMs } = parseOrThrow(snapshotQuery, context.req.query());
@@ -243,6 +319,15 @@ function addInternals(app: Hono<Env>, { db, artifacts, snapshots, limits }: AppP
     const json = await snapshots.next(after, wait, context.req.raw.signal);
     if (json === undefined) return new Response(null, { status: 304 });
     return new Response(json, { headers: { "content-type": "application/json" } });
+  });
+  app.post("/api/events", async (context) => {
+    requireOperator(context.var.caller);
+    const body = await readJson(context.req.raw, contentEvent, limits.jsonBytesMax);
+    const { actor, projectId, ...event } = body;
+    await changes.change({ actor, address: context.var.address }, ({ record }) =>
+      record({ ...event, projectId: projectId as ProjectId }),
+    );
+    return context.json({ object: "event" }, 201);
   });
   app.get("/api/artifacts/:sha256", async (context) => {
     requireOperator(context.var.caller);
@@ -261,12 +346,34 @@ function addInternals(app: Hono<Env>, { db, artifacts, snapshots, limits }: AppP
   });
 }
 
-function change<T>(
-  context: Ctx,
-  { changes }: AppParts,
-  work: Parameters<typeof changes.change<T>>[1],
-): Promise<T> {
-  return changes.change(actorOf(context.var.caller), work);
+/** For gateways, which see people log in and keys being used. */
+function addSessions(app: Hono<Env>, parts: AppParts): void {
+  const { limits } = parts;
+  const read = <S extends z.ZodType>(context: Ctx, schema: S) => {
+    requireOperator(context.var.caller);
+    return readJson(context.req.raw, schema, limits.jsonBytesMax);
+  };
+  app.post("/api/keys/used", async (context) => {
+    await noteKeysUsed(parts.db, await read(context, admin.keysUsed));
+    return context.json({ noted: true });
+  });
+  app.post("/api/sessions", async (context) => {
+    const { address } = context.var;
+    const who = await read(context, admin.openSession);
+    const bounds = { address, sessionsMax: limits.sessionsPerUserMax };
+    return context.json(await openSession(parts, who, bounds), 201);
+  });
+  app.post("/api/sessions/rotate", async (context) => {
+    const { token } = await read(context, admin.sessionToken);
+    const rotated = await rotateSession(parts, token);
+    if (!rotated) throw new HubError("not_found", "There is no such session.");
+    return context.json(rotated);
+  });
+  app.post("/api/sessions/end", async (context) => {
+    const { token } = await read(context, admin.sessionToken);
+    await endSession(parts, token, context.var.address);
+    return context.json({ deleted: true });
+  });
 }
 
 /** The adapter of the URL, which the caller may change: not a shared one of another project. */
@@ -278,20 +385,17 @@ async function ownAdapter(context: Ctx, db: Parameters<typeof getAdapter>[0]) {
   return adapter;
 }
 
-function pageOf(context: Ctx, { pageSizeMax }: RegistryLimits) {
-  return readPage(context.req.query(), pageSizeMax);
-}
-
-function parseName<S extends z.ZodType>(schema: S, text: string, param: string): z.infer<S> {
-  return parseOrThrow(z.object({ [param]: schema }), { [param]: text })[param] as z.infer<S>;
-}
-
 function whoami(caller: Caller): admin.Whoami {
   switch (caller.type) {
     case "operator":
       return { keyId: "operator", role: "operator" };
     case "admin":
       return { keyId: caller.keyId, role: "admin" };
+    case "user": {
+      const { id, role, email, name } = caller.user;
+      const told = { ...(email !== null && { email }), ...(name !== null && { name }) };
+      return { keyId: id, role: "user", user: { role, ...told, projects: caller.projects } };
+    }
     case "project":
       return { keyId: caller.keyId, role: "project", projectId: caller.projectId };
     default:
@@ -308,10 +412,6 @@ function respondToError(thrown: unknown, { req }: Ctx, logger: Logger): Response
   return response;
 }
 
-const rollBack = z.strictObject({
-  expect: z.int().positive().optional(),
-  reason: z.string().max(1024).default(""),
-});
 const historyQuery = z.object({
   alias: aliasName.optional(),
   /** What was true at that moment: events until then, and where the aliases pointed. */

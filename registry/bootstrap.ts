@@ -8,7 +8,7 @@ import {
 } from "../sdk/protocol/admin.ts";
 import type { Budget, RateLimits } from "../sdk/protocol/catalog.ts";
 import { newId, type ProjectId } from "../sdk/protocol/ids.ts";
-import { createKey } from "./api-keys.ts";
+import { createKey, everHad } from "./api-keys.ts";
 import type { Change, ChangeLog } from "./change.ts";
 import { generateKey, hashKey } from "./keys.ts";
 import { declareModel } from "./models.ts";
@@ -111,7 +111,7 @@ async function ensureKey(
     .from(apiKeys)
     .where(
       key !== undefined
-        ? eq(apiKeys.hash, hashKey(key))
+        ? everHad(hashKey(key))
         : and(
             eq(apiKeys.role, rest.role),
             rest.projectId && eq(apiKeys.projectId, rest.projectId),

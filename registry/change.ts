@@ -7,8 +7,10 @@ import { events } from "./schema.ts";
 /** A change under way. What is recorded and what is written become visible together, or never. */
 export type Change = {
   tx: Transaction;
-  /** Who changes: a key's id, `operator`, or `settings`. */
+  /** Who changes: a key's, a person's or a service account's id, `operator`, or `settings`. */
   actor: string;
+  /** From where, as far as that is known. */
+  address: string | undefined;
   /** The same for all rows of the change. */
   at: Date;
   record(event: ChangeEvent): Promise<void>;
@@ -24,13 +26,16 @@ type ChangeEvent = {
   detail?: Record<string, unknown>;
 };
 
+/** Who changes, and from where. */
+export type Author = { actor: string; address: string | undefined };
+
 export type ChangeLog = {
   /**
    * Runs `work` in a transaction and wakes those who wait for changes once it is committed.
    * Writers take turns, because events must become visible in the order of their ids: whoever has seen
    * event 7 would never ask for an event 6 that was committed later.
    */
-  change<T>(actor: string, work: (change: Change) => Promise<T>): Promise<T>;
+  change<T>(by: string | Author, work: (change: Change) => Promise<T>): Promise<T>;
   /** Calls back after each change that this process commits, until the returned function is called. */
   onChange(listener: () => void): () => void;
 };
@@ -38,16 +43,17 @@ export type ChangeLog = {
 export function createChangeLog(db: Database, now: () => number): ChangeLog {
   const listeners = new Set<() => void>();
   return {
-    async change(actor, work) {
+    async change(by, work) {
+      const { actor, address } = typeof by === "string" ? { actor: by, address: undefined } : by;
       let recorded = 0;
       const result = await db.transaction(async (tx) => {
         await tx.execute(sql`select pg_advisory_xact_lock(${writerLock})`);
         const at = new Date(now());
         const record = async ({ detail = {}, ...event }: ChangeEvent) => {
           recorded++;
-          await tx.insert(events).values({ ...event, detail, at, actor });
+          await tx.insert(events).values({ ...event, detail, at, actor, address: address ?? null });
         };
-        return work({ tx, actor, at, record });
+        return work({ tx, actor, address, at, record });
       });
       if (recorded > 0) for (const listener of [...listeners]) listener();
       return result;

@@ -15,6 +15,19 @@ const registryLimits = z.strictObject({
   /** How soon a change that another process made is seen. */
   snapshotPollMs: size(500),
   pageSizeMax: size(100),
+  /** Sessions of one person; the oldest end. */
+  sessionsPerUserMax: size(20),
+  /** Keys that one person may make or rotate within an hour. */
+  ownKeyChangesPerHour: size(60),
+  /** Texts of one key that was rotated, which never come back: its first, and the newest. */
+  retiredHashesMax: size(100),
+  /** How long gateways are told of a key that was revoked or has expired, so that they can say so. */
+  endedKeysMs: size(86_400_000),
+  /** How long an invitation may wait to be taken, and how many may. */
+  inviteDays: size(7),
+  invitesPendingMax: size(1000),
+  /** Keys that nobody has, remembered for half a second so that the same one is looked up no more often. */
+  unknownKeysMax: size(10_000),
 });
 export type RegistryLimits = z.infer<typeof registryLimits>;
 

@@ -17,6 +17,11 @@ export function generateKey(
   return prefix + secret + checksum(prefix + secret);
 }
 
+/** `sk-sy-…wxyz`: enough for people to tell keys apart. The end is of the checksum and tells nothing of the secret. */
+export function redactKey(key: string): string {
+  return `${/^sk-sy-(?:admin-)?/.exec(key)?.[0] ?? ""}***${key.slice(-4)}`;
+}
+
 /** What is stored, and looked up: with 190 random bits a plain hash cannot be turned round. */
 export function hashKey(key: string): Sha256 {
   return sha256.parse(hash("sha256", key));

@@ -1,5 +1,5 @@
 /** Effective-dated prices. Rows are only ever added: a later `recordedAt` corrects an earlier one. */
-import { and, asc, desc, eq, gt, inArray, notLike, or, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gt, inArray, isNull, notLike, or, sql } from "drizzle-orm";
 import type { z } from "zod";
 import type { addPrices as addSchema } from "../sdk/protocol/admin.ts";
 import type { Price } from "../sdk/protocol/catalog.ts";
@@ -27,8 +27,8 @@ export async function addPrices(
     recordedAt: at,
   }));
   const added = (await tx.insert(prices).values(rows).returning()).map(toPrice);
-  for (const { id, model, meter, usdPerToken, validFrom, source } of added) {
-    const detail = { model, meter, usdPerToken, validFrom, source };
+  for (const { id, model, meter, tier, usdPerToken, validFrom, source } of added) {
+    const detail = { model, meter, ...(tier && { tier }), usdPerToken, validFrom, source };
     await record({ type: "price.added", subject: id, projectId: null, detail });
   }
   return added;
@@ -48,6 +48,7 @@ export async function declarePrices(change: Change, input: readonly NewPrice[]):
         and(
           eq(prices.model, price.model),
           eq(prices.meter, price.meter),
+          price.tier === undefined ? isNull(prices.tier) : eq(prices.tier, price.tier),
           eq(prices.source, price.source),
         ),
       )

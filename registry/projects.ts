@@ -12,14 +12,16 @@ import type { Change } from "./change.ts";
 import type { Queryable } from "./db.ts";
 import type { Page } from "./http/list.ts";
 import { notFound } from "./identity.ts";
+import { refuseBadPatterns } from "./patterns.ts";
 import { toProject } from "./rows.ts";
 import { projects } from "./schema.ts";
 
-/** @throws HubError `already_exists` for a name that is taken */
+/** @throws HubError `already_exists` for a name that is taken, `invalid_value` for a guardrail's pattern */
 export async function createProject(
   { tx, at, record }: Change,
   input: z.infer<typeof createSchema>,
 ): Promise<Project> {
+  refuseBadPatterns(input.guardrails);
   await refuseTakenName(tx, input.name);
   const id = newId("proj", at.getTime());
   const [row] = await tx
@@ -35,8 +37,9 @@ export async function createProject(
 export async function updateProject(
   { tx, record }: Change,
   id: string,
-  input: z.infer<typeof updateSchema>,
+  input: z.infer<typeof updateSchema> & Pick<Project, "spendAlerts">,
 ): Promise<Project> {
+  refuseBadPatterns(input.guardrails);
   const before = await getProject(tx, id);
   if (input.name !== undefined && input.name !== before.name) await refuseTakenName(tx, input.name);
   const changed = Object.fromEntries(
@@ -57,14 +60,33 @@ export async function updateProject(
   return getProject(tx, id);
 }
 
+/** Its keys are refused from then on. Archiving it again changes nothing. @throws HubError `not_found` */
+export async function archiveProject({ tx, at, record }: Change, id: string): Promise<void> {
+  const { id: projectId, archived } = await findProject(tx, id);
+  if (archived) return;
+  await tx
+    .update(projects)
+    .set({ archived: true, archivedAt: at })
+    .where(eq(projects.id, projectId));
+  await record({ type: "project.archived", subject: projectId, projectId });
+}
+
 /** @throws HubError `not_found`, also for text that is no id */
 export async function getProject(db: Queryable, id: string): Promise<Project> {
+  return toProject(await findProject(db, id));
+}
+
+/** The row itself. @throws HubError as `getProject` */
+export async function findProject(
+  db: Queryable,
+  id: string,
+): Promise<typeof projects.$inferSelect> {
   const parsed = projectIdSchema.safeParse(id);
   const [row] = parsed.success
     ? await db.select().from(projects).where(eq(projects.id, parsed.data))
     : [];
   if (!row) throw notFound("project", id);
-  return toProject(row);
+  return row;
 }
 
 /** @param only the one project that the caller may see */

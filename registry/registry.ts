@@ -1,7 +1,6 @@
 /** Puts the registry's parts together over a database and a data folder; for its own `main.ts` and for one process with all services. */
 import type { Logger } from "pino";
 import type postgres from "postgres";
-import type { Fetcher } from "../sdk/protocol/http.ts";
 import { createApp } from "./app.ts";
 import { ArtifactStore } from "./artifacts/store.ts";
 import {
@@ -28,7 +27,7 @@ export type RegistryOptions = {
 };
 
 export type Registry = {
-  app: Fetcher;
+  app: ReturnType<typeof createApp>;
   bootstrap(input: BootstrapInput): Promise<Bootstrapped>;
   applyDeclared(declared: Declared): Promise<void>;
 };
@@ -39,7 +38,8 @@ export async function openRegistry(options: RegistryOptions): Promise<Registry> 
   const db = await openDatabase(sql);
   const changes = createChangeLog(db, now);
   const artifacts = new ArtifactStore(dataDir);
-  const snapshots = new SnapshotFeed({ db, changes, now, pollMs: limits.snapshotPollMs });
+  const { snapshotPollMs: pollMs, endedKeysMs } = limits;
+  const snapshots = new SnapshotFeed({ db, changes, now, pollMs, endedKeysMs });
   return {
     app: createApp({ db, changes, artifacts, snapshots, operatorKey, limits, now, logger }),
     bootstrap: (input) => bootstrap(changes, input),

@@ -2,7 +2,7 @@
 import { and, asc, eq, gt, isNull, or } from "drizzle-orm";
 import type { z } from "zod";
 import type { declareRoute as declareSchema } from "../sdk/protocol/admin.ts";
-import type { Route } from "../sdk/protocol/catalog.ts";
+import type { FallbackOn, Route } from "../sdk/protocol/catalog.ts";
 import { HubError } from "../sdk/protocol/errors.ts";
 import { newId, type ProjectId, type RouteId } from "../sdk/protocol/ids.ts";
 import type { Change } from "./change.ts";
@@ -31,13 +31,14 @@ export async function declareRoute(
   }
   const before = await findRoute(tx, name, projectId);
   if (before && sameJson(before, { ...input, name, id: before.id })) return before;
+  const declared = { ...policy, fallbackOn: policy.fallbackOn ?? null };
   const row = {
-    ...policy,
+    ...declared,
     id: before?.id ?? newId("route", at.getTime()),
     name,
     projectId: projectId ?? null,
   };
-  await tx.insert(routes).values(row).onConflictDoUpdate({ target: routes.id, set: policy });
+  await tx.insert(routes).values(row).onConflictDoUpdate({ target: routes.id, set: declared });
   await record({
     type: "route.declared",
     subject: row.id,
@@ -106,10 +107,17 @@ async function asSeenBy(
             ? route.defaultModel
             : route.defaultModel.replace(/:.*$/, ""),
           fallbacks: route.fallbacks.filter(isSeen),
+          ...(route.fallbackOn && { fallbackOn: withSeen(route.fallbackOn, isSeen) }),
           tasks: route.tasks
             .map((task) => ({ ...task, candidates: task.candidates.filter(isSeen) }))
             .filter(({ candidates }) => candidates.length > 0),
         },
+  );
+}
+
+function withSeen(fallbackOn: FallbackOn, isSeen: (model: string) => boolean): FallbackOn {
+  return Object.fromEntries(
+    Object.entries(fallbackOn).map(([code, models]) => [code, models?.filter(isSeen)]),
   );
 }
 

@@ -14,16 +14,25 @@ import type * as tables from "./schema.ts";
 
 type Row<T extends { $inferSelect: unknown }> = T["$inferSelect"];
 
-export function toProject({ createdAt: _, ...row }: Row<typeof tables.projects>): Project {
-  return withoutNulls(row);
+export function toProject(row: Row<typeof tables.projects>): Project {
+  const { createdAt: _createdAt, archivedAt: _archivedAt, ...project } = row;
+  return withoutNulls(project);
 }
 
-export function toApiKey({ createdAt: _, ...row }: Row<typeof tables.apiKeys>): ApiKey {
-  const { expiresAt, revokedAt, ...rest } = row;
+export function toApiKey(key: Row<typeof tables.apiKeys>): ApiKey {
+  const { createdAt: _createdAt, redacted: _redacted, lastUsedAt: _used, ...row } = key;
+  const { expiresAt, revokedAt, previousHash, previousUntil, retiredHashes: _, ...more } = row;
+  const { suspendedAt, ...rest } = more;
+  const previous =
+    previousHash !== null && previousUntil !== null
+      ? { hash: previousHash, until: previousUntil.toISOString() }
+      : null;
   return withoutNulls({
     ...rest,
+    previous,
     expiresAt: expiresAt?.toISOString() ?? null,
     revokedAt: revokedAt?.toISOString() ?? null,
+    suspendedAt: suspendedAt?.toISOString() ?? null,
   });
 }
 
@@ -43,12 +52,12 @@ export function toRoute(row: Row<typeof tables.routes>): Route {
 }
 
 export function toPrice(row: Row<typeof tables.prices>): Price {
-  return {
+  return withoutNulls({
     ...row,
     usdPerToken: plainUsd(row.usdPerToken),
     validFrom: row.validFrom.toISOString(),
     recordedAt: row.recordedAt.toISOString(),
-  };
+  });
 }
 
 export function toMeasurement(row: Row<typeof tables.measurements>): Measurement {
@@ -60,7 +69,11 @@ export function toMeasurement(row: Row<typeof tables.measurements>): Measurement
 }
 
 export function toEvent(row: Row<typeof tables.events>): RegistryEvent {
-  return { ...row, at: row.at.toISOString() };
+  return withoutNullAddress({ ...row, at: row.at.toISOString() });
+}
+
+function withoutNullAddress<E extends { address: string | null }>({ address, ...event }: E) {
+  return { ...event, ...(address !== null && { address }) };
 }
 
 /** `NUMERIC` pads with zeros: "0.150000000000" is "0.15". */

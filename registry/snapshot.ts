@@ -1,11 +1,22 @@
 /** All policy at one version, for gateways: built once per version, and waited for by long poll. */
-import { asc, desc, max } from "drizzle-orm";
+import { and, asc, desc, gt, inArray, isNull, max, or, sql } from "drizzle-orm";
 import type { Snapshot } from "../sdk/protocol/catalog.ts";
 import { allAdapters } from "./adapters/read.ts";
 import type { ChangeLog } from "./change.ts";
 import type { Database, Queryable } from "./db.ts";
+import { getOrganization } from "./organization.ts";
 import { toApiKey, toMeasurement, toModel, toPrice, toProject, toRoute } from "./rows.ts";
-import { apiKeys, events, measurements, models, prices, projects, routes } from "./schema.ts";
+import {
+  apiKeys,
+  events,
+  measurements,
+  models,
+  prices,
+  projects,
+  routes,
+  serviceAccounts,
+  users,
+} from "./schema.ts";
 
 export type SnapshotFeedOptions = {
   db: Database;
@@ -13,6 +24,8 @@ export type SnapshotFeedOptions = {
   now: () => number;
   /** How soon a change that another process made is seen. */
   pollMs: number;
+  /** How long a key that has ended is still told of. */
+  endedKeysMs: number;
 };
 
 export class SnapshotFeed {
@@ -73,7 +86,7 @@ export class SnapshotFeed {
   async #build(version: number): Promise<{ version: number; json: string }> {
     const latest = await this.#latest?.catch(() => undefined);
     if (latest?.version === version) return latest;
-    this.#latest = readSnapshot(this.#options.db, this.#options.now()).then((snapshot) => ({
+    this.#latest = readSnapshot(this.#options).then((snapshot) => ({
       version: snapshot.version,
       json: JSON.stringify(snapshot),
     }));
@@ -82,36 +95,91 @@ export class SnapshotFeed {
 }
 
 /** Everything as of one moment: a repeatable read, so that the version is that of all the rest. */
-async function readSnapshot(db: Database, nowMs: number): Promise<Snapshot> {
+async function readSnapshot({ db, now, endedKeysMs }: SnapshotFeedOptions): Promise<Snapshot> {
+  const nowMs = now();
   return db.transaction(
-    async (tx) => ({
-      version: await newestVersion(tx),
-      generatedAt: new Date(nowMs).toISOString(),
-      projects: (await tx.select().from(projects).orderBy(asc(projects.id))).map(toProject),
-      keys: (await tx.select().from(apiKeys).orderBy(asc(apiKeys.id))).map(toApiKey),
-      models: (await tx.select().from(models).orderBy(asc(models.id))).map(toModel),
-      adapters: await allAdapters(tx),
-      routes: (await tx.select().from(routes).orderBy(asc(routes.id))).map(toRoute),
-      prices: (await latestPrices(tx)).map(toPrice),
-      measurements: (await latestMeasurements(tx)).map(toMeasurement),
-    }),
+    async (tx) => {
+      const ownerNames = await namesOfOwners(tx);
+      const keys = await keysToTell(tx, new Date(nowMs - endedKeysMs));
+      return {
+        version: await newestVersion(tx),
+        generatedAt: new Date(nowMs).toISOString(),
+        organization: await getOrganization(tx),
+        projects: (await tx.select().from(projects).orderBy(asc(projects.id))).map(toProject),
+        keys: keys.map((row) => {
+          const ownerName = ownerNames.get(row.ownerId ?? "");
+          return { ...toApiKey(row), ...(ownerName !== undefined && { ownerName }) };
+        }),
+        models: (await tx.select().from(models).orderBy(asc(models.id))).map(toModel),
+        adapters: await allAdapters(tx),
+        routes: (await tx.select().from(routes).orderBy(asc(routes.id))).map(toRoute),
+        prices: (await latestPrices(tx)).map(toPrice),
+        measurements: (await latestMeasurements(tx)).map(toMeasurement),
+      };
+    },
     { isolationLevel: "repeatable read", accessMode: "read only" },
   );
 }
 
+/**
+ * Without those that ended before: who still sends one is told that it is unknown. Of each owner who is still there the
+ * newest key stays, because reports have the owner's name by it.
+ */
+function keysToTell(db: Queryable, endedBefore: Date) {
+  const { id, ownerId, revokedAt, expiresAt } = apiKeys;
+  const newestOfOwners = db
+    .select({ id: max(id) })
+    .from(apiKeys)
+    .where(
+      or(
+        inArray(ownerId, db.select({ id: users.id }).from(users)),
+        inArray(ownerId, db.select({ id: serviceAccounts.id }).from(serviceAccounts)),
+      ),
+    )
+    .groupBy(ownerId);
+  const goesOn = and(
+    or(isNull(revokedAt), gt(revokedAt, endedBefore)),
+    or(isNull(expiresAt), gt(expiresAt, endedBefore)),
+  );
+  return db
+    .select()
+    .from(apiKeys)
+    .where(or(goesOn, inArray(id, newestOfOwners)))
+    .orderBy(asc(id));
+}
+
+/** By id, as people know them. */
+async function namesOfOwners(db: Queryable): Promise<ReadonlyMap<string, string>> {
+  const people = await db
+    .select({ id: users.id, email: users.email, name: users.name })
+    .from(users);
+  const accounts = await db
+    .select({ id: serviceAccounts.id, name: serviceAccounts.name })
+    .from(serviceAccounts);
+  return new Map<string, string>([
+    ...people.map(({ id, email, name }) => [id, email ?? name ?? id] as const),
+    ...accounts.map(({ id, name }) => [id, name] as const),
+  ]);
+}
+
 async function newestVersion(db: Queryable): Promise<number> {
-  const [row] = await db.select({ version: max(events.id) }).from(events);
+  const [row] = await db
+    .select({ version: max(events.id) })
+    .from(events)
+    // Who read what is told among the changes and is none.
+    .where(sql`${events.type} not like 'content.%'`);
   return row?.version ?? 0;
 }
 
 /** Of rows that correct each other, the last. */
 function latestPrices(db: Queryable) {
   return db
-    .selectDistinctOn([prices.model, prices.meter, prices.validFrom])
+    .selectDistinctOn([prices.model, prices.meter, prices.tier, prices.validFrom])
     .from(prices)
     .orderBy(
       prices.model,
       prices.meter,
+      prices.tier,
       prices.validFrom,
       desc(prices.recordedAt),
       desc(prices.id),

@@ -7,6 +7,7 @@ import { checkAdapter } from "../../sdk/protocol/adapter/check-adapter.ts";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import { createRunner, type ModelRunnerOptions } from "../engine/model-runner.ts";
 import type { ModelRunner, PackedAdapter, StepRow } from "../engine/types.ts";
+import type { Dora } from "../lora/dora.ts";
 import { packAdapter } from "../lora/pack.ts";
 import { type ImportedModel, importModel, type ModelFormat } from "../models/import-model.ts";
 
@@ -48,11 +49,17 @@ export function demoAdapter(name: string, shape: BaseShape): Promise<PackedAdapt
   return readAdapter(`${demoFolder}/adapters/${name}`, shape);
 }
 
-export async function readAdapter(folder: string, shape: BaseShape): Promise<PackedAdapter> {
+/** @param dora for adapters that depend on the base's own weights */
+export async function readAdapter(
+  folder: string,
+  shape: BaseShape,
+  dora?: Dora,
+): Promise<PackedAdapter> {
   const config = await readFile(`${folder}/adapter_config.json`);
   const weights = await readFile(`${folder}/adapter_model.safetensors`);
   const checked = checkAdapter({ config, weights, shape, rankMax: 128 });
-  return packAdapter(checked, createHash("sha256").update(config).update(weights).digest("hex"));
+  const digest = createHash("sha256").update(config).update(weights).digest("hex");
+  return packAdapter(checked, digest, { scale: dora?.scale });
 }
 
 /** One prompt and what transformers and PEFT made of it in float32. */

@@ -9,11 +9,14 @@ import { float32Tensor, safetensorsBytes, type TestTensor } from "./safetensors.
 const rank = 5;
 const alpha = 10;
 
-/** @returns the folders of the two */
+/**
+ * @param options.dora with magnitudes, each a half more or less than its row's length
+ * @returns the folders of the two
+ */
 export async function randomAdapter(
   base: string,
   shape: BaseShape,
-  into: string,
+  { into, dora = false }: { into: string; dora?: boolean },
 ): Promise<{ adapter: string; merged: string }> {
   const merged = await mkdtemp(join(into, "merged-"));
   const adapter = join(merged, "adapter");
@@ -35,7 +38,14 @@ export async function randomAdapter(
       const path = `base_model.model.${name.slice(0, -".weight".length)}`;
       pairs[`${path}.lora_A.weight`] = float32Tensor([rank, inputs], a);
       pairs[`${path}.lora_B.weight`] = float32Tensor([out, rank], b);
+      const lengths = lengthsOf(values, inputs);
       addProduct(values, { a, b, inputs });
+      if (dora) {
+        const shares = random(out, 0.5, stream++);
+        const magnitudes = lengths.map((length, row) => Math.fround(length * (1 + shares[row]!)));
+        pairs[`${path}.lora_magnitude_vector`] = float32Tensor([out], magnitudes);
+        bringTo(magnitudes, values, inputs);
+      }
     }
     tensors[name] = float32Tensor([...tensor.shape], [...values]);
   }
@@ -45,6 +55,7 @@ export async function randomAdapter(
     peft_type: "LORA",
     r: rank,
     lora_alpha: alpha,
+    use_dora: dora,
     target_modules: Object.keys(shape.modules),
   };
   await writeFile(join(adapter, "adapter_config.json"), JSON.stringify(config));
@@ -62,6 +73,21 @@ function addProduct(
       for (let k = 0; k < rank; k++) sum += b[row * rank + k]! * a[k * inputs + column]!;
       weight[row * inputs + column]! += (alpha / rank) * sum;
     }
+  }
+}
+
+function lengthsOf(weight: Float32Array, inputs: number): number[] {
+  return Array.from({ length: weight.length / inputs }, (_, row) =>
+    Math.hypot(...weight.subarray(row * inputs, (row + 1) * inputs)),
+  );
+}
+
+/** Rows of these lengths and of their own directions, in place. */
+function bringTo(lengths: number[], weight: Float32Array, inputs: number): void {
+  const before = lengthsOf(weight, inputs);
+  for (let i = 0; i < weight.length; i++) {
+    const row = Math.floor(i / inputs);
+    weight[i]! *= lengths[row]! / before[row]!;
   }
 }
 

@@ -114,6 +114,45 @@ test("choices keep their own text and end", async () => {
   expect(answer.usage.completion_tokens).toBe(3);
 });
 
+const told: Piece[] = [
+  { choice: 0, text: "a", tokens: [7], logprobs: [{ token: 7, logprob: -1, top: [] }] },
+  { choice: 0, text: "", tokens: [8, 9], logprobs: [{ token: 8, logprob: -2, top: [] }] },
+  { choice: 0, text: "", tokens: [4] },
+  { choice: 0, text: "", tokens: [2], finish: "stop", stopReason: "x" },
+];
+const telling: AnswerHead = { ...head, promptTokenIds: [1, 5, 6] };
+
+test("tokens are told by their ids and with what ended them, where that is asked for", async () => {
+  const answer = await toCompletion(telling, pieces(told), 1);
+  expect(answer).toMatchObject({
+    choices: [{ token_ids: [7, 8, 9, 4, 2], stop_reason: "x" }],
+    prompt_token_ids: [1, 5, 6],
+  });
+  expect(answer.choices[0]?.logprobs?.content.map(({ logprob }) => logprob)).toEqual([-1, -2]);
+  const plain = await toCompletion(head, pieces(told.slice(0, 1)), 1);
+  expect(plain.choices[0]?.stop_reason).toBe(null);
+  expect(JSON.stringify(plain)).not.toContain("token_ids");
+});
+
+test("a stream tells each token's id once, the prompt's with the first chunk", async () => {
+  const all: string[] = [];
+  for await (const frame of toFrames(telling, pieces(told), { includeUsage: true }))
+    all.push(frame);
+  const chunks = data(all.join(""))
+    .slice(0, -1)
+    .map((one) => JSON.parse(one));
+  expect(chunks.map(({ prompt_token_ids }) => prompt_token_ids)).toEqual([
+    [1, 5, 6],
+    ...[undefined, undefined, undefined, undefined],
+  ]);
+  expect(chunks.map(({ choices }) => choices[0]?.token_ids)).toEqual([
+    ...[undefined, [7], [8, 9], [4, 2], undefined],
+  ]);
+  expect(chunks.map(({ choices }) => choices[0]?.stop_reason)).toEqual([
+    ...[undefined, undefined, undefined, "x", undefined],
+  ]);
+});
+
 test("of a prompt with several choices is cached what none of them had to compute", async () => {
   const { usage } = await toCompletion(
     head,

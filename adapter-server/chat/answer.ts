@@ -5,7 +5,7 @@ import type {
   FinishReason,
   ToolCall,
 } from "../../sdk/protocol/chat.ts";
-import { toErrorBody } from "../../sdk/protocol/errors.ts";
+import { invariant, toErrorBody } from "../../sdk/protocol/errors.ts";
 import { sseDone } from "../../sdk/protocol/sse.ts";
 import type { PromptLogprobs } from "../engine/logprobs.ts";
 import type { ChosenToken } from "../generation/choices.ts";
@@ -21,6 +21,8 @@ export type AnswerHead = {
   model: string;
   fingerprint: string;
   promptTokens: number;
+  /** The prompt's tokens, where the answer tells tokens by their ids. */
+  promptTokenIds?: readonly number[] | undefined;
   tokenizer: Pick<Tokenizer, "bytesOf">;
 };
 
@@ -30,38 +32,66 @@ export async function toCompletion(
   pieces: AsyncIterable<ChatPiece>,
   choices: number,
 ): Promise<ChatCompletion> {
-  const texts = new Array<string>(choices).fill("");
-  const finished = new Array<FinishReason>(choices).fill("length");
-  const logprobs = texts.map((): ChosenToken[] | undefined => undefined);
-  const calls = texts.map((): ToolCall[] => []);
+  const read = Array.from({ length: choices }, newChoice);
   const count = new UsageCount(head.promptTokens);
   let promptLogprobs: readonly PromptLogprobs[] | undefined;
   for await (const piece of pieces) {
-    const { choice, text, finish, logprobs: found } = piece;
+    const choice = read[piece.choice];
+    invariant(choice, "every choice was asked for");
     promptLogprobs ??= piece.promptLogprobs;
-    texts[choice] += text;
-    for (const delta of piece.calls ?? []) addCall(calls[choice] ?? [], delta);
-    if (found) logprobs[choice] = [...(logprobs[choice] ?? []), ...found];
+    take(choice, piece);
     count.add(piece);
-    if (finish) finished[choice] = finish;
   }
   return {
     id: head.id,
     object: "chat.completion",
     created: head.created,
     model: head.model,
-    choices: texts.map((content, index) => ({
+    choices: read.map(({ text, calls, logprobs, finish, stopReason, tokens }, index) => ({
       index,
-      message: toMessage(content, calls[index] ?? []),
-      logprobs: toLogprobs(head, logprobs[index]),
-      finish_reason: finished[index] ?? "length",
+      message: toMessage(text, calls),
+      logprobs: toLogprobs(head, logprobs),
+      finish_reason: finish,
+      stop_reason: stopReason,
+      ...(head.promptTokenIds && { token_ids: tokens }),
     })),
     usage: count.usage(),
     system_fingerprint: head.fingerprint,
     ...(promptLogprobs && {
       prompt_logprobs: toPromptLogprobs(promptLogprobs, head.tokenizer),
     }),
+    ...(head.promptTokenIds && { prompt_token_ids: head.promptTokenIds }),
   };
+}
+
+/** What was read of one choice. */
+type ReadChoice = {
+  text: string;
+  calls: ToolCall[];
+  tokens: number[];
+  logprobs: ChosenToken[] | undefined;
+  finish: FinishReason;
+  stopReason: string | number | null;
+};
+
+function newChoice(): ReadChoice {
+  return {
+    ...{ text: "", calls: [], tokens: [], logprobs: undefined },
+    ...{ finish: "length", stopReason: null },
+  };
+}
+
+function take(choice: ReadChoice, piece: ChatPiece): void {
+  choice.text += piece.text;
+  for (const delta of piece.calls ?? []) addCall(choice.calls, delta);
+  choice.tokens.push(...piece.tokens);
+  if (piece.logprobs) {
+    choice.logprobs ??= [];
+    choice.logprobs.push(...piece.logprobs);
+  }
+  if (!piece.finish) return;
+  choice.finish = piece.finish;
+  choice.stopReason = piece.stopReason ?? null;
 }
 
 /**
@@ -83,32 +113,38 @@ export async function* toFrames(
   };
   const prefix = `data: ${JSON.stringify(common).slice(0, -1)},"choices":[`;
   const suffix = `]${includeUsage ? ',"usage":null' : ""}}\n\n`;
-  const chunk = (index: number, delta: string, finish: string | null, logprobs = "null") =>
-    `${prefix}{"index":${index},"delta":${delta},"logprobs":${logprobs},"finish_reason":${finish === null ? "null" : `"${finish}"`}}${suffix}`;
+  const untold = new UntoldTokens(head.promptTokenIds !== undefined);
+  const chunk = (index: number, fields: string, more = suffix) =>
+    `${prefix}{"index":${index},${fields}${more}`;
+  const promptIds = head.promptTokenIds && JSON.stringify(head.promptTokenIds);
+  const firstSuffix = promptIds ? `],"prompt_token_ids":${promptIds}${suffix.slice(1)}` : suffix;
+  const role = '"delta":{"role":"assistant","content":"","refusal":null}';
 
   const begun = new Set<number>();
   const count = new UsageCount(head.promptTokens);
   try {
     for await (const piece of pieces) {
+      const { choice, text, calls = [], finish, stopReason = null } = piece;
       count.add(piece);
+      untold.add(piece);
       let frames = "";
-      if (!begun.has(piece.choice)) {
-        begun.add(piece.choice);
-        frames += chunk(piece.choice, '{"role":"assistant","content":"","refusal":null}', null);
+      if (!begun.has(choice)) {
+        begun.add(choice);
+        frames += chunk(choice, `${role},"logprobs":null,"finish_reason":null}`, firstSuffix);
       }
-      if (piece.text !== "" || piece.logprobs) {
+      if (text !== "" || piece.logprobs) {
         const logprobs = JSON.stringify(toLogprobs(head, piece.logprobs));
-        const delta = `{"content":${JSON.stringify(piece.text)}}`;
-        frames += chunk(piece.choice, delta, null, logprobs);
+        const delta = `"delta":{"content":${JSON.stringify(text)}},"logprobs":${logprobs}`;
+        frames += chunk(choice, `${delta},"finish_reason":null${untold.take(choice)}}`);
       }
-      for (const call of piece.calls ?? []) {
-        frames += chunk(
-          piece.choice,
-          `{"tool_calls":[${JSON.stringify(toCallDelta(call))}]}`,
-          null,
-        );
+      for (const call of calls) {
+        const delta = `"delta":{"tool_calls":[${JSON.stringify(toCallDelta(call))}]},"logprobs":null`;
+        frames += chunk(choice, `${delta},"finish_reason":null${untold.take(choice)}}`);
       }
-      if (piece.finish) frames += chunk(piece.choice, "{}", piece.finish);
+      if (finish) {
+        const end = `"finish_reason":"${finish}","stop_reason":${JSON.stringify(stopReason)}`;
+        frames += chunk(choice, `"delta":{},"logprobs":null,${end}${untold.take(choice)}}`);
+      }
       if (frames !== "") yield frames;
     }
     if (includeUsage) {
@@ -117,6 +153,29 @@ export async function* toFrames(
     yield sseDone;
   } catch (error) {
     yield `data: ${JSON.stringify(toErrorBody(error))}\n\n`;
+  }
+}
+
+/** Tokens that came and that no frame has told yet, where an answer tells them at all. */
+class UntoldTokens {
+  readonly #tokens: Map<number, number[]> | undefined;
+
+  constructor(tells: boolean) {
+    this.#tokens = tells ? new Map() : undefined;
+  }
+
+  add({ choice, tokens }: Pick<ChatPiece, "choice" | "tokens">): void {
+    const untold = this.#tokens?.get(choice);
+    if (untold) untold.push(...tokens);
+    else this.#tokens?.set(choice, [...tokens]);
+  }
+
+  /** The field of a frame's choice, or nothing. */
+  take(choice: number): string {
+    if (!this.#tokens) return "";
+    const field = `,"token_ids":${JSON.stringify(this.#tokens.get(choice) ?? [])}`;
+    this.#tokens.delete(choice);
+    return field;
   }
 }
 

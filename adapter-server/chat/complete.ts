@@ -28,6 +28,7 @@ export function answerChat(
     model: servedName(plan, caller),
     fingerprint: model.fingerprint,
     promptTokens: prompt.length,
+    promptTokenIds: plan.returnsTokenIds ? prompt : undefined,
     tokenizer: model.tokenizer,
   });
   const newCallId = () => `call_${newId("req", nowMs()).slice(4)}`;

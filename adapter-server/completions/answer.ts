@@ -25,6 +25,7 @@ export type TextHead = {
   echo: boolean;
   logprobs: number | undefined;
   shownPromptLogprobs: number | undefined;
+  returnsTokenIds: boolean;
   tokenizer: Pick<Tokenizer, "bytesOf">;
 };
 
@@ -38,6 +39,8 @@ export async function toTextCompletion(
     text: "",
     logprobs: [] as TextLogprobs[],
     finish_reason: "length" as "stop" | "length",
+    stop_reason: null as string | number | null,
+    tokens: [] as number[],
   }));
   const promptLogprobs = new Map<number, readonly PromptLogprobs[]>();
   for await (const part of withPrompts(head, pieces)) {
@@ -48,15 +51,23 @@ export async function toTextCompletion(
     invariant(choice, "every choice was asked for");
     choice.text += part.text;
     if (part.logprobs) choice.logprobs.push(part.logprobs);
-    if (piece.finish) choice.finish_reason = piece.finish;
+    choice.tokens.push(...piece.tokens);
+    if (!piece.finish) continue;
+    choice.finish_reason = piece.finish;
+    choice.stop_reason = piece.stopReason ?? null;
   }
   return {
     ...commonOf(head),
-    choices: choices.map(({ text, logprobs, finish_reason }, index) => ({
+    choices: choices.map(({ text, logprobs, finish_reason, stop_reason, tokens }, index) => ({
       index,
       text,
       logprobs: head.logprobs === undefined ? null : joined(logprobs),
       finish_reason,
+      stop_reason,
+      ...(head.returnsTokenIds && {
+        token_ids: tokens,
+        prompt_token_ids: head.prompts[Math.floor(index / head.choices)]?.tokens ?? [],
+      }),
       ...shownPrompt(head, promptLogprobs.get(Math.floor(index / head.choices))),
     })),
     usage: count.usage(),
@@ -73,11 +84,26 @@ export async function* toTextFrames(
   const common = commonOf(head);
   const frame = (rest: object) => `data: ${JSON.stringify({ ...common, ...rest })}\n\n`;
   const usage = includeUsage ? { usage: null } : {};
+  const begun = new Set<number>();
+  /** Tokens that came and that no frame has told yet, by choice. */
+  const untold = new Map<number, number[]>();
   try {
     for await (const { piece, text, logprobs = null } of withPrompts(head, pieces)) {
+      const { choice: index, finish, stopReason = null } = piece;
       count.add(piece);
-      if (text === "" && !logprobs && !piece.finish) continue;
-      const choice = { index: piece.choice, text, logprobs, finish_reason: piece.finish ?? null };
+      const tokens = untold.get(index) ?? [];
+      untold.set(index, tokens);
+      tokens.push(...piece.tokens);
+      if (text === "" && !logprobs && !finish) continue;
+      untold.delete(index);
+      const choice = {
+        ...{ index, text, logprobs, finish_reason: finish ?? null },
+        ...(finish && { stop_reason: stopReason }),
+        ...(head.returnsTokenIds && { token_ids: tokens }),
+        ...(head.returnsTokenIds &&
+          !begun.has(index) && { prompt_token_ids: head.prompts[promptOf(head, piece)]?.tokens }),
+      };
+      begun.add(index);
       yield frame({ choices: [choice], ...usage });
     }
     if (includeUsage) yield frame({ choices: [], usage: count.usage() });

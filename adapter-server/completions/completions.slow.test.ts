@@ -42,6 +42,28 @@ test("tokens are continued as the reference continues them, by base and adapter"
   }
 });
 
+test("what ended an answer is told: the request's own stop string or token, and nothing of the model's", async () => {
+  const [only] = (await ask({ prompt, return_token_ids: true })).choices;
+  expect(only).toMatchObject({
+    stop_reason: null,
+    finish_reason: "length",
+    prompt_token_ids: prompt,
+  });
+  const tokens = only?.token_ids ?? [];
+  expect(tokens).toHaveLength(8);
+  expect(demo.tokenizer.decode(tokens)).toBe(only?.text);
+  const third = tokens[2] ?? 0;
+  const byToken = await ask({ prompt, stop_token_ids: [third], return_token_ids: true });
+  expect(byToken.choices).toMatchObject([
+    { stop_reason: third, token_ids: tokens.slice(0, tokens.indexOf(third) + 1) },
+  ]);
+  const stop = only?.text.slice(-3) ?? "";
+  expect((await ask({ prompt, stop })).choices).toMatchObject([
+    { stop_reason: stop, finish_reason: "stop" },
+  ]);
+  expect((await ask({ prompt })).choices[0]).not.toHaveProperty("token_ids");
+});
+
 test("a text is continued as its tokens are, and control tokens in it are meant", async () => {
   const text = demo.tokenizer.decode(prompt, { skipSpecialTokens: false });
   const byText = await ask({ prompt: text });

@@ -3,6 +3,7 @@ import type { EmbeddingsResponse } from "../../sdk/protocol/embeddings.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.ts";
 import type { ServerLimits } from "../config.ts";
+import { deadlineOf, isCancelled } from "../generation/deadline.ts";
 import { type Caller, servedName } from "../generation/generate.ts";
 import type { Outcome, RequestSeries } from "../metrics/request-series.ts";
 import type { Embedder } from "./embedder.ts";
@@ -17,7 +18,7 @@ export type EmbeddingsParts = {
   monotonicMs: () => number;
 };
 
-/** @throws HubError `context_length_exceeded` that names the input, and what weights and engine throw */
+/** @throws HubError `deadline_exceeded`, `context_length_exceeded` that names the input, and what weights and engine throw */
 export async function answerEmbeddings(
   parts: EmbeddingsParts,
   plan: EmbeddingsPlan,
@@ -28,12 +29,17 @@ export async function answerEmbeddings(
   checkDimensions(plan.dimensions, { width: embedder.width, shortened: matryoshka });
   const prompts = toPrompts(embedder, plan, parts.limits.embeddingTokensMax);
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
-  const { adapter, embed, release } = await embedder.acquire();
+  const deadline = deadlineOf(caller, parts.monotonicMs() - startMs);
+  const { signal } = deadline;
+  const { adapter, embed, release } = await embedder.acquire(signal).catch((error) => {
+    deadline.end();
+    throw deadline.toldAs(error);
+  });
   const track = metrics.begin({ startMs, adapter, promptTokens });
   let outcome: Outcome = "error";
   try {
     const { dimensions, normalizes = embedder.normalizes, encoding } = plan;
-    const vectors = await embed(prompts, caller.signal, (choice, facts) =>
+    const vectors = await embed(prompts, signal, (choice, facts) =>
       track.progress({ choice, tokens: 0, ...facts }),
     );
     outcome = "stop";
@@ -51,9 +57,11 @@ export async function answerEmbeddings(
     if (adapter !== undefined) headers[adapterDigestHeader] = adapter;
     return Response.json(answer, { headers });
   } catch (error) {
-    if (error instanceof HubError && error.code === "request_cancelled") outcome = "abort";
-    throw error;
+    const told = deadline.toldAs(error);
+    if (isCancelled(told)) outcome = "abort";
+    throw told;
   } finally {
+    deadline.end();
     track.end(outcome);
     release();
   }

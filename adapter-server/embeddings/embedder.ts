@@ -19,7 +19,7 @@ export type Embedder = {
   normalizes: boolean;
   tokenizer: Pick<Tokenizer, "encode">;
   /** @throws HubError `model_not_found`, and what loading an adapter throws */
-  acquire(): Promise<HeldEmbedder>;
+  acquire(signal: AbortSignal): Promise<HeldEmbedder>;
 };
 
 /** With its weights, until they are released. */
@@ -67,8 +67,8 @@ function engineEmbedder(parts: AppParts, plan: EmbeddingsPlan, caller: Caller): 
     tokensMax: contextLengthOf(engine),
     normalizes: true,
     tokenizer: model.tokenizer,
-    async acquire() {
-      const lease = await acquireWeights(parts, plan, caller);
+    async acquire(signal) {
+      const lease = await acquireWeights(parts, plan, { ...caller, signal });
       const adapter = lease?.adapter.digest;
       return {
         adapter,

@@ -2,10 +2,12 @@
 import { randomUUID } from "node:crypto";
 import { cp, mkdir, rename, rm } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
+import type { z } from "zod";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { asStorageError } from "../models/disk-full.ts";
-import { exists } from "../models/library/files.ts";
+import { exists, writeJsonAtomically } from "../models/library/files.ts";
 import { type EncoderSource, findEncoderGraph, readEncoderFolder } from "./encoder-folder.ts";
+import { type encoderManifest, encoderManifestName, encodersFolder } from "./encoder-library.ts";
 
 export type ImportedEncoder = EncoderSource & { folder: string };
 
@@ -27,7 +29,7 @@ export async function importEncoder(
 ): Promise<ImportedEncoder> {
   const from = resolve(source);
   const read = await readEncoderFolder(from, bytesMax);
-  const folder = join(resolve(dataDir), "encoders", read.digest);
+  const folder = join(encodersFolder(dataDir), read.digest);
   if (!(await exists(folder))) await copyFiles(read.files, { from, folder });
   const copied = await readEncoderFolder(folder, bytesMax);
   if (copied.digest === read.digest) return { ...copied, folder };
@@ -48,6 +50,11 @@ async function copyFiles(
       await mkdir(dirname(target), { recursive: true });
       await cp(file, target, { dereference: true });
     }
+    const manifest: z.infer<typeof encoderManifest> = {
+      source: from,
+      importedAt: new Date().toISOString(),
+    };
+    await writeJsonAtomically(join(temporary, encoderManifestName), manifest);
     await rename(temporary, folder);
   } catch (error) {
     const reason = await asStorageError(error, dirname(folder));

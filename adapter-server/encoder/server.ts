@@ -13,9 +13,10 @@ import { AdapterLabels } from "../lora/adapter-labels.ts";
 import { RequestSeries } from "../metrics/request-series.ts";
 import { Series } from "../metrics/series.ts";
 import { commonOf, encoderCard } from "../model-cards.ts";
+import { holdFolder } from "../models/library/holds.ts";
 import { createTokenizer } from "../models/tokenizer.ts";
 import { noSuchModel } from "../parts.ts";
-import { openEncoder } from "./encoder.ts";
+import { type Encoder, openEncoder } from "./encoder.ts";
 import { importEncoder } from "./import-encoder.ts";
 
 export type EncoderServerOptions = Keys & {
@@ -46,7 +47,9 @@ export async function serveEncoder(
 ): Promise<ServedEncoder> {
   const bytesMax = limits.encoderBytesMax;
   const { tokenizer, ...imported } = await importEncoder(folder, { dataDir, bytesMax });
-  const encoder = await openEncoder({
+  // From here on nobody removes it.
+  const release = await holdFolder(imported.folder);
+  const opened = await openEncoder({
     graph: imported,
     limits: {
       requestsMax: limits.waitingMax,
@@ -55,7 +58,18 @@ export async function serveEncoder(
     },
     threads: threads ?? defaultThreads(),
     onFault,
+  }).catch(async (error: unknown) => {
+    await release();
+    throw error;
   });
+  const encoder: Encoder = {
+    width: opened.width,
+    embed: (rows, signal) => opened.embed(rows, signal),
+    async close() {
+      await opened.close();
+      await release();
+    },
+  };
   const { pooling, normalizes, tokensMax, vocabSize } = imported;
   const facts = { pooling, normalizes, tokensMax, vocabSize };
   return { id, encoder, tokenizer: createTokenizer(tokenizer), ...facts };

@@ -2,7 +2,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
+import { AdapterSlots, hasGains, type SlotRun } from "./adapter-slots.ts";
 import type { LoraPair, ModelDims, PackedAdapter } from "./types.ts";
 
 const dims: ModelDims = {
@@ -27,9 +27,9 @@ describe("a call's adapters", () => {
         const slots = new AdapterSlots({ dims, slots: slotCount, rankMax });
         const loaded = new Map<number, PackedAdapter>();
         let seed = 1;
-        for (const { load, rank, use } of actions) {
+        for (const { load, rank, gains, use } of actions) {
           if (load !== undefined) {
-            const adapter = makeAdapter(seed++, rank);
+            const adapter = makeAdapter(seed++, rank, gains);
             slots.load(load, adapter);
             loaded.set(load, adapter);
           }
@@ -38,6 +38,7 @@ describe("a call's adapters", () => {
           expect(run.count).toBeLessThanOrEqual(2 * active.length);
           const places = active.map((slot) => slots.placeOf(slot) - run.first);
           expect(new Set(places).size).toBe(active.length);
+          expect(run.gains).toBe(active.some((slot) => hasGains(loaded.get(slot)!)));
           for (const [index, slot] of active.entries()) {
             expect(places[index]).toBeGreaterThanOrEqual(0);
             expect(places[index]).toBeLessThan(run.count);
@@ -106,6 +107,7 @@ test("an adapter of a larger rank than slots hold is our own mistake by now", ()
 const action = fc.record({
   load: fc.option(fc.integer({ min: 1, max: slotCount }), { nil: undefined }),
   rank: fc.integer({ min: 1, max: rankMax }),
+  gains: fc.boolean(),
   use: fc.uniqueArray(fc.integer({ min: 1, max: slotCount }), { maxLength: slotCount }),
 });
 
@@ -118,11 +120,14 @@ function withAdapters(ranks: number[]): AdapterSlots {
 }
 
 /** Its values tell the adapter, the module and the position apart; `up_proj` is left out. */
-function makeAdapter(seed: number, rank: number): PackedAdapter {
+function makeAdapter(seed: number, rank: number, gains = false): PackedAdapter {
+  const values = (length: number, first: number) =>
+    Float32Array.from({ length }, (_, i) => first + Math.sign(first) * i);
   const pair = (module: number, width: number, out: number): LoraPair => ({
-    a: Float32Array.from({ length: rank * width }, (_, i) => seed * 1000 + module * 100 + i),
-    b: Float32Array.from({ length: rank * out }, (_, i) => -(seed * 1000 + module * 100 + i)),
+    a: values(rank * width, seed * 1000 + module * 100),
+    b: values(rank * out, -(seed * 1000 + module * 100)),
     rank,
+    ...(gains && { gain: values(out, seed * 1000 + module * 100 + 50) }),
   });
   const layer = () => ({
     q_proj: pair(0, 4, 8),
@@ -161,4 +166,15 @@ function expectWeights(
   expect(matrix("lora1.gateUp.b", 0)).toEqual(padded(gate_proj!.b, 3));
   expect(matrix("lora1.gateUp.b", 1)).toEqual(padded([], 3));
   expect(matrix("lora1.down.a", 0)).toEqual(padded(down_proj!.a, 3));
+  if (!run.gains) {
+    expect(slots.views(run).some(({ name }) => name.endsWith(".gain"))).toBe(false);
+    return;
+  }
+  const gainOf = ({ gain }: LoraPair, from: number, to: number) =>
+    gain ? [...gain.subarray(from, to)] : new Array<number>(to - from).fill(0);
+  expect(matrix("lora1.qkv.gain", 0)).toEqual(gainOf(q_proj!, 0, 4));
+  expect(matrix("lora1.qkv.gain", 1)).toEqual(gainOf(q_proj!, 4, 8));
+  expect(matrix("lora1.qkv.gain", 2)).toEqual(gainOf(k_proj!, 0, 4));
+  expect(matrix("lora1.gateUp.gain", 0)).toEqual(gainOf(gate_proj!, 0, 3));
+  expect(matrix("lora1.gateUp.gain", 1)).toEqual([0, 0, 0]);
 }

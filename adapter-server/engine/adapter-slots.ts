@@ -9,6 +9,8 @@
  *
  * The common rank is that of the largest adapter in recent use, not the largest allowed: padding a rank-8
  * adapter to 64 would cost eight times its product. It grows at once and shrinks after a while.
+ *
+ * Gains, which DoRA alone has, take memory once an adapter with some is placed, and are part of a call that uses one.
  */
 import { invariant } from "../../sdk/protocol/errors.ts";
 import { type LoraSite, loraInputs, loraSites } from "../lora/sites.ts";
@@ -20,11 +22,13 @@ export type SlotRun = {
   count: number;
   /** Rows of every A and B in the arena. */
   rank: number;
+  /** Whether any of the call's adapters has gains, so that their views are needed as well. */
+  gains: boolean;
   /** Changes whenever the arena's memory or rank does. */
   layout: number;
 };
 
-/** One graph input: a view of the arena. `shape` is `[places, matrices, rank, width]`. */
+/** One graph input: a view of the arena. `shape` is `[places, matrices, rank, width]`; gains have one row for any rank. */
 export type SlotView = { name: string; data: Float32Array; shape: number[] };
 
 export class AdapterSlots {
@@ -33,11 +37,15 @@ export class AdapterSlots {
   readonly #rankMax: number;
   /** By slot; slot 0 is the base model and always empty. */
   readonly #adapters: (PackedAdapter | undefined)[];
+  /** By slot: whether its adapter has gains. */
+  readonly #hasGains: boolean[];
   /** Slot by place; 0 is an empty place. */
   readonly #slotAt: Int32Array;
   /** Place by slot; -1 is nowhere. */
   readonly #placeOf: Int32Array;
   #matrices: Matrices[] = [];
+  /** By layer and site; none until an adapter has some. */
+  #gains: Matrices[] = [];
   #rank = 0;
   #layout = 0;
   /** Calls in a row that would have done with a smaller rank, and the largest rank that they used. */
@@ -50,6 +58,7 @@ export class AdapterSlots {
     this.#layers = dims.layers;
     this.#rankMax = rankMax;
     this.#adapters = new Array(slots + 1).fill(undefined);
+    this.#hasGains = new Array(slots + 1).fill(false);
     this.#slotAt = new Int32Array(slots);
     this.#placeOf = new Int32Array(slots + 1).fill(-1);
   }
@@ -60,6 +69,7 @@ export class AdapterSlots {
     invariant(adapter.rank <= this.#rankMax, `rank ${adapter.rank} does not fit a slot`);
     this.#vacate(slot);
     this.#adapters[slot] = adapter;
+    this.#hasGains[slot] = hasGains(adapter);
   }
 
   /** Forgets the slot's adapter, whose place others may have. */
@@ -83,7 +93,8 @@ export class AdapterSlots {
       this.#moveInwards(slots, first, count);
       ({ first, count } = this.#cover(slots));
     }
-    return { first, count, rank: this.#rank, layout: this.#layout };
+    const gains = slots.some((slot) => this.#hasGains[slot]);
+    return { first, count, rank: this.#rank, gains, layout: this.#layout };
   }
 
   /** How long each copy took since this was asked last, as far as anybody asks. */
@@ -97,16 +108,18 @@ export class AdapterSlots {
   }
 
   /** The graph inputs that hold the adapters of a run. A run of no places still has views, of one place. */
-  views({ first, count }: SlotRun): SlotView[] {
+  views({ first, count, gains }: SlotRun): SlotView[] {
     const places = Math.max(1, count);
-    return this.#matrices.map(({ name, data, matrices, width }) => {
-      const size = matrices * this.#rank * width;
+    const view = ({ name, data, matrices, width }: Matrices, rows: number): SlotView => {
+      const size = matrices * rows * width;
       return {
         name,
         data: data.subarray(first * size, (first + places) * size),
-        shape: [places, matrices, this.#rank, width],
+        shape: [places, matrices, rows, width],
       };
-    });
+    };
+    const views = this.#matrices.map((matrices) => view(matrices, this.#rank));
+    return gains ? [...views, ...this.#gains.map((matrices) => view(matrices, 1))] : views;
   }
 
   #fitRank(slots: readonly number[]): void {
@@ -130,21 +143,23 @@ export class AdapterSlots {
     this.#callsBelow = 0;
     this.#slotAt.fill(0);
     this.#placeOf.fill(-1);
+    this.#matrices = this.#perSite((site, names) => [
+      this.#room(names.a, { matrices: site.modules.length, rows: rank, width: site.in }),
+      this.#room(names.b, { matrices: site.parts.length, rows: rank, width: site.partOut }),
+    ]);
+  }
+
+  #perSite(make: (site: LoraSite, names: ReturnType<typeof loraInputs>) => Matrices[]): Matrices[] {
+    return Array.from({ length: this.#layers }, (_, layer) =>
+      this.#sites.flatMap((site) => make(site, loraInputs(layer, site))),
+    ).flat();
+  }
+
+  /** Memory for all places, all zero. */
+  #room(name: string, size: { matrices: number; rows: number; width: number }): Matrices {
+    const { matrices, rows, width } = size;
     const places = Math.max(1, this.#slotAt.length);
-    this.#matrices = [];
-    for (let layer = 0; layer < this.#layers; layer++) {
-      for (const site of this.#sites) {
-        const names = loraInputs(layer, site);
-        const shapes = [
-          { name: names.a, matrices: site.modules.length, width: site.in },
-          { name: names.b, matrices: site.parts.length, width: site.partOut },
-        ];
-        for (const { name, matrices, width } of shapes) {
-          const data = new Float32Array(places * matrices * rank * width);
-          this.#matrices.push({ name, matrices, width, data });
-        }
-      }
-    }
+    return { name, matrices, width, data: new Float32Array(places * matrices * rows * width) };
   }
 
   /** The place of least worth among those nearest to the call's other adapters. */
@@ -206,6 +221,7 @@ export class AdapterSlots {
 
   /** Fills a place. Rows past a pair's own rank are zero, and zero rows add exactly nothing. */
   #copy(adapter: PackedAdapter, place: number): void {
+    this.#copyGains(adapter, place);
     const rank = this.#rank;
     let next = 0;
     for (let layer = 0; layer < this.#layers; layer++) {
@@ -234,6 +250,26 @@ export class AdapterSlots {
     }
   }
 
+  /** What a part's base product is multiplied with; zero where the adapter leaves it as it is. */
+  #copyGains(adapter: PackedAdapter, place: number): void {
+    if (this.#gains.length === 0) {
+      if (!hasGains(adapter)) return;
+      this.#gains = this.#perSite(({ parts, partOut }, { gain }) => [
+        this.#room(gain, { matrices: parts.length, rows: 1, width: partOut }),
+      ]);
+    }
+    this.#gains.forEach(({ data, matrices, width }, index) => {
+      const { modules, parts } = this.#sites[index % this.#sites.length]!;
+      const pairs = adapter.layers[Math.floor(index / this.#sites.length)];
+      parts.forEach(({ module, column }, part) => {
+        const start = (place * matrices + part) * width;
+        data.fill(0, start, start + width);
+        const gain = pairs?.[modules[module]!]?.gain;
+        if (gain) data.set(gain.subarray(column, column + width), start);
+      });
+    });
+  }
+
   #adapter(slot: number): PackedAdapter {
     const adapter = this.#adapters[slot];
     invariant(adapter, `slot ${slot} is empty`);
@@ -241,7 +277,12 @@ export class AdapterSlots {
   }
 }
 
-/** All adapters' A or B of one site of one layer: `[places, matrices, rank, width]`. */
+/** Whether the adapter is DoRA's, or a mix with one. */
+export function hasGains({ layers }: PackedAdapter): boolean {
+  return layers.some((pairs) => Object.values(pairs).some(({ gain }) => gain !== undefined));
+}
+
+/** All adapters' A, B or gains of one site of one layer: `[places, matrices, rows, width]`. */
 type Matrices = { name: string; matrices: number; width: number; data: Float32Array };
 
 /** Ranks are rounded up to 8, 16, 32 and so on, so that few different ones mean few layouts. */

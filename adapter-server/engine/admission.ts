@@ -8,7 +8,7 @@ import { remaining, type Sequence, unscored } from "./sequence.ts";
 import { type Shares, sharesOf } from "./shares.ts";
 import type { SlotTable } from "./slot-table.ts";
 import { SlotTurns } from "./slot-turns.ts";
-import { type StepPlan, tokensOf } from "./step-plan.ts";
+import { decodes, type StepPlan, tokensOf } from "./step-plan.ts";
 import type { StepRow } from "./types.ts";
 
 export type AdmissionLimits = {
@@ -20,7 +20,7 @@ export type AdmissionLimits = {
   sequencesMax: number;
   /** Tokens of prompts of which one step tells how likely they were: each costs a row of logits; absent is 32. */
   scoredTokensMax?: number;
-  /** How long a sequence waits for an adapter slot before one is kept free for it. */
+  /** How long a sequence waits for an adapter slot, or for places for all its choices, before they are kept free for it. */
   slotWaitMsMax: number;
 };
 
@@ -49,7 +49,20 @@ export class Admission {
   /** A step is planned anew. */
   begin(shares: Shares): void {
     this.#shares = shares;
-    this.#crowdTokens = Math.min(crowdChunkTokens, this.#crowdTokens + crowdTokensPerStep);
+    const tokens = this.#crowdsAreReady() ? crowdTokensWhenReady : crowdTokensPerStep;
+    this.#crowdTokens = Math.min(crowdChunkTokens, this.#crowdTokens + tokens);
+  }
+
+  /** Whether crowding tenants have more sequences to decode than they get rows for, so that further ones only wait. */
+  #crowdsAreReady(): boolean {
+    const { isCrowding, rowsMax } = this.#shares;
+    const ready = new Map<string, number>();
+    for (const sequence of this.#parts.running.all()) {
+      const { tenant } = sequence;
+      if (!isCrowding(tenant)) continue;
+      ready.set(tenant, (ready.get(tenant) ?? 0) + (decodes(sequence) ? 1 : 0));
+    }
+    return [...ready.values()].every((count) => count >= 2 * rowsMax);
   }
 
   /**
@@ -82,7 +95,12 @@ export class Admission {
       }
       if (families.isLed(sequence) || this.#isBehindAnother(sequence)) continue;
       const followers = families.followersOf(sequence).length;
-      if (free < Math.min(limits.sequencesMax, 1 + followers)) return;
+      if (free < Math.min(limits.sequencesMax, 1 + followers)) {
+        sequence.placesMissedAtMs ??= nowMs;
+        // Fewer choices pass for a while; then places are kept free until all of them fit.
+        if (nowMs - sequence.placesMissedAtMs < limits.slotWaitMsMax) continue;
+        return;
+      }
       const fitsStep = this.chunk(plan, sequence, length) === length;
       if (!this.#slotTurns.isOpenTo(sequence, fitsStep)) {
         this.#slotTurns.wait(sequence, nowMs);
@@ -185,6 +203,8 @@ function lacksScores(scoresLeft: number, sequence: Sequence): boolean {
 
 /** While others run: more would hold up their next tokens. */
 const crowdTokensPerStep = 8;
+/** And where there are enough that decode already. */
+const crowdTokensWhenReady = 2;
 /** A call for few tokens takes nearly as long as one for these. */
 const crowdChunkTokens = 64;
 /** Of all places, beside them. */

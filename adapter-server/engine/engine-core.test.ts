@@ -24,6 +24,25 @@ test("batched with others, with adapters swapped in and out, every sequence deco
   }
 });
 
+test("the runner hears of an adapter before anybody uses it, and one that it cannot make ready harms nobody else", async () => {
+  const { runner, core, drain, tokensOf } = setup({ slots: 2 });
+  const heard: string[] = [];
+  runner.expectAdapter = async ({ digest }) => {
+    heard.push(digest);
+    expect(runner.rowsRun).toEqual([]);
+    if (digest === "bad") throw new Error("no memory");
+  };
+  core.receive({ type: "adapter", adapter: simulatedAdapter("bad") });
+  core.receive({ type: "adapter", adapter: simulatedAdapter("good") });
+  const requests = [undefined, "good", "bad"].map((adapter, id) => request(id + 1, { adapter }));
+  for (const one of requests) core.receive({ type: "add", request: one });
+  await drain();
+  expect(heard).toEqual(["bad", "good"]);
+  for (const one of requests) {
+    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+  }
+});
+
 test.each<Pooling>(["last", "mean"])(
   "a prompt's %s is pooled from each of its tokens once, however it is cut, preempted and shared",
   async (pooling) => {

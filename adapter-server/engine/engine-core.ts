@@ -95,7 +95,10 @@ export class EngineCore {
   /** Takes up all messages, computes one step if somebody can run, and emits what came of it. */
   async turn(): Promise<void> {
     const outputs: SequenceOutput[] = [];
-    for (const message of this.#takeInbox()) this.#handle(message, outputs);
+    for (const message of this.#takeInbox()) {
+      this.#handle(message, outputs);
+      if (message.type === "adapter") await this.#expect(message.adapter);
+    }
     for (const { request, error } of this.#compiled.splice(0)) {
       if (!this.#compiling.delete(request.id)) continue;
       if (error === undefined) this.#admit(request, outputs);
@@ -105,6 +108,11 @@ export class EngineCore {
     const plan = this.#scheduler.plan();
     this.#load(plan, outputs);
     for (const { from, to } of plan.copies) this.#runner.copyBlock(from, to);
+    this.#masks?.suppose(
+      plan.decode.flatMap(({ sequenceId, tokens: [, ...guesses] }) =>
+        guesses.length > 0 ? [[sequenceId, guesses] as const] : [],
+      ),
+    );
     const planned = tokensOf(plan);
     if (planned > 0) this.#stepTokens.push(planned);
     const outcomes: RowOutcome[] = [];
@@ -187,6 +195,11 @@ export class EngineCore {
     this.#adapterBytes.set(digest, Math.max(1, packedBytes(adapter)));
   }
 
+  /** What cannot be made ready fails those who come to need it. */
+  async #expect(adapter: PackedAdapter): Promise<void> {
+    await this.#runner.expectAdapter?.(adapter).catch(() => {});
+  }
+
   #admit(request: SequenceRequest, outputs: SequenceOutput[]): void {
     try {
       const turnedAway = this.#scheduler.add(request);
@@ -199,12 +212,12 @@ export class EngineCore {
 
   /** A sequence with a grammar is admitted once the grammar is compiled, which holds up nobody else. */
   #compile(request: SequenceRequest, outputs: SequenceOutput[]): void {
-    const { id, grammar } = request;
+    const { id, grammar, tenant } = request;
     invariant(grammar, "only what has a grammar is compiled");
     try {
       if (!this.#masks) throw new HubError("unsupported_parameter", "This engine has no grammars.");
       this.#compiling.add(id);
-      this.#masks.open(id, grammar, (error) => {
+      this.#masks.open(id, { grammar, tenant }, (error) => {
         this.#compiled.push({ request, error });
         this.#onWork();
       });

@@ -131,6 +131,16 @@ export class FairQueue<T extends Queued> {
     return { priority, crowds: crowds.sort((a, b) => b.length - a.length) };
   }
 
+  /** Whether others wait beside the tenant, and none of them with more. */
+  crowds(tenant: string): boolean {
+    const counts = new Map<string, number>();
+    for (const { waiting } of this.#classes.values()) {
+      for (const [name, list] of waiting) counts.set(name, (counts.get(name) ?? 0) + list.length);
+    }
+    const own = counts.get(tenant) ?? 0;
+    return own > 0 && counts.size > 1 && [...counts.values()].every((count) => count <= own);
+  }
+
   *waiting(): Generator<T, void, void> {
     for (const { waiting } of this.#classes.values()) {
       for (const list of waiting.values()) yield* list;

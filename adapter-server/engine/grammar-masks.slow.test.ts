@@ -12,8 +12,10 @@ const tokenizer = {
 };
 const limits: GrammarLimits = {
   grammarSequencesMax: 4,
+  grammarTenantSequencesMax: 4,
   grammarThreadsMax: 2,
   grammarMsMax: 5_000,
+  grammarWaitMsMax: 20,
   grammarBytesMax: 256 << 20,
   grammarsCachedMax: 8,
 };
@@ -39,8 +41,8 @@ afterEach(async () => {
 
 const text = (ebnf: string): Grammar => ({ ebnf });
 
-function begin(masks: GrammarMasks, id: number, grammar: Grammar): Promise<unknown> {
-  return new Promise((resolve) => masks.open(id, grammar, resolve));
+function begin(masks: GrammarMasks, id: number, grammar: Grammar, tenant = "t"): Promise<unknown> {
+  return new Promise((resolve) => masks.open(id, { grammar, tenant }, resolve));
 }
 
 async function allowed(masks: GrammarMasks, id: number): Promise<string[]> {
@@ -115,12 +117,38 @@ test("nobody waits long for a mask, and one that is late for another's grammar c
   expect(await refused).toMatchObject({ code: "invalid_value" });
 });
 
+test("a tenant's large grammar holds up its own sequences, though another's thread has fewer", async () => {
+  const masks = masksWith({ grammarMsMax: 60_000, grammarSequencesMax: 8 });
+  const own = text('root ::= "a" "b"');
+  await begin(masks, 1, own, "large");
+  await begin(masks, 2, text('root ::= "b" "c"'), "small");
+  await begin(masks, 3, own, "large");
+  const parts = Array.from({ length: 40 }, (_, index) => `r${index}`);
+  const slow = parts.map((name, index) => `${name} ::= ([ab]{1,${900 - index}} "a"){1,900}`);
+  let compiled = false;
+  const opened = begin(masks, 4, text(`root ::= ${parts.join(" ")}\n${slow.join("\n")}`), "large");
+  void opened.then(() => {
+    compiled = true;
+  });
+  masks.advance([
+    [1, 1],
+    [2, 2],
+  ]);
+  expect(await allowed(masks, 2)).toEqual(["c"]);
+  expect(await masks.ready([1])).toEqual(new Set([1]));
+  // One of the small tenant's begins as well, beside its first.
+  expect(await begin(masks, 5, text('root ::= "c"'), "small")).toBeUndefined();
+  expect(compiled).toBe(false);
+});
+
 test("there is room for so many sequences and no more, and it is given back", async () => {
   const masks = masksWith({ grammarSequencesMax: 2 });
   for (let round = 0; round < 3; round++) {
     await begin(masks, 1, text('root ::= "a"'));
     await begin(masks, 2, text('root ::= "b"'));
-    expect(() => masks.open(3, text('root ::= "c"'), () => {})).toThrow(/Too many/);
+    expect(() => masks.open(3, { grammar: text('root ::= "c"'), tenant: "t" }, () => {})).toThrow(
+      /Too many/,
+    );
     masks.close(1);
     masks.close(2);
     expect([...masks.ids]).toEqual([]);
@@ -130,7 +158,8 @@ test("there is room for so many sequences and no more, and it is given back", as
 
 function canOpen(masks: GrammarMasks): boolean {
   try {
-    for (const id of [8, 9]) masks.open(id, text('root ::= "a"'), () => {});
+    const grammar = text('root ::= "a"');
+    for (const id of [8, 9]) masks.open(id, { grammar, tenant: "t" }, () => {});
     return true;
   } catch {
     return false;
@@ -138,3 +167,61 @@ function canOpen(masks: GrammarMasks): boolean {
     for (const id of [8, 9]) masks.close(id);
   }
 }
+
+test("one tenant has a part of the room, and others find the rest", async () => {
+  const masks = masksWith({ grammarTenantSequencesMax: 2 });
+  await begin(masks, 1, text('root ::= "a"'), "crowd");
+  await begin(masks, 2, text('root ::= "b"'), "crowd");
+  const grammar = text('root ::= "c"');
+  const third = () => masks.open(3, { grammar, tenant: "crowd" }, () => {});
+  expect(third).toThrow(expect.objectContaining({ code: "rate_limit_exceeded" }));
+  expect(await begin(masks, 4, grammar, "other")).toBeUndefined();
+  masks.close(1);
+  expect(third).not.toThrow();
+});
+
+test("tenants take turns at having grammars compiled", async () => {
+  const masks = masksWith({
+    grammarThreadsMax: 1,
+    grammarSequencesMax: 8,
+    grammarTenantSequencesMax: 8,
+  });
+  const order: number[] = [];
+  const opened = [1, 2, 3, 4].map((id) =>
+    begin(masks, id, text(`root ::= "a" "${"b".repeat(id)}"`), "crowd").then(() => order.push(id)),
+  );
+  opened.push(begin(masks, 5, text('root ::= "c"'), "other").then(() => order.push(5)));
+  await Promise.all(opened);
+  expect(order).toEqual([1, 5, 2, 3, 4]);
+});
+
+test("behind supposed tokens stands what it would be if they were said, and nothing of them is kept", async () => {
+  const masks = masksWith();
+  const grammar = text('root ::= ("a" | "b") ("a" | "b") "c"');
+  await begin(masks, 1, grammar);
+  await begin(masks, 2, grammar);
+  const wordsOf = (mask: Int32Array | undefined) =>
+    mask && words.filter((_, token) => ((mask[token >> 5] ?? 0) >>> (token & 31)) & 1);
+  const supposedAfter = async (tokens: readonly number[]) => {
+    masks.suppose([[1, tokens]]);
+    for (;;) {
+      await masks.ready([1]);
+      const found = tokens.map((_, place) => wordsOf(masks.supposedMaskOf(1, place + 1)));
+      // What comes behind a refused token is known to be nothing once the one before it is known.
+      if (found[0]) return found;
+    }
+  };
+  expect(await supposedAfter([1, 2, 8])).toEqual([["a", "b", "ab"].slice(0, 2), ["c"], ["<end>"]]);
+  expect(await supposedAfter([2, 8, 1])).toEqual([["a", "b"], undefined, undefined]);
+  // Behind the end of a text nothing may be supposed.
+  expect(await supposedAfter([3, 8, 0])).toEqual([["c"], ["<end>"], undefined]);
+  expect(await allowed(masks, 1)).toEqual(["a", "b", "ab"]);
+  masks.advance([
+    [1, 2],
+    [1, 1],
+    [2, 3],
+  ]);
+  expect(await allowed(masks, 1)).toEqual(["c"]);
+  expect(await allowed(masks, 2)).toEqual(["c"]);
+  expect(masks.supposedMaskOf(2, 1)).toBeUndefined();
+});

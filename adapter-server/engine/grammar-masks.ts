@@ -5,10 +5,18 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
-import { createMaskMemory, type MaskMemory, rowOf, states } from "../output/grammar/mask-memory.ts";
+import {
+  createMaskMemory,
+  type MaskMemory,
+  rowOf,
+  states,
+  supposedMax,
+  supposedRowOf,
+} from "../output/grammar/mask-memory.ts";
 import type {
   FromMaskWorker,
   MaskWorkerOptions,
+  Supposed,
   ToMaskWorker,
 } from "../output/grammar/mask-worker.ts";
 import type { Grammar } from "../output/grammar/matchers.ts";
@@ -26,10 +34,14 @@ export type GrammarMasksOptions = {
 export type GrammarLimits = {
   /** Sequences with a grammar at one time, waiting ones included. */
   grammarSequencesMax: number;
-  /** Threads that match; a grammar is compiled where it holds up the fewest sequences. */
+  /** Of these, those of one tenant. */
+  grammarTenantSequencesMax: number;
+  /** Threads that match; a grammar is compiled where it holds up the fewest sequences of other tenants. */
   grammarThreadsMax: number;
   /** How long a grammar may take to compile, and one mask to be found. */
   grammarMsMax: number;
+  /** How long a step waits for masks that are late; then their sequences sit it out. */
+  grammarWaitMsMax: number;
   /** Memory of one thread's matcher. */
   grammarBytesMax: number;
   /** Compiled grammars that one thread keeps. */
@@ -39,6 +51,7 @@ export type GrammarLimits = {
 /** A sequence that follows a grammar. */
 type Entry = {
   row: number;
+  tenant: string;
   grammar: Grammar;
   said: number[];
   thread: MaskThread;
@@ -46,6 +59,9 @@ type Entry = {
   onOpened: ((error?: unknown) => void) | undefined;
   /** Since when the engine would have its next mask; absent while it is there. */
   missedSinceMs?: number | undefined;
+  /** Times that it was supposed to say something, and how many tokens last, where that has not come true or false yet. */
+  round: number;
+  supposed: number;
   /** Times in a row that it was begun anew because its thread died of something else. */
   revivals: number;
   error?: unknown;
@@ -79,17 +95,25 @@ export class GrammarMasks {
   /**
    * Compiles the grammar and finds the first mask.
    * @param onOpened called once, with an error when the grammar cannot be followed
-   * @throws HubError `server_is_overloaded`
+   * @throws HubError `server_is_overloaded`, `rate_limit_exceeded` where the tenant has as many as one may
    */
-  open(id: number, grammar: Grammar, onOpened: (error?: unknown) => void): void {
+  open(
+    id: number,
+    { grammar, tenant }: { grammar: Grammar; tenant: string },
+    onOpened: (error?: unknown) => void,
+  ): void {
+    this.#refuseCrowd(tenant);
     const row = this.#freeRows.pop();
     if (row === undefined) {
       throw new HubError("server_is_overloaded", "Too many answers follow a grammar at present.", {
         retryAfterMs: 1000,
       });
     }
-    const thread = this.#threadFor(grammar);
-    const entry: Entry = { row, grammar, said: [], thread, onOpened, revivals: 0 };
+    const thread = this.#threadFor({ grammar, tenant });
+    const entry: Entry = {
+      ...{ row, tenant, grammar, said: [], thread, onOpened, revivals: 0 },
+      ...{ round: 0, supposed: 0 },
+    };
     this.#entries.set(id, entry);
     this.#begin(entry);
   }
@@ -101,6 +125,7 @@ export class GrammarMasks {
       const entry = this.#entries.get(id);
       if (!entry) continue;
       entry.said.push(token);
+      entry.supposed = 0;
       const ofThread = pairs.get(entry.thread) ?? [];
       ofThread.push([entry.row, token]);
       pairs.set(entry.thread, ofThread);
@@ -109,17 +134,51 @@ export class GrammarMasks {
   }
 
   /**
+   * What sequences are guessed to say next: masks are found behind each of these tokens, while the step is computed
+   * that tells whether they are said. At most `supposedMax` of each sequence count.
+   */
+  suppose(guesses: Iterable<readonly [id: number, tokens: readonly number[]]>): void {
+    const texts = new Map<MaskThread, Supposed[]>();
+    for (const [id, tokens] of guesses) {
+      const entry = this.#entries.get(id);
+      if (!entry) continue;
+      entry.round++;
+      entry.supposed = Math.min(supposedMax, tokens.length);
+      const ofThread = texts.get(entry.thread) ?? [];
+      const { row, round } = entry;
+      ofThread.push({ row, round, tokens: tokens.slice(0, supposedMax) });
+      texts.set(entry.thread, ofThread);
+    }
+    for (const [thread, list] of texts) thread.tell({ type: "suppose", texts: list });
+  }
+
+  /**
    * Waits until the masks of these are there, or never will be; but not long, since nobody else is served meanwhile.
    * @returns those whose masks are still to come
    */
   async ready(ids: Iterable<number>): Promise<ReadonlySet<number>> {
     const late = new Set<number>();
-    const untilMs = this.#nowMs() + waitMsMax;
+    const { grammarWaitMsMax } = this.#options.limits;
+    const untilMs = this.#nowMs() + grammarWaitMsMax;
+    const supposing: Entry[] = [];
     for (const id of ids) {
       const entry = this.#entries.get(id);
-      if (entry && !(await this.#isReady(entry, untilMs))) late.add(id);
+      if (!entry) continue;
+      if (!(await this.#isReady(entry, untilMs))) late.add(id);
+      else if (entry.supposed > 0) supposing.push(entry);
     }
+    const supposedUntilMs = this.#nowMs() + supposedWaitShare * grammarWaitMsMax;
+    for (const entry of supposing) this.#awaitSupposed(entry, supposedUntilMs);
     return late;
+  }
+
+  /** The mask behind so many of the tokens that were supposed; absent where it is not known, or they are not allowed. */
+  supposedMaskOf(id: number, tokens: number): Int32Array | undefined {
+    const entry = this.#entries.get(id);
+    if (!entry || entry.round === 0 || tokens > supposedMax) return undefined;
+    const at = entry.row * supposedMax + tokens - 1;
+    if (Atomics.load(this.#memory.supposedStates, at) !== entry.round) return undefined;
+    return supposedRowOf(this.#memory, entry.row, tokens - 1);
   }
 
   /**
@@ -145,9 +204,33 @@ export class GrammarMasks {
     await Promise.all(this.#threads.splice(0).map((thread) => thread.end()));
   }
 
+  /** Rows and threads are few, so one tenant never has them all. */
+  #refuseCrowd(tenant: string): void {
+    const { grammarTenantSequencesMax: most } = this.#options.limits;
+    let own = 0;
+    for (const entry of this.#entries.values()) if (entry.tenant === tenant) own++;
+    if (own < most) return;
+    throw new HubError(
+      "rate_limit_exceeded",
+      `${own} of your answers follow a grammar at present, and no more may. Try again when some have ended.`,
+      { retryAfterMs: 1000 },
+    );
+  }
+
   #begin(entry: Entry): void {
     Atomics.store(this.#memory.states, entry.row, states.empty);
+    const first = entry.row * supposedMax;
+    this.#memory.supposedStates.fill(0, first, first + supposedMax);
     entry.thread.begin(entry);
+  }
+
+  /** Guesses whose masks are late are lost, and nothing else is: all of them together are hardly waited for. */
+  #awaitSupposed({ row, round, supposed }: Entry, untilMs: number): void {
+    const { supposedStates } = this.#memory;
+    const last = row * supposedMax + supposed - 1;
+    const state = Atomics.load(supposedStates, last);
+    const leftMs = untilMs - this.#nowMs();
+    if (Math.abs(state) !== round && leftMs > 0) Atomics.wait(supposedStates, last, state, leftMs);
   }
 
   /** False when its mask is not there in time. */
@@ -165,6 +248,8 @@ export class GrammarMasks {
         return true;
       }
       const nowMs = this.#nowMs();
+      // How long a thread takes to load is no grammar's fault.
+      if (!entry.thread.isLoaded) entry.missedSinceMs = nowMs;
       entry.missedSinceMs ??= nowMs;
       if (nowMs - entry.missedSinceMs > this.#options.limits.grammarMsMax) entry.thread.kill();
       if (nowMs >= untilMs) return false;
@@ -175,17 +260,24 @@ export class GrammarMasks {
     return true;
   }
 
-  /** One that has compiled the grammar; else an idle one, a new one, or the one with the fewest sequences. */
-  #threadFor(grammar: Grammar): MaskThread {
+  /**
+   * One that has compiled the grammar; else an idle one, a new one, or the one with the fewest sequences of others: those
+   * of a tenant wait for its own large grammars before anybody else's do.
+   */
+  #threadFor({ grammar, tenant }: Pick<Entry, "grammar" | "tenant">): MaskThread {
     const known = this.#threads.find((thread) => thread.knows(grammar));
     if (known) return known;
-    const [least] = this.#threads.toSorted((a, b) => a.load - b.load);
-    if (
-      least &&
-      (least.load === 0 || this.#threads.length >= this.#options.limits.grammarThreadsMax)
-    ) {
-      return least;
-    }
+    const idle = this.#threads.find(({ load }) => load === 0);
+    if (idle) return idle;
+    if (this.#threads.length < this.#options.limits.grammarThreadsMax) return this.#newThread();
+    const [least] = this.#threads.toSorted(
+      (a, b) => a.loadOfOthers(tenant) - b.loadOfOthers(tenant) || a.load - b.load,
+    );
+    invariant(least, "there is room for one thread at least");
+    return least;
+  }
+
+  #newThread(): MaskThread {
     const { limits, ...shared } = this.#options;
     const thread = new MaskThread(
       {
@@ -215,7 +307,7 @@ export class GrammarMasks {
       else {
         // The new thread has all the time that the old one had: the delay is another's fault.
         entry.missedSinceMs = undefined;
-        entry.thread = this.#threadFor(entry.grammar);
+        entry.thread = this.#threadFor(entry);
         this.#begin(entry);
       }
     }
@@ -242,7 +334,12 @@ class MaskThread {
   /** Begun one after the other, so that a grammar that takes too long is known. */
   readonly #waiting: Entry[] = [];
   #opening: { entry: Entry; timer: NodeJS.Timeout } | undefined;
+  /** By tenant: the last of its grammars that was begun, by their number. */
+  readonly #begun = new Map<string, number>();
+  #begins = 0;
   #culprit: Culprit | undefined;
+  #isLoaded = false;
+  #isKilled = false;
   /** Rows that it still has to leave. */
   readonly #leaving = new Set<number>();
 
@@ -265,8 +362,20 @@ class MaskThread {
     });
   }
 
+  /** Whether it has begun with what it was told. */
+  get isLoaded(): boolean {
+    return this.#isLoaded;
+  }
+
   get load(): number {
     return this.#entries.size;
+  }
+
+  /** Sequences that somebody else's grammar would hold up here. */
+  loadOfOthers(tenant: string): number {
+    let others = 0;
+    for (const entry of this.#entries) if (entry.tenant !== tenant) others++;
+    return others;
   }
 
   knows(grammar: Grammar): boolean {
@@ -297,6 +406,8 @@ class MaskThread {
 
   /** Ends it because it takes too long, for whatever it works on. */
   kill(): void {
+    if (this.#isKilled) return;
+    this.#isKilled = true;
     this.#accuse(
       new HubError("invalid_value", "The grammar takes longer to follow than it may; simplify it."),
     );
@@ -310,16 +421,31 @@ class MaskThread {
   }
 
   #openNext(): void {
-    if (this.#opening) return;
-    const entry = this.#waiting.shift();
+    if (this.#opening || !this.#isLoaded) return;
+    const entry = this.#nextTurn();
     if (!entry) return;
     const timer = setTimeout(() => this.kill(), this.#owner.msMax);
     this.#opening = { entry, timer };
     this.tell({ type: "open", row: entry.row, grammar: entry.grammar, said: entry.said });
   }
 
+  /** The oldest of the tenant whose last one was begun longest ago: many grammars of one hold up no other's single one. */
+  #nextTurn(): Entry | undefined {
+    if (this.#waiting.length === 0) this.#begun.clear();
+    const turnOf = ({ tenant }: Entry) => this.#begun.get(tenant) ?? 0;
+    const [next] = this.#waiting.toSorted((a, b) => turnOf(a) - turnOf(b));
+    if (!next) return undefined;
+    this.#waiting.splice(this.#waiting.indexOf(next), 1);
+    this.#begun.set(next.tenant, ++this.#begins);
+    return next;
+  }
+
   #hear(message: FromMaskWorker): void {
     switch (message.type) {
+      case "ready":
+        this.#isLoaded = true;
+        this.#openNext();
+        return;
       case "opened":
         this.#onOpened(message);
         return;
@@ -361,7 +487,8 @@ type MaskThreadOwner = {
   onDeath(thread: MaskThread, culprit: Culprit | undefined): void;
 };
 
-/** How long the engine's thread sleeps at a time for a mask that is late, and how long a step waits for all of them. */
+/** How long the engine's thread sleeps at a time for a mask that is late. */
 const sliceMs = 5;
-const waitMsMax = 20;
+/** How much of the time that a step waits for masks it waits for those behind guesses. */
+const supposedWaitShare = 0.2;
 const revivalsMax = 3;

@@ -1,10 +1,10 @@
 /** Runs the decoder graph: feeds a step's rows, stores their keys and values, hands out their logits. */
 import { dirname, join } from "node:path";
 import ort from "onnxruntime-node";
-import { graphFileName, type KeyValueType } from "../models/graph-files.ts";
+import { type AdapterKind, graphFileName, type KeyValueType } from "../models/graph-files.ts";
 import type { ModelGraph } from "../models/import-model.ts";
 import { blocksOf } from "../models/token-blocks.ts";
-import { AdapterSlots, type SlotRun } from "./adapter-slots.ts";
+import { AdapterSlots, hasGains, type SlotRun } from "./adapter-slots.ts";
 import { KeyValuePool, type NewKeyValues } from "./key-value-pool.ts";
 import { NativeWeights } from "./native-weights.ts";
 import { sessionOptions } from "./session-options.ts";
@@ -33,11 +33,10 @@ export type ModelRunnerOptions = {
 export async function createRunner(options: ModelRunnerOptions): Promise<ModelRunner> {
   const { model, keyValues = "f32", threads } = options;
   const settings = await sessionOptions(threads);
-  const open = async (adapters: boolean) => {
+  const graphs = await Graphs.open(async (adapters) => {
     const path = join(dirname(model.graphPath), graphFileName({ adapters, keyValues }));
     return new Graph(await ort.InferenceSession.create(path, settings));
-  };
-  const graphs = { adapted: await open(true), base: await open(false) };
+  });
   const weights = await NativeWeights.open(model.dims.vocabSize, threads);
   return new OnnxModelRunner(graphs, weights, options);
 }
@@ -104,13 +103,16 @@ class OnnxModelRunner implements ModelRunner {
     this.#adapters.clear(slot);
   }
 
+  async expectAdapter(adapter: PackedAdapter): Promise<void> {
+    if (hasGains(adapter)) await this.#graphs.of("dora");
+  }
+
   takeSlotLoads(): { digest: string; ms: number }[] {
     return this.#adapters.takeLoads();
   }
 
   async close(): Promise<void> {
-    const { adapted, base } = this.#graphs;
-    await Promise.all([adapted.close(), base.close(), this.#weights.close()]);
+    await Promise.all([this.#graphs.close(), this.#weights.close()]);
   }
 
   async #call(rows: readonly StepRow[]): Promise<Float32Array[]> {
@@ -118,10 +120,8 @@ class OnnxModelRunner implements ModelRunner {
     const slots = [...new Set(rows.map((row) => row.slot))].filter((slot) => slot !== 0);
     const run = this.#adapters.arrange(slots);
     const { feeds, sizes } = this.#feeds.build(rows, { slots: this.#adapters, run });
-    const results =
-      run.count === 0
-        ? await this.#graphs.base.run(feeds, {})
-        : await this.#graphs.adapted.run(feeds, this.#adapterTensors(run));
+    const graph = await this.#graphs.of(run.count === 0 ? "none" : run.gains ? "dora" : "lora");
+    const results = await graph.run(feeds, run.count === 0 ? {} : this.#adapterTensors(run));
     const source: NewKeyValues = {};
     for (const { output } of this.#pool.parts) {
       source[output] = results[output]!.data as Float32Array | Int8Array;
@@ -159,7 +159,7 @@ class OnnxModelRunner implements ModelRunner {
       this.#loraTensors.clear();
       this.#loraLayout = run.layout;
     }
-    const key = `${run.first}:${run.count}`;
+    const key = `${run.first}:${run.count}:${run.gains}`;
     let tensors = this.#loraTensors.get(key);
     if (!tensors) {
       tensors = {};
@@ -173,8 +173,37 @@ class OnnxModelRunner implements ModelRunner {
   }
 }
 
-/** The same model twice, over the same weights: calls in which nobody has an adapter need not pay for adapters. */
-type Graphs = { adapted: Graph; base: Graph };
+/**
+ * The same model several times, over the same weights: calls in which nobody has an adapter need not pay for adapters, nor
+ * those of plain LoRA for DoRA. What few servers need is opened when it is first needed.
+ */
+class Graphs {
+  readonly #open: (adapters: AdapterKind) => Promise<Graph>;
+  readonly #opened = new Map<AdapterKind, Graph>();
+
+  private constructor(open: (adapters: AdapterKind) => Promise<Graph>) {
+    this.#open = open;
+  }
+
+  static async open(open: (adapters: AdapterKind) => Promise<Graph>): Promise<Graphs> {
+    const graphs = new Graphs(open);
+    await graphs.of("lora");
+    await graphs.of("none");
+    return graphs;
+  }
+
+  async of(adapters: AdapterKind): Promise<Graph> {
+    const known = this.#opened.get(adapters);
+    if (known) return known;
+    const graph = await this.#open(adapters);
+    this.#opened.set(adapters, graph);
+    return graph;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#opened.values()].map((graph) => graph.close()));
+  }
+}
 
 class Graph {
   readonly #session: ort.InferenceSession;

@@ -3,6 +3,7 @@ import ort from "onnxruntime-node";
 import { OnnxGraph } from "../models/onnx-graph.ts";
 import { blocksOf, inBlocks, peaksOf } from "../models/token-blocks.ts";
 import { applyChanges } from "./logit-changes.ts";
+import { applyMask } from "./masked-logits.ts";
 import { sessionOptions } from "./session-options.ts";
 import type { TokenWeights, WeighedRow } from "./token-weights.ts";
 
@@ -32,9 +33,11 @@ export class NativeWeights {
       this.#staged = new Float32Array(rows.length * size);
     }
     const inverses = Float32Array.from(rows, ({ temperature }) => 1 / temperature);
-    rows.forEach(({ logits, changes }, row) => {
-      this.#staged.set(logits, row * size);
-      if (changes) applyChanges(this.#staged.subarray(row * size, (row + 1) * size), changes);
+    rows.forEach(({ logits, changes, mask }, row) => {
+      const own = this.#staged.subarray(row * size, (row + 1) * size);
+      own.set(logits);
+      if (changes) applyChanges(own, changes);
+      if (mask) applyMask(own, mask);
     });
     const staged = this.#staged.subarray(0, rows.length * size);
     const results = await this.#session.run({

@@ -1,4 +1,5 @@
 /** Who runs, and what they hold: blocks, a slot, their tenant's account. Who needs blocks takes them from the youngest. */
+import { invariant } from "../../sdk/protocol/errors.ts";
 import type { BlockCopy, BlockManager, Prefix } from "./block-manager.ts";
 import { type FairQueue, insertByArrival } from "./fair-queue.ts";
 import { statesWanted } from "./pooling.ts";
@@ -54,8 +55,9 @@ export class RunningSet {
   /** Gives back all that it holds, and what its tenant paid for tokens that were not computed. */
   stop(sequence: Sequence): void {
     const { blocks, slots, queue } = this.#parts;
-    this.#sequences.splice(this.#sequences.indexOf(sequence), 1);
-    this.#members.delete(sequence);
+    const place = this.#sequences.indexOf(sequence);
+    invariant(place !== -1 && this.#members.delete(sequence), "only who runs stops");
+    this.#sequences.splice(place, 1);
     if (remaining(sequence) > 1) {
       queue.charge(sequence, sequence.computed - sequence.paid);
       sequence.paid = sequence.computed;
@@ -116,6 +118,7 @@ export class RunningSet {
 
   #enter(sequence: Sequence): void {
     sequence.slotMissedAtMs = undefined;
+    sequence.placesMissedAtMs = undefined;
     insertByArrival(this.#sequences, sequence);
     this.#members.add(sequence);
   }

@@ -2,6 +2,7 @@
 import { invariant } from "../../sdk/protocol/errors.ts";
 import { blockTokens } from "../models/token-blocks.ts";
 import type { LogitWishes } from "./logit-changes.ts";
+import { argmaxAllowed } from "./masked-logits.ts";
 import { uniform } from "./philox.ts";
 import {
   argmax,
@@ -40,17 +41,22 @@ export class Sampler {
   /**
    * @param logits    `[vocabSize]`, left as they are
    * @param position  position that the new token will have in its sequence
-   * @param known     what was found out before: the tokens' weights at the temperature, the largest of each block of logits
+   * @param known     what was found out before: the tokens' weights at the temperature, the largest of each block of
+   *   logits, and where the likeliest is taken a bit for each token that may be
    * @throws Error when the logits hold no largest number, as a poisoned adapter makes them
    */
   sample(
     logits: Float32Array,
     sampling: Sampling,
     position: number,
-    known: { weights?: TokenWeights | undefined; peaks?: Float32Array | undefined } = {},
+    known: {
+      weights?: TokenWeights | undefined;
+      peaks?: Float32Array | undefined;
+      mask?: Int32Array | undefined;
+    } = {},
   ): number {
     const { temperature, topP, topK, minP = 0 } = sampling;
-    if (isGreedy(sampling)) return finiteArgmax(logits, known.peaks);
+    if (isGreedy(sampling)) return finiteArgmax(logits, known.peaks, known.mask);
     if (!known.weights) {
       const max = logits[finiteArgmax(logits, known.peaks)]!;
       weigh(this.#own, logits, { max, temperature });
@@ -146,8 +152,12 @@ function drawFromAll({ weights, masses }: TokenWeights, target: number): number 
 }
 
 /** @throws Error when the largest is infinite, or none is a number */
-function finiteArgmax(logits: Float32Array, peaks: Float32Array | undefined): number {
-  const best = argmax(logits, peaks);
+function finiteArgmax(
+  logits: Float32Array,
+  peaks: Float32Array | undefined,
+  mask?: Int32Array | undefined,
+): number {
+  const best = mask ? argmaxAllowed(logits, mask, peaks) : argmax(logits, peaks);
   invariant(Number.isFinite(logits[best]), "the logits are finite");
   return best;
 }

@@ -153,7 +153,7 @@ test("a tenant that fills the queue keeps out only itself: its youngest makes wa
   const { scheduler } = setup({ limits: { waitingMax: 4 } });
   for (let id = 1; id <= 4; id++) scheduler.add(sequence(id, { tenant: "flood" }));
   expect(scheduler.add(sequence(5, { tenant: "quiet" }))).toMatchObject([
-    { id: 4, error: { code: "server_is_overloaded" } },
+    { id: 4, error: { code: "rate_limit_exceeded" } },
   ]);
   expect(() => scheduler.add(sequence(6, { tenant: "flood" }))).toThrow(HubError);
   expect(scheduler.add(sequence(7, { tenant: "quiet" }))).toMatchObject([{ id: 3 }]);
@@ -161,6 +161,60 @@ test("a tenant that fills the queue keeps out only itself: its youngest makes wa
   expect(() => scheduler.add(sequence(8, { tenant: "quiet" }))).toThrow(HubError);
   expect(() => scheduler.add(sequence(9, { tenant: "flood" }))).toThrow(HubError);
   expect(scheduler.stats().waiting).toBe(4);
+});
+
+test("where nobody of the largest crowd may be sent away, one of the next is", () => {
+  const { scheduler } = setup({ blocks: 5, limits: { waitingMax: 3, sequencesMax: 2 } });
+  scheduler.add(sequence(1, { tenant: "spoken", length: 4, maxTokens: 12 }));
+  scheduler.add(sequence(2, { tenant: "spoken", length: 4, maxTokens: 12, priority: 1 }));
+  while (scheduler.stats().preemptions === 0) step(scheduler);
+  scheduler.add(sequence(3, { tenant: "spoken", priority: 1, length: 4 }));
+  scheduler.add(sequence(4, { tenant: "other", priority: 1, length: 4 }));
+  expect(scheduler.stats().waiting).toBe(3);
+  expect(scheduler.add(sequence(5, { tenant: "spoken" }))).toMatchObject([{ id: 3 }]);
+  expect(scheduler.add(sequence(6, { tenant: "spoken" }))).toMatchObject([{ id: 4 }]);
+  expect(() => scheduler.add(sequence(7, { tenant: "spoken" }))).toThrow(HubError);
+});
+
+test("who hears together that there is no room is told different times, none before there may be some", () => {
+  const { scheduler, clock } = setup({ limits: { waitingMax: 2 } });
+  scheduler.add(sequence(1));
+  scheduler.add(sequence(2));
+  clock.ms = 10_000;
+  const times = Array.from(
+    { length: 20 },
+    (_, index) => catchHubError(() => scheduler.add(sequence(3 + index))).retryAfterMs ?? 0,
+  );
+  expect(new Set(times).size).toBe(times.length);
+  expect(Math.min(...times)).toBeGreaterThanOrEqual(20_000);
+  expect(Math.max(...times)).toBeLessThanOrEqual(30_000);
+  // Evenly, so that no two come nearly together.
+  const sorted = times.toSorted((a, b) => a - b);
+  const gaps = sorted.slice(1).map((time, index) => time - sorted[index]!);
+  expect(Math.max(...gaps)).toBeLessThan(3 * (10_000 / times.length));
+});
+
+test("choices of one request that find too few places let others pass, and not for ever", () => {
+  const { scheduler, clock } = setup({ limits: { slotWaitMsMax: 100 } });
+  let id = 0;
+  const single = () => scheduler.add(sequence(++id, { maxTokens: 3, stopIds: [] }));
+  for (let count = 0; count < 2; count++) single();
+  step(scheduler);
+  const family = [101, 102, 103, 104];
+  for (const member of family) scheduler.add(sequence(member, { family: 1, maxTokens: 3 }));
+  const running = () => family.filter((member) => scheduler.sequence(member)?.tokens.length !== 4);
+  let passed = 0;
+  for (let steps = 0; steps < 200 && running().length === 0; steps++) {
+    const before = id;
+    while (scheduler.stats().waiting < 7) single();
+    clock.ms += 10;
+    step(scheduler);
+    passed += id - before;
+  }
+  expect(passed).toBeGreaterThan(5);
+  // Its turn came a hundred milliseconds and an answer's few steps later.
+  expect(running().length).toBeGreaterThan(0);
+  expect(clock.ms).toBeLessThanOrEqual(200);
 });
 
 test("nobody waits for ever: who got no step in time is told to come back", () => {

@@ -107,8 +107,9 @@ export class Scheduler {
   /**
    * Puts a sequence into the queue.
    * @returns what those hear who had to make way for it
-   * @throws HubError `server_is_overloaded` when the queue is full, `context_length_exceeded` when the
-   *   sequence could not run even alone, `unsupported_model` when there are no adapter slots
+   * @throws HubError `server_is_overloaded` when the queue is full, `rate_limit_exceeded` when it is full of the tenant's
+   *   own, `context_length_exceeded` when the sequence could not run even alone, `unsupported_model` when there are no
+   *   adapter slots
    */
   add(request: SequenceRequest): SequenceEvent[] {
     if (request.prompt.length + request.maxTokens > this.#blocks.tokensMax) {
@@ -147,11 +148,13 @@ export class Scheduler {
       slot: 0,
       lookup: new PromptLookup(),
       slotMissedAtMs: undefined,
+      placesMissedAtMs: undefined,
     };
     this.#sequences.set(sequence.id, sequence);
     this.#families.add(sequence);
     this.#queue.push(sequence);
-    return leaving ? [this.#room.turnedAway(leaving, nowMs)] : [];
+    this.#planner.expect(sequence.tenant);
+    return leaving ? [this.#room.displaced(leaving, nowMs)] : [];
   }
 
   /**

@@ -92,6 +92,8 @@ export type Sequence = SequenceRequest & {
   behind: { ahead: Sequence; until: number } | undefined;
   /** Since when it would run if it had a slot. */
   slotMissedAtMs: number | undefined;
+  /** Since when it would run if there were places for all choices of its request. */
+  placesMissedAtMs: number | undefined;
 };
 
 /** Tokens that are still to be computed before the next one can be chosen. */

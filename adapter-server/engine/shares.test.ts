@@ -1,7 +1,7 @@
 /** What each tenant has of a step while several run. */
 import { expect, test } from "vitest";
 import type { Sequence } from "./sequence.ts";
-import { sharesOf, slackTokens, withinShares } from "./shares.ts";
+import { RecentTenants, sharesOf, slackTokens, withinShares } from "./shares.ts";
 
 const rows = (tenant: string, count: number, steppedAt = 0) =>
   Array.from({ length: count }, () => ({ tenant, steppedAt }) as Sequence);
@@ -30,6 +30,15 @@ test("a crowd that was given much less than the others is none", () => {
   expect(withinShares(running, sharesOf(running, servedOf), bounds)).toHaveLength(31);
 });
 
+test("what a tenant is given in a step makes it no crowd in that step", () => {
+  const running = [...rows("late", 30), ...rows("served", 1)];
+  let given = 0;
+  const shares = sharesOf(running, (tenant) => (tenant === "served" ? slackTokens + 1 : given));
+  expect(shares.isCrowding("late")).toBe(false);
+  given = 1000;
+  expect(shares.isCrowding("late")).toBe(false);
+});
+
 test("of a crowd's sequences those decode that have waited longest, and those whose end is awaited", () => {
   const [awaited] = rows("flood", 1, 9);
   const waited = rows("flood", 2, 1);
@@ -47,4 +56,24 @@ test("a tenant lacks places only beside others, and up to an equal part", () => 
   expect(shares.lacks("new", 33)).toBe(11);
   expect(shares.lacks("a", 32)).toBe(0);
   expect(sharesOf(rows("a", 3), level).lacks("a", 32)).toBe(0);
+});
+
+test("who was here a moment ago counts as present, and for a moment only", () => {
+  const recent = new RecentTenants();
+  recent.see("single", 0);
+  recent.see("flood", 0);
+  const chosenAt = (nowMs: number) => {
+    const running = rows("flood", 30);
+    recent.see("flood", nowMs);
+    return withinShares(running, sharesOf(running, level, recent.at(nowMs)), bounds).length;
+  };
+  expect([chosenAt(0), chosenAt(100), chosenAt(101), chosenAt(102)]).toEqual([2, 2, 30, 30]);
+  recent.see("single", 103);
+  expect(chosenAt(104)).toBe(2);
+  expect([...recent.at(1000)]).toEqual([]);
+});
+
+test("a tenant that is expected lacks what one that nobody knows of would", () => {
+  const shares = sharesOf(rows("a", 30), level, ["new"]);
+  expect([shares.lacks("new", 32), shares.lacks("another", 33)]).toEqual([16, 11]);
 });

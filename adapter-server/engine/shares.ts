@@ -16,14 +16,24 @@ export type Shares = {
 };
 
 /**
- * While one tenant runs alone, nobody crowds.
- * @param servedOf tokens that a tenant was given, comparable among those that run
+ * While one tenant runs alone, nobody crowds. What is told stays as it is, whatever the tenants are given from then on:
+ * a sequence that was let in because its tenant did not crowd has tokens in its step.
+ * @param servedNow tokens that a tenant was given, comparable among those that run
+ * @param expected tenants that count as present although none of theirs may run
  */
 export function sharesOf(
   running: readonly Pick<Sequence, "tenant">[],
-  servedOf: (tenant: string) => number,
+  servedNow: (tenant: string) => number,
+  expected: Iterable<string> = [],
 ): Shares {
+  const served = new Map<string, number>();
+  const servedOf = (tenant: string) => {
+    const known = served.get(tenant) ?? servedNow(tenant);
+    served.set(tenant, known);
+    return known;
+  };
   const counts = new Map<string, number>();
+  for (const tenant of expected) counts.set(tenant, 0);
   for (const { tenant } of running) counts.set(tenant, (counts.get(tenant) ?? 0) + 1);
   const share = running.length / Math.max(1, counts.size);
   const leastBeside = (tenant: string) =>
@@ -36,11 +46,37 @@ export function sharesOf(
     isBehind: (tenant) => servedOf(tenant) <= leastBeside(tenant) + slackTokens,
     lacks(tenant, places) {
       const own = counts.get(tenant) ?? 0;
-      const tenants = own === 0 ? counts.size + 1 : counts.size;
+      const tenants = counts.has(tenant) ? counts.size : counts.size + 1;
       return tenants === 1 ? 0 : Math.max(0, Math.ceil(places / tenants) - own);
     },
     rowsMax,
   };
+}
+
+/**
+ * Who was here a moment ago, asked or answered. Clients ask again when they are answered, and what they then wait
+ * for first is the step under way: one in which a crowd that found itself alone has all its rows, and whole prompts,
+ * takes as long as many of theirs.
+ */
+export class RecentTenants {
+  /** When each was seen last; the one seen longest ago first. */
+  readonly #seenMs = new Map<string, number>();
+  #seenLast: string | undefined;
+
+  see(tenant: string, nowMs: number): void {
+    if (tenant !== this.#seenLast) this.#seenMs.delete(tenant);
+    this.#seenMs.set(tenant, nowMs);
+    this.#seenLast = tenant;
+  }
+
+  /** Forgets those who have stayed away. */
+  at(nowMs: number): Iterable<string> {
+    for (const [tenant, seenMs] of this.#seenMs) {
+      if (nowMs - seenMs <= awayMsMax) break;
+      this.#seenMs.delete(tenant);
+    }
+    return this.#seenMs.keys();
+  }
 }
 
 export type StepBounds = {
@@ -84,5 +120,7 @@ export function withinShares(
 
 /** Tenants whose tokens differ by no more are level: else two that are would take turns at waiting. */
 export const slackTokens = 512;
+/** Some round trips of a client nearby, and a few small steps that a crowd is held back in vain. */
+const awayMsMax = 100;
 /** Two rows cost hardly more than one. */
 const rowsMin = 2;

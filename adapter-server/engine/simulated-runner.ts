@@ -41,6 +41,8 @@ export class SimulatedRunner implements ModelRunner {
   readonly slots: number;
   readonly rankMax = 64;
   readonly rowsRun: StepRow[] = [];
+  /** Absent unless a test has something to hear or to fail there. */
+  expectAdapter?: (adapter: PackedAdapter) => Promise<void>;
   /** By slot: digest of the adapter that was copied in last. */
   readonly loaded: (string | undefined)[];
   readonly #pool: Int32Array;
@@ -77,6 +79,7 @@ export class SimulatedRunner implements ModelRunner {
       invariant(row.tokens.length === row.samples, "a decode row is sampled at each of its tokens");
     }
     const rows = [...decode, ...prefill];
+    for (const row of rows) invariant(row.tokens.length > 0, "a row has a token to compute");
     const written = new Set<number>();
     for (const row of rows) this.#write(row, written);
     for (const row of rows) {

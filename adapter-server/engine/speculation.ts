@@ -1,4 +1,5 @@
 /** Decides how many tokens a step guesses ahead, and counts what became of the guesses. */
+import { supposedMax } from "../output/grammar/mask-memory.ts";
 import type { Sequence } from "./sequence.ts";
 
 export type SpeculationStats = {
@@ -27,13 +28,12 @@ export class Speculation {
   }
 
   /**
-   * At most `max` tokens that may come next; none behind the last that the sequence may say. A grammar's mask is known
-   * for the next token alone, so what follows one is not guessed.
+   * At most `max` tokens that may come next; none behind the last that the sequence may say. Behind each token of one
+   * that follows a grammar a mask has to be found, so these are fewer.
    */
   guess({ lookup, tokens, prompt, maxTokens, grammar }: Sequence, max: number): number[] {
-    if (grammar) return [];
     const left = prompt.length + maxTokens - tokens.length;
-    return lookup.guess(tokens, Math.min(max, left - 1));
+    return lookup.guess(tokens, Math.min(max, left - 1, grammar ? supposedMax : max));
   }
 
   /** @param held how many of the guessed tokens the model said as well */

@@ -4,7 +4,7 @@ import type { BlockManager } from "./block-manager.ts";
 import type { FairQueue } from "./fair-queue.ts";
 import type { RunningSet } from "./running-set.ts";
 import { remaining, type Sequence } from "./sequence.ts";
-import { type Shares, sharesOf, withinShares } from "./shares.ts";
+import { RecentTenants, type Shares, sharesOf, withinShares } from "./shares.ts";
 import type { SlotTable } from "./slot-table.ts";
 import type { Speculation } from "./speculation.ts";
 import { decodes, emptyPlan, type StepPlan } from "./step-plan.ts";
@@ -23,16 +23,24 @@ export type StepPlannerParts = {
 
 export class StepPlanner {
   readonly #parts: StepPlannerParts;
+  readonly #recent = new RecentTenants();
   #steps = 0;
 
   constructor(parts: StepPlannerParts) {
     this.#parts = parts;
   }
 
+  /** Somebody asks on behalf of the tenant. */
+  expect(tenant: string): void {
+    this.#recent.see(tenant, this.#parts.nowMs());
+  }
+
   plan(): StepPlan {
-    const { running, queue } = this.#parts;
+    const { running, queue, nowMs } = this.#parts;
     const plan = emptyPlan();
-    const shares = sharesOf(running.all(), (tenant) => queue.servedOf(tenant));
+    for (const { tenant } of running.all()) this.#recent.see(tenant, nowMs());
+    const recent = this.#recent.at(nowMs());
+    const shares = sharesOf(running.all(), (tenant) => queue.servedOf(tenant), recent);
     this.#parts.admission.begin(shares);
     const preempted = this.#planDecode(plan, shares);
     this.#planPrefill(plan);

@@ -3,7 +3,7 @@ import { invariant } from "../../sdk/protocol/errors.ts";
 import type { GrammarMasks } from "./grammar-masks.ts";
 import { applyChanges, type LogitChanges, logitChanges, wishesAnything } from "./logit-changes.ts";
 import { logprobsOf, type PromptLogprobs, rankOf } from "./logprobs.ts";
-import { withMask } from "./masked-logits.ts";
+import { applyMask, type Restriction, withMask } from "./masked-logits.ts";
 import { isGreedy, Sampler } from "./sampler.ts";
 import type { Chosen, SequenceRequest } from "./sequence.ts";
 import type { SampledLogits, ScoredLogits } from "./step.ts";
@@ -24,11 +24,10 @@ type Asking = Readonly<
   }
 >;
 
-type Masks = Pick<GrammarMasks, "ready" | "maskOf">;
+type Masks = Pick<GrammarMasks, "ready" | "has" | "maskOf" | "supposedMaskOf">;
 
 /** What is found out of a row's logits before its token is chosen. */
-type Prepared = {
-  changes: LogitChanges | undefined;
+type Prepared = Restriction & {
   /** Or why no token can be chosen. */
   error?: unknown;
   /** Or that it is not known yet which ones may be. */
@@ -71,25 +70,24 @@ export class TokenChooser {
     scored: readonly ScoredLogits[] = [],
   ): Promise<void> {
     this.#prepared = new Map();
-    const late = await this.#masks?.ready(choices.map(({ sequenceId }) => sequenceId));
+    const late = await this.#masks?.ready(new Set(choices.map(({ sequenceId }) => sequenceId)));
     const rows: WeighedRow[] = [];
     const keep: ((weights: TokenWeights) => void)[] = [];
     for (const { sequenceId, logits, said } of choices) {
       const sequence = this.#sequenceOf(sequenceId);
       if (!sequence) continue;
-      if (late?.has(sequenceId)) {
-        this.#prepared.set(logits, { changes: undefined, isLate: true });
-        continue;
-      }
-      const prepared = this.#changesOf(sequenceId, { sequence, logits, said });
+      const prepared = late?.has(sequenceId)
+        ? { ...unrestricted, isLate: true }
+        : this.#restrictionOf(sequenceId, { sequence, logits, said });
       this.#prepared.set(logits, prepared);
-      const { changes } = prepared;
+      if (prepared.isLate) continue;
+      const { changes, mask } = prepared;
       const { temperature } = sequence.sampling;
       const draws = !isGreedy(sequence.sampling) && prepared.error === undefined;
       const tells = sequence.logprobs !== undefined;
-      const shares = draws && tells && temperature === 1 && !changes;
+      const shares = draws && tells && temperature === 1 && !changes && !mask;
       if (draws) {
-        rows.push({ logits, changes, temperature });
+        rows.push({ logits, changes, mask, temperature });
         keep.push((weights) => {
           prepared.draw = weights;
           if (shares) prepared.likelihoods = weights;
@@ -103,7 +101,7 @@ export class TokenChooser {
       }
     }
     for (const { logits } of scored) {
-      const prepared: Prepared = { changes: undefined };
+      const prepared: Prepared = { ...unrestricted };
       this.#prepared.set(logits, prepared);
       rows.push({ logits, temperature: 1 });
       keep.push((weights) => {
@@ -128,12 +126,15 @@ export class TokenChooser {
     if (prepared.isLate) return undefined;
     if (prepared.error !== undefined) throw prepared.error;
     const { sampling, tokens, logprobs: count } = sequence;
-    const { changes, draw } = prepared;
-    const changed = changes && !draw ? this.#apply(logits, changes) : logits;
+    const { changes, mask, draw } = prepared;
+    // The likeliest of those that are allowed is found without walking the vocabulary; nobody copies it for that.
+    const isKept = !changes && (!mask || isGreedy(sampling));
+    const changed = draw || isKept ? logits : this.#apply(logits, prepared);
     const token = this.#sampler.sample(changed, sampling, tokens.length + said.length, {
       weights: draw,
       // What the runner knows of the logits it does not know of changed ones.
-      peaks: changes ? undefined : this.#runner.peaksOf?.(logits),
+      peaks: isKept ? this.#runner.peaksOf?.(logits) : undefined,
+      mask: isKept ? mask : undefined,
     });
     if (count === undefined) return { token };
     const likelihoods = prepared.likelihoods ?? this.#weigh(logits);
@@ -159,16 +160,24 @@ export class TokenChooser {
   }
 
   /** A row whose logits leave no token fails by itself, when its turn comes. */
-  #changesOf(
+  #restrictionOf(
     id: number,
     row: { sequence: Asking; logits: Float32Array; said: readonly number[] },
   ): Prepared {
     try {
+      const { sequence, logits, said } = row;
+      const follows = this.#masks?.has(id) ?? false;
+      const supposed = said.length;
+      const mask =
+        supposed === 0 ? this.#masks?.maskOf(id) : this.#masks?.supposedMaskOf(id, supposed);
+      // Behind a guess that the grammar refuses nothing may come, and nothing is asked for.
+      if (follows && !mask) return { ...unrestricted, isLate: true };
       const wished = this.#wishedBy(row);
-      const mask = this.#masks?.maskOf(id);
-      return { changes: mask ? withMask(row.logits, mask, row.sequence.stopIds, wished) : wished };
+      return mask
+        ? withMask(logits, mask, sequence.stopIds, wished)
+        : { ...unrestricted, changes: wished };
     } catch (error) {
-      return { changes: undefined, error };
+      return { ...unrestricted, error };
     }
   }
 
@@ -195,9 +204,10 @@ export class TokenChooser {
     return counts;
   }
 
-  #apply(logits: Float32Array, changes: LogitChanges): Float32Array {
+  #apply(logits: Float32Array, { changes, mask }: Restriction): Float32Array {
     this.#changed.set(logits);
-    applyChanges(this.#changed, changes);
+    if (changes) applyChanges(this.#changed, changes);
+    if (mask) applyMask(this.#changed, mask);
     return this.#changed;
   }
 
@@ -206,3 +216,5 @@ export class TokenChooser {
     return this.#own;
   }
 }
+
+const unrestricted = { changes: undefined, mask: undefined };

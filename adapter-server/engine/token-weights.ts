@@ -18,6 +18,8 @@ export type TokenWeights = {
 export type WeighedRow = {
   logits: Float32Array;
   changes?: LogitChanges | undefined;
+  /** A bit for each token that may be drawn, 32 to a word; absent where all may. */
+  mask?: Int32Array | undefined;
   temperature: number;
 };
 

@@ -38,13 +38,15 @@ export type StepRow = {
   states?: number;
 };
 
-/** One layer module's low-rank pair, scaling folded into `b`. Row-major f32. */
+/** One layer module's update, `(x·Aᵀ)·B + gain ⊙ (x·Wᵀ)`, with all scaling folded into `b`. Row-major f32. */
 export type LoraPair = {
   /** `[rank, in]` */
   a: Float32Array;
   /** `[rank, out]`, the transpose of what PEFT stores, times alpha / r: rows lie as a slot holds them. */
   b: Float32Array;
   rank: number;
+  /** `[out]`, of DoRA alone: how much of the base's own product is added to it. */
+  gain?: Float32Array;
 };
 
 /** A validated adapter, ready to be copied into a slot: `layers[layer][module]`, `module` as `q_proj`. */
@@ -99,6 +101,8 @@ export type ModelRunner = {
   loadSlot(slot: number, adapter: PackedAdapter): void;
   /** Lets go of a slot's adapter, which nobody uses any more: its memory is free once the host lets go as well. */
   clearSlot(slot: number): void;
+  /** Makes ready whatever computing with the adapter takes, before it comes into a slot. */
+  expectAdapter?(adapter: PackedAdapter): Promise<void>;
   /** How long each copy of an adapter took since this was asked last. */
   takeSlotLoads?(): { digest: string; ms: number }[];
   close(): Promise<void>;

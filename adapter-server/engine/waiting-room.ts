@@ -17,6 +17,7 @@ export class WaitingRoom {
   #endsMs: number[] = [];
   /** From when on these are counted. */
   #sinceMs = 0;
+  #refusals = 0;
 
   constructor(limits: WaitingLimits, queue: FairQueue<Sequence>) {
     this.#limits = limits;
@@ -28,7 +29,8 @@ export class WaitingRoom {
    * room is shared as the engine is: the tenant that waits with most gives up its youngest place to one that waits
    * with fewer, so a flood keeps out only itself.
    * @returns who has to leave, if anybody
-   * @throws HubError `server_is_overloaded` when nobody has to
+   * @throws HubError when nobody has to: `rate_limit_exceeded` where the room is full of the tenant's own among
+   *   others', `server_is_overloaded` where it is full whoever asks
    */
   makeRoomFor(
     { tenant, priority }: Pick<Sequence, "tenant" | "priority">,
@@ -36,14 +38,16 @@ export class WaitingRoom {
   ): Sequence | undefined {
     if (this.#queue.size < this.#limits.waitingMax) return undefined;
     const last = this.#queue.lastCrowds();
-    const [crowd = []] = last?.crowds ?? [];
-    const leaving = crowd.findLast((sequence) => !hasSpoken(sequence));
-    if (!last || !leaving || last.priority < priority) throw this.refusal(nowMs);
-    if (last.priority > priority) return leaving;
+    const refused = () => this.#refusal(this.#queue.crowds(tenant), nowMs);
+    if (!last || last.priority < priority) throw refused();
     const own = last.crowds.find(([first]) => first?.tenant === tenant)?.length ?? 0;
-    // One place of difference is none: it would only go to and fro.
-    if (crowd.length <= own + 1) throw this.refusal(nowMs);
-    return leaving;
+    for (const crowd of last.crowds) {
+      // One place of difference is none: it would only go to and fro.
+      if (last.priority === priority && crowd.length <= own + 1) break;
+      const leaving = crowd.findLast((sequence) => !hasSpoken(sequence));
+      if (leaving) return leaving;
+    }
+    throw refused();
   }
 
   /** Those who waited too long for their first token. */
@@ -66,24 +70,41 @@ export class WaitingRoom {
     if (this.#endsMs.length > endsKept) this.#sinceMs = this.#endsMs.shift()!;
   }
 
-  turnedAway({ id }: Sequence, nowMs: number): SequenceEvent {
-    return { id, error: this.refusal(nowMs) };
+  /** What somebody hears who made way for another tenant or an earlier priority. */
+  displaced({ id, tenant }: Sequence, nowMs: number): SequenceEvent {
+    return { id, error: this.#refusal(this.#queue.crowds(tenant), nowMs) };
   }
 
-  /** Tells to come back once those who wait now will have begun, at the rate at which sequences ended lately. */
-  refusal(nowMs: number): HubError {
+  /** What somebody hears who waited too long. */
+  turnedAway({ id }: Sequence, nowMs: number): SequenceEvent {
+    return { id, error: this.#refusal(false, nowMs) };
+  }
+
+  /**
+   * Tells to come back once those who wait now will have begun, at the rate at which sequences ended lately. Of those
+   * who hear it together each is told another time, up to half as long again, so that they do not come together.
+   * @param isCrowd whether it is the tenant's own part of the queue that is full
+   */
+  #refusal(isCrowd: boolean, nowMs: number): HubError {
     const elapsedMs = nowMs - this.#sinceMs;
     // Before anything ended, what is known is that one takes longer than this.
     const msPerEnd = this.#endsMs.length === 0 ? elapsedMs : elapsedMs / this.#endsMs.length;
-    const retryAfterMs = Math.min(
-      retryMsMax,
-      Math.max(retryMsMin, Math.ceil(this.#queue.size * msPerEnd)),
-    );
-    return new HubError(
-      "server_is_overloaded",
-      `${this.#queue.size} requests wait already. Try again in ${Math.ceil(retryAfterMs / 1000)} s.`,
-      { retryAfterMs },
-    );
+    const soonestMs = Math.max(retryMsMin, Math.ceil(this.#queue.size * msPerEnd));
+    this.#refusals++;
+    const spread = 1 + retrySpread * ((this.#refusals * goldenRatio) % 1);
+    const retryAfterMs = Math.ceil(Math.min(retryMsMax, soonestMs) * spread);
+    const seconds = Math.ceil(retryAfterMs / 1000);
+    return isCrowd
+      ? new HubError(
+          "rate_limit_exceeded",
+          `Too many of your requests wait already, and others wait too. Try again in ${seconds} s.`,
+          { retryAfterMs },
+        )
+      : new HubError(
+          "server_is_overloaded",
+          `${this.#queue.size} requests wait already. Try again in ${seconds} s.`,
+          { retryAfterMs },
+        );
   }
 }
 
@@ -98,3 +119,7 @@ export function deadlinePassed({ timeoutMs }: Pick<SequenceRequest, "timeoutMs">
 const endsKept = 64;
 const retryMsMin = 100;
 const retryMsMax = 60_000;
+/** Of the time that is told, how much later the last of many comes. */
+const retrySpread = 0.5;
+/** Its multiples lie evenly between 0 and 1 however many there are. */
+const goldenRatio = (Math.sqrt(5) - 1) / 2;

@@ -20,6 +20,8 @@ export type Piece = {
   /** The token that ended the answer and is none of its own, when log-probabilities are asked for. */
   end?: ChosenToken;
   finish?: FinishReason;
+  /** With the finish: the stop string or token of the request's own that ended the answer. */
+  stopReason?: string | number;
   /** In a choice's first piece: digest of the adapter that sat in its slot. */
   adapter?: string;
   /** In a choice's first piece: tokens of the prompt that were cached. */
@@ -41,6 +43,8 @@ export type DecodeOptions = {
     includeStop: boolean;
     skipSpecialTokens: boolean;
   };
+  /** Of the request's stop tokens those that the request named, and that do not end every answer. */
+  stopTokens?: readonly number[];
   choices: number;
   /** Whether only the prompt is of interest, and what is said after it is dropped. */
   promptOnly?: boolean;
@@ -105,6 +109,11 @@ async function* decodeChoice(
     }
     const finish = stops.stopped ? "stop" : batch.finish;
     if (finish !== undefined) piece.finish = finish;
+    const last = batch.tokens.at(-1);
+    if (stops.found !== undefined) piece.stopReason = stops.found;
+    else if (finish === "stop" && last !== undefined && options.stopTokens?.includes(last)) {
+      piece.stopReason = last;
+    }
     yield piece;
     if (finish !== undefined) return;
   }

@@ -20,6 +20,11 @@ test("an adapter that does not come in time ends the request, and others are ans
       message: expect.stringContaining("within the 50 ms"),
     });
     expect((await ask(demoModelId, 20_000)).usage?.completion_tokens).toBeGreaterThan(0);
+    const embedding = demo.client.embeddings.create(
+      { model: missing, input: "Hi" },
+      { headers: { "x-switchyard-timeout-ms": "50" } },
+    );
+    await expect(embedding).rejects.toMatchObject({ status: 504, code: "deadline_exceeded" });
   } finally {
     await demo.close();
   }

@@ -54,11 +54,12 @@ export async function generate(
     ...model,
     defaults: model.generationDefaults,
   });
+  // Where a grammar is complete nothing but its end is left to say.
+  const ends = plan.ignoreEos && !plan.grammar ? [] : model.endTokenIds;
   const requests = prompts.map((prompt) => ({
     prompt,
     maxTokens: tokensLeft(parts, prompt.length, plan),
-    // Where a grammar is complete nothing but its end is left to say.
-    stopIds: [...(plan.ignoreEos && !plan.grammar ? [] : model.endTokenIds), ...plan.stopTokens],
+    stopIds: [...ends, ...plan.stopTokens],
     grammar: plan.grammar,
     tenant: caller.tenant,
     timeoutMs: caller.timeoutMs,
@@ -87,6 +88,7 @@ export async function generate(
       requests: requests.map((one) => ({ ...one, adapter: lease?.adapter.digest })),
       sequencesMax: parts.limits.sequencesMax,
       promptOnly: plan.maxTokens === 0,
+      stopTokens: plan.stopTokens.filter((token) => !ends.includes(token)),
       text: plan,
       choices: plan.choices,
       signal: AbortSignal.any([signal, leave.signal]),

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { chatRequest } from "../../sdk/protocol/chat.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
-import type { Expression, GrammarText } from "../output/grammar/grammar-text.ts";
+import type { Expression, GrammarText, GrammarTextLimits } from "../output/grammar/grammar-text.ts";
 import type { Grammar } from "../output/grammar/matchers.ts";
 import {
   readStructuredOutput,
@@ -45,6 +45,8 @@ export type GenerationPlan = {
   includeStop: boolean;
   /** Whether control tokens are left out of the answer's text. */
   skipSpecialTokens: boolean;
+  /** Whether the answer tells the prompt's tokens and its own by their ids. */
+  returnsTokenIds: boolean;
   stream: boolean;
   includeUsage: boolean;
 };
@@ -78,17 +80,19 @@ export const generationFields = {
   include_stop_str_in_output: z.boolean().nullish(),
   skip_special_tokens: z.boolean().nullish(),
   prompt_logprobs: z.int().min(0).max(20).nullish(),
+  return_token_ids: z.boolean().nullish(),
   /** Keeps the prompt's end; -1 for as much as fits. */
   truncate_prompt_tokens: z.int().min(-1).nullish(),
 };
 const generationRequest = z.object(generationFields);
 
-export type GenerationLimits = SamplingLimits & {
-  baseId: string;
-  choicesMax: number;
-  mixPartsMax: number;
-  stopsMax: number;
-};
+export type GenerationLimits = SamplingLimits &
+  GrammarTextLimits & {
+    baseId: string;
+    choicesMax: number;
+    mixPartsMax: number;
+    stopsMax: number;
+  };
 
 /**
  * @param own what each route reads in its own way
@@ -139,13 +143,14 @@ export function readGeneration(
     sampling,
     promptLogprobs: request.prompt_logprobs ?? undefined,
     promptTokensMax: truncate === -1 ? "fit" : truncate,
-    grammar: readStructuredOutput(request, own.calls),
+    grammar: readStructuredOutput(request, limits, own.calls),
     stop,
     stopTokens,
     ignoreEos: request.ignore_eos ?? false,
     priority: request.priority ?? 0,
     includeStop: request.include_stop_str_in_output ?? false,
     skipSpecialTokens: request.skip_special_tokens ?? true,
+    returnsTokenIds: request.return_token_ids ?? false,
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
   };

@@ -4,6 +4,7 @@ import { mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Sha256, sha256 } from "../../sdk/protocol/ids.ts";
 import { type AdapterFiles, readAdapterFolder } from "./adapter-source.ts";
+import type { FileMemory } from "./file-memory.ts";
 
 /** One folder for each digest, the longest unused removed when all together are too large. */
 export class AdapterFileCache {
@@ -57,12 +58,14 @@ export class AdapterFileCache {
   }
 
   /** What lies there under the digest; whether it is what it was, whoever reads it has to see. */
-  async get(digest: Sha256): Promise<AdapterFiles | undefined> {
+  async get(digest: Sha256, memory?: FileMemory): Promise<AdapterFiles | undefined> {
     const bytes = this.#kept.get(digest);
     if (bytes === undefined) return undefined;
     this.#kept.delete(digest);
     this.#kept.set(digest, bytes);
-    const files = await readAdapterFolder(join(this.#folder, digest), bytes).catch(() => undefined);
+    const files = await readAdapterFolder(join(this.#folder, digest), bytes, memory).catch(
+      () => undefined,
+    );
     if (!files) await this.remove(digest);
     return files;
   }

@@ -4,12 +4,14 @@ import { HubError } from "../../sdk/protocol/errors.ts";
 import type { Sha256 } from "../../sdk/protocol/ids.ts";
 import { sha256 } from "../../sdk/protocol/ids.ts";
 import type { PackedAdapter } from "../engine/types.ts";
+import type { BaseCheckpoint } from "../models/base-matrices.ts";
 import type { TakeRoom } from "./adapter-cache.ts";
 import type { AdapterFileCache } from "./adapter-files.ts";
 import type { AdapterFiles, AdapterSource } from "./adapter-source.ts";
 import { noSuchAdapter, readAdapterFolder } from "./adapter-source.ts";
+import { FileMemory } from "./file-memory.ts";
 import type { MixPart } from "./pack.ts";
-import type { Packed, Packer } from "./packer.ts";
+import type { Identity, Packed, Packer } from "./packer.ts";
 import { packedBytes } from "./shared-weights.ts";
 import { Turns } from "./turns.ts";
 import type { WeightMemory } from "./weight-memory.ts";
@@ -18,11 +20,13 @@ import type { WeightMemory } from "./weight-memory.ts";
 export type LoadTier = "disk" | "folder" | "registry";
 
 /** Files, and what they are. */
-export type IdentifiedFiles = { files: AdapterFiles; digest: Sha256; memoryBytes: number };
+export type IdentifiedFiles = Omit<Identity, "digest"> & { files: AdapterFiles; digest: Sha256 };
 
 export type AdapterLoaderOptions = {
   shape: BaseShape;
   rankMax: number;
+  /** The base's own weights; absent where no adapters are served that depend on them. */
+  checkpoint?: BaseCheckpoint | undefined;
   packer: Pick<Packer, "identify" | "pack" | "mix">;
   /** Knows adapters by digest; absent where only loaded names are served. */
   source?: AdapterSource | undefined;
@@ -41,6 +45,7 @@ export type AdapterLoaderOptions = {
 export class AdapterLoader {
   readonly #options: AdapterLoaderOptions;
   readonly #memory: WeightMemory;
+  readonly #fileMemory = new FileMemory();
   /** One hung place must not hold up the others. */
   readonly #turns: Record<LoadTier, Turns>;
 
@@ -67,14 +72,22 @@ export class AdapterLoader {
     const { adapter, files } = await this.pack(found, takeRoom);
     onLoaded({ digest, tier: found.tier, ms: nowMs() - startMs });
     // Nobody waits for a copy that only spares a later fetch.
-    if (found.tier !== "disk") void disk?.put(digest, files);
+    const kept = found.tier === "disk" ? undefined : disk?.put(digest, files);
+    void Promise.resolve(kept).finally(() => this.letGo(files));
     return adapter;
+  }
+
+  /** Nobody needs these files any more. */
+  letGo({ weights }: AdapterFiles): void {
+    this.#fileMemory.give(weights);
   }
 
   /** @throws HubError `not_found` when the folder has no adapter */
   async readFolder(path: string): Promise<IdentifiedFiles> {
     const { packer, fileBytesMax } = this.#options;
-    const read = await this.#within("folder", () => readAdapterFolder(path, fileBytesMax));
+    const read = await this.#within("folder", () =>
+      readAdapterFolder(path, fileBytesMax, this.#fileMemory),
+    );
     const { digest, ...found } = await packer.identify(read);
     return { ...found, digest: sha256.parse(digest) };
   }
@@ -83,11 +96,13 @@ export class AdapterLoader {
    * Takes the files' memory and gives it back.
    * @throws HubError what is wrong with the files
    */
-  async pack({ files, digest, memoryBytes }: IdentifiedFiles, takeRoom: TakeRoom): Promise<Packed> {
+  async pack(found: IdentifiedFiles, takeRoom: TakeRoom): Promise<Packed> {
+    const { files, digest, memoryBytes, needsBase } = found;
     const { packer, shape, rankMax } = this.#options;
+    const checkpoint = needsBase ? this.#options.checkpoint : undefined;
     await takeRoom(memoryBytes);
     return this.#filling(memoryBytes, (memory) =>
-      packer.pack({ type: "pack", files, digest, base: { shape, rankMax }, memory }),
+      packer.pack({ type: "pack", files, digest, base: { shape, rankMax }, checkpoint, memory }),
     );
   }
 
@@ -115,7 +130,9 @@ export class AdapterLoader {
   /** A copy that is damaged is as good as none. */
   async #fromDisk(digest: Sha256): Promise<(IdentifiedFiles & { tier: "disk" }) | undefined> {
     const { files: disk, packer } = this.#options;
-    const read = await this.#within("disk", async () => disk?.get(digest)).catch(() => undefined);
+    const read = await this.#within("disk", async () => disk?.get(digest, this.#fileMemory)).catch(
+      () => undefined,
+    );
     if (!read) return undefined;
     const found = await packer.identify(read, digest);
     if (found.digest === digest) return { ...found, digest, tier: "disk" };
@@ -131,7 +148,7 @@ export class AdapterLoader {
     const tier = folder === undefined ? "registry" : "folder";
     const read = await this.#within(tier, async () => {
       if (folder !== undefined) {
-        return readAdapterFolder(folder, fileBytesMax).catch((cause: unknown) => {
+        return readAdapterFolder(folder, fileBytesMax, this.#fileMemory).catch((cause: unknown) => {
           throw changed(digest, cause);
         });
       }

@@ -8,6 +8,7 @@ import { adapterVersionOfBase } from "../../sdk/protocol/admin.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import type { Sha256 } from "../../sdk/protocol/ids.ts";
+import type { FileMemory } from "./file-memory.ts";
 
 /** Bytes of `adapter_config.json` and `adapter_model.safetensors`. */
 export type AdapterFiles = { config: Uint8Array; weights: Uint8Array };
@@ -96,15 +97,20 @@ export async function folderSource(
 
 /**
  * Reads an adapter as PEFT saves it.
+ * @param memory to read the weights into, to be given back by whoever needs them no more; new memory when absent
  * @throws HubError `not_found` when the folder has no adapter, `invalid_adapter` when it has no weights
  */
 export async function readAdapterFolder(
   folder: string,
   fileBytesMax: number,
+  memory?: FileMemory,
 ): Promise<AdapterFiles> {
-  const config = await readBounded(join(folder, "adapter_config.json"), fileBytesMax);
+  const config = await readBounded(join(folder, "adapter_config.json"), { fileBytesMax });
   if (!config) throw new HubError("not_found", `No adapter found for ${folder}`);
-  const weights = await readBounded(join(folder, "adapter_model.safetensors"), fileBytesMax);
+  const weights = await readBounded(join(folder, "adapter_model.safetensors"), {
+    fileBytesMax,
+    memory,
+  });
   if (!weights) {
     throw new HubError("invalid_adapter", `${folder} has no file 'adapter_model.safetensors'.`);
   }
@@ -129,7 +135,10 @@ export function noSuchAdapter(): HubError {
   });
 }
 
-async function readBounded(path: string, bytesMax: number): Promise<Uint8Array | undefined> {
+async function readBounded(
+  path: string,
+  { fileBytesMax: bytesMax, memory }: { fileBytesMax: number; memory?: FileMemory | undefined },
+): Promise<Uint8Array | undefined> {
   let file: FileHandle;
   try {
     // A named pipe would keep us waiting for somebody who writes to it.
@@ -143,7 +152,7 @@ async function readBounded(path: string, bytesMax: number): Promise<Uint8Array |
     const info = await file.stat();
     if (!info.isFile()) throw new HubError("invalid_adapter", `${path} is no regular file.`);
     if (info.size > bytesMax) throw tooLarge(bytesMax);
-    const bytes = new Uint8Array(info.size);
+    const bytes = memory?.take(info.size) ?? new Uint8Array(info.size);
     let filled = 0;
     while (filled < bytes.length) {
       const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, filled);

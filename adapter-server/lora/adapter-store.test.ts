@@ -116,7 +116,7 @@ test("a source that hangs fails those who wait for it, after a while, and nobody
   const slow = await demoDigest("support-triage");
   let calls = 0;
   const { store } = await setup({
-    fetchMsMax: 30,
+    fetchMsMax: 300,
     fetchesMax: 2,
     source: {
       fetchFiles: (digest) => {
@@ -235,7 +235,7 @@ test("a broken adapter is refused by name of what is wrong, and nothing of it st
     replace: false,
     by: "test",
   });
-  await expect(load).rejects.toMatchObject({ code: "unsupported_adapter" });
+  await expect(load).rejects.toMatchObject({ code: "invalid_adapter" });
   expect(store.names()).toEqual([]);
   expect(known.size).toBe(0);
 });

@@ -185,6 +185,7 @@ export class AdapterStore {
         if (before && before.digest !== digest) this.#dropUnlessWanted(before.digest);
         return named;
       } finally {
+        this.#loader.letGo(files);
         lease.release();
       }
     });

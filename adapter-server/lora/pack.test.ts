@@ -8,6 +8,7 @@ import {
   type TestTensor,
 } from "../__fixtures__/safetensors.ts";
 import type { LoraPair, PackedAdapter } from "../engine/types.ts";
+import type { ScaleByMagnitude } from "./dora.ts";
 import { mixAdapters, packAdapter } from "./pack.ts";
 
 const shape: BaseShape = {
@@ -20,8 +21,8 @@ const shape: BaseShape = {
 };
 
 describe("packing", () => {
-  test("lays B out by rank and folds alpha / rank into it", () => {
-    const packed = pack({ r: 2, lora_alpha: 6, layers_to_transform: [1] }, [
+  test("lays B out by rank and folds alpha / rank into it", async () => {
+    const packed = await pack({ r: 2, lora_alpha: 6, layers_to_transform: [1] }, [
       float32Tensor([2, 2], [1, 2, 3, 4]),
       float32Tensor([3, 2], [1, 2, 3, 4, 5, 6]),
     ]);
@@ -38,8 +39,8 @@ describe("packing", () => {
     ]);
   });
 
-  test("turns bfloat16 into the same numbers in float32", () => {
-    const packed = pack({ r: 1, lora_alpha: 1, layers_to_transform: [1] }, [
+  test("turns bfloat16 into the same numbers in float32", async () => {
+    const packed = await pack({ r: 1, lora_alpha: 1, layers_to_transform: [1] }, [
       bfloat16Tensor([1, 2], [0.5, -1.25]),
       bfloat16Tensor([3, 1], [3, -0.375, 128]),
     ]);
@@ -47,6 +48,32 @@ describe("packing", () => {
       a: Float32Array.of(0.5, -1.25),
       b: Float32Array.of(3, -0.375, 128),
       rank: 1,
+    });
+  });
+
+  test("hands a pair of DoRA and its magnitudes to what knows the base, and keeps what it makes of them", async () => {
+    const dora = { r: 1, lora_alpha: 2, layers_to_transform: [1], use_dora: true };
+    const tensors: [TestTensor, TestTensor, TestTensor] = [
+      float32Tensor([1, 2], [1, 2]),
+      float32Tensor([3, 1], [1, 2, 3]),
+      float32Tensor([3], [4, 5, 6]),
+    ];
+    const packed = await pack(dora, tensors, async (pair, gain, at) => {
+      expect(at).toEqual({ layer: 1, module: "q_proj" });
+      expect(pair.b).toEqual(Float32Array.of(2, 4, 6));
+      expect(gain).toEqual(Float32Array.of(4, 5, 6));
+      gain.set([0.5, 0, -0.5]);
+      pair.b[0] = 3;
+    });
+    expect(packed.layers[1]!.q_proj).toEqual({
+      a: Float32Array.of(1, 2),
+      b: Float32Array.of(3, 4, 6),
+      rank: 1,
+      gain: Float32Array.of(0.5, 0, -0.5),
+    });
+    await expect(pack(dora, tensors)).rejects.toMatchObject({
+      code: "unsupported_adapter",
+      param: "use_dora",
     });
   });
 });
@@ -76,6 +103,21 @@ describe("a mix", () => {
     expect(mix.layers[1]).toEqual({});
   });
 
+  test("adds gains up by weight, where a part has any", () => {
+    const gained = (gain: number[], of: LoraPair) => ({ ...of, gain: Float32Array.from(gain) });
+    const one = adapter([{ q_proj: gained([1, 2, -4], pair([1, 2], [1, 0, 2])) }, {}]);
+    const other = adapter([{ q_proj: gained([0, 1, 1], pair([1, 2], [1, 0, 2])) }, {}]);
+    const parts = [
+      { adapter: first, weight: 3 },
+      { adapter: one, weight: 0.5 },
+      { adapter: second, weight: 1 },
+      { adapter: other, weight: -1 },
+    ];
+    const mix = mixAdapters(parts, { digest: "mix", rankMax: 8 });
+    expect(mix.layers[0]!.q_proj!.gain).toEqual(Float32Array.of(0.5, 0, -3));
+    expect(mix.layers[0]!.v_proj).not.toHaveProperty("gain");
+  });
+
   test("that does not fit a slot is refused with both numbers", () => {
     const parts = [first, second].map((part) => ({ adapter: part, weight: 1 }));
     expect(() => mixAdapters(parts, { digest: "mix", rankMax: 2 })).toThrow(
@@ -87,11 +129,16 @@ describe("a mix", () => {
   });
 });
 
-function pack(config: object, [a, b]: [TestTensor, TestTensor]): PackedAdapter {
+function pack(
+  config: object,
+  [a, b, magnitude]: [TestTensor, TestTensor, TestTensor?],
+  scale?: ScaleByMagnitude,
+): Promise<PackedAdapter> {
   const module = "base_model.model.model.layers.1.self_attn.q_proj";
   const weights = safetensorsBytes({
     [`${module}.lora_A.weight`]: a,
     [`${module}.lora_B.weight`]: b,
+    ...(magnitude && { [`${module}.lora_magnitude_vector`]: magnitude }),
   });
   const json = { peft_type: "LORA", task_type: "CAUSAL_LM", target_modules: ["q_proj"], ...config };
   const checked = checkAdapter({
@@ -100,7 +147,7 @@ function pack(config: object, [a, b]: [TestTensor, TestTensor]): PackedAdapter {
     shape,
     rankMax: 8,
   });
-  return packAdapter(checked, "digest");
+  return packAdapter(checked, "digest", { scale });
 }
 
 function pair(a: number[], b: number[]): LoraPair {

@@ -1,6 +1,6 @@
 /** Turns a checked PEFT adapter into the float32 pairs that slots hold, and mixes several into one. */
 import type { CheckedAdapter, CheckedPair } from "../../sdk/protocol/adapter/check-adapter.ts";
-import { readTensor } from "../../sdk/protocol/adapter/safetensors.ts";
+import { countOf, readTensorInto } from "../../sdk/protocol/adapter/safetensors.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import {
   type LoraModule,
@@ -8,27 +8,58 @@ import {
   loraModules,
   type PackedAdapter,
 } from "../engine/types.ts";
+import type { ScaleByMagnitude } from "./dora.ts";
 
 /**
+ * Numbers go straight to where they stay: copies of whole adapters made beside an engine cost it time, since its
+ * threads wait while the memory of a process grows and shrinks.
  * @param digest the identity of the adapter's two files
- * @throws HubError `unsupported_adapter` for tensor types that we do not compute with
+ * @param memory of all numbers, 4 bytes each, one pair behind the other; new memory when absent
+ * @param scale  finishes the pairs of DoRA, which takes the base's own weights
+ * @throws HubError `unsupported_adapter` for tensor types that we do not compute with, and for DoRA without `scale`
  */
-export function packAdapter(checked: CheckedAdapter, digest: string): PackedAdapter {
+export async function packAdapter(
+  checked: CheckedAdapter,
+  digest: string,
+  { memory, scale }: { memory?: SharedArrayBuffer; scale?: ScaleByMagnitude | undefined } = {},
+): Promise<PackedAdapter> {
   const { bytes } = checked.weights;
+  let used = 0;
+  const room: Room = (values) => {
+    if (!memory) return new Float32Array(values);
+    const view = new Float32Array(memory, 4 * used, values);
+    used += values;
+    return view;
+  };
   const layers = checked.layers.map((modules) =>
     mapModules((module) => {
       const pair = modules[module];
-      return pair && packPair(bytes, pair);
+      return pair && packPair(bytes, pair, room);
     }),
   );
+  for (const [layer, modules] of checked.layers.entries()) {
+    for (const [module, { magnitude }] of Object.entries(modules)) {
+      if (!magnitude) continue;
+      if (!scale) throw withoutBase();
+      const pair = layers[layer]![module as LoraModule]!;
+      const gain = room(countOf(magnitude));
+      readTensorInto(gain, bytes, magnitude);
+      await scale(pair, gain, { layer, module: module as LoraModule });
+      pair.gain = gain;
+    }
+  }
   return { digest, rank: checked.rank, layers };
 }
+
+/** Memory for so many numbers. */
+type Room = (values: number) => Float32Array;
 
 export type MixPart = { adapter: PackedAdapter; weight: number };
 
 /**
- * The adapter whose update is `Σ weight · B·A`, exactly and for any ranks: the parts' rows are laid one
- * after another, so ranks add up. PEFT calls this combination "cat".
+ * The adapter whose update is the weighted sum of its parts', exactly and for any ranks: the parts' rows are laid one
+ * after another, so ranks add up. PEFT calls this combination "cat". A part's update is all that it makes of the base's
+ * matrix, so that one of DoRA adds `weight · (W' - W)`; gains, too, add up.
  * @param digest the identity of the mix
  * @throws HubError `adapter_rank_too_large` when the ranks together do not fit a slot
  */
@@ -59,14 +90,33 @@ export function mixAdapters(
 }
 
 /** PEFT stores B as `[out, rank]`; rows of a rank together can be copied into a slot as they are. */
-function packPair(bytes: Uint8Array, { a, b, rank, scaling }: CheckedPair): LoraPair {
-  const stored = readTensor(bytes, b);
+function packPair(bytes: Uint8Array, { a, b, rank, scaling }: CheckedPair, room: Room): LoraPair {
+  const own = room(countOf(a));
+  readTensorInto(own, bytes, a);
+  const stored = scratchOf(countOf(b));
+  readTensorInto(stored, bytes, b);
   const out = stored.length / rank;
-  const transposed = new Float32Array(stored.length);
+  const transposed = room(stored.length);
   for (let row = 0; row < out; row++) {
     for (let k = 0; k < rank; k++) transposed[k * out + row] = stored[row * rank + k]! * scaling;
   }
-  return { a: readTensor(bytes, a), b: transposed, rank };
+  return { a: own, b: transposed, rank };
+}
+
+/** Room for one matrix as it is stored, used again by the next. */
+function scratchOf(values: number): Float32Array {
+  if (scratch.length < values) scratch = new Float32Array(values);
+  return scratch.subarray(0, values);
+}
+
+let scratch = new Float32Array();
+
+function withoutBase(): HubError {
+  return new HubError(
+    "unsupported_adapter",
+    "adapter_config.json sets 'use_dora', which takes the base's own weights; they are not here.",
+    { param: "use_dora" },
+  );
 }
 
 function concatenate(parts: { pair: LoraPair; weight: number }[]): LoraPair | undefined {
@@ -85,7 +135,17 @@ function concatenate(parts: { pair: LoraPair; weight: number }[]): LoraPair | un
     offsetB += pair.b.length;
     rank += pair.rank;
   }
-  return { a, b, rank };
+  const gain = sumGains(parts);
+  return { a, b, rank, ...(gain && { gain }) };
+}
+
+function sumGains(parts: { pair: LoraPair; weight: number }[]): Float32Array | undefined {
+  let sum: Float32Array | undefined;
+  for (const { pair, weight } of parts) {
+    const before = sum;
+    sum = pair.gain?.map((value, index) => weight * value + (before?.[index] ?? 0)) ?? before;
+  }
+  return sum;
 }
 
 function mapModules(

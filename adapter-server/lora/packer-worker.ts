@@ -1,12 +1,14 @@
 /** A packer's thread: tells what adapters' files are, checks them and packs them, one after the other. */
 import { parentPort } from "node:worker_threads";
-import { checkAdapter } from "../../sdk/protocol/adapter/check-adapter.ts";
-import { parseSafetensors } from "../../sdk/protocol/adapter/safetensors.ts";
+import { checkAdapter, isMagnitude } from "../../sdk/protocol/adapter/check-adapter.ts";
+import { countOf, parseSafetensors } from "../../sdk/protocol/adapter/safetensors.ts";
 import { invariant } from "../../sdk/protocol/errors.ts";
 import { yieldToOtherThreads } from "../background-thread.ts";
 import { toWireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
+import type { BaseCheckpoint } from "../models/base-matrices.ts";
 import { type AdapterFiles, digestOfFiles } from "./adapter-source.ts";
+import type { Dora } from "./dora.ts";
 import { mixAdapters, packAdapter } from "./pack.ts";
 import {
   type Identity,
@@ -21,28 +23,25 @@ const port = parentPort;
 // Streams feel it when a thread of the engine's waits for a core; who waits for an adapter hardly does.
 yieldToOtherThreads();
 
-port.on("message", ({ id, task }: { id: number; task: PackerThreadTask }) => {
-  const told = answer(id, task);
+port.on("message", async ({ id, task }: { id: number; task: PackerThreadTask }) => {
+  const told = await answer(id, task);
   port.postMessage(told, "files" in told && told.files ? transferables(told.files) : []);
 });
 
-function answer(id: number, task: PackerThreadTask): PackerAnswer {
+async function answer(id: number, task: PackerThreadTask): Promise<PackerAnswer> {
   try {
-    return { id, result: compute(task), ...("files" in task && { files: task.files }) };
+    return { id, result: await compute(task), ...("files" in task && { files: task.files }) };
   } catch (error) {
     return { id, error: toWireError(error) };
   }
 }
 
-function compute(task: PackerThreadTask): PackedAdapter | Identity {
+async function compute(task: PackerThreadTask): Promise<PackedAdapter | Identity> {
   switch (task.type) {
     case "identify":
       return identify(task.files, task.expected);
     case "pack":
-      return toSharedMemory(
-        packAdapter(checkAdapter({ ...task.files, ...task.base }), task.digest),
-        task.memory,
-      );
+      return pack(task);
     case "mix":
       return toSharedMemory(mixAdapters(task.parts, task), task.memory);
     default:
@@ -50,13 +49,36 @@ function compute(task: PackerThreadTask): PackedAdapter | Identity {
   }
 }
 
+async function pack(task: Extract<PackerThreadTask, { type: "pack" }>): Promise<PackedAdapter> {
+  const { files, digest, base, checkpoint, memory } = task;
+  const checked = checkAdapter({ ...files, ...base });
+  const dora = checkpoint && (await doraOver(checkpoint));
+  return packAdapter(checked, digest, { memory, scale: dora?.scale });
+}
+
+/** Kept, since opening it reads the whole checkpoint; a server has one base. */
+let opened: { digest: string; dora: Dora } | undefined;
+
+async function doraOver(checkpoint: BaseCheckpoint): Promise<Dora> {
+  if (opened?.digest === checkpoint.digest) return opened.dora;
+  const before = opened;
+  opened = undefined;
+  await before?.dora.close();
+  // Loaded when it is needed: who serves plain LoRA has no native runtime in this thread.
+  const { openDora } = await import("./dora.ts");
+  const dora = await openDora(checkpoint);
+  opened = { digest: checkpoint.digest, dora };
+  return dora;
+}
+
 function identify(files: AdapterFiles, expected: string | undefined): Identity {
   const digest = digestOfFiles(files);
   // What is wrong with files that nobody asked for is not worth a word.
-  if (expected !== undefined && digest !== expected) return { digest, memoryBytes: 0 };
-  let values = 0;
-  for (const { shape } of parseSafetensors(files.weights).tensors.values()) {
-    values += shape.reduce((product, size) => product * size, 1);
+  if (expected !== undefined && digest !== expected) {
+    return { digest, memoryBytes: 0, needsBase: false };
   }
-  return { digest, memoryBytes: values * Float32Array.BYTES_PER_ELEMENT };
+  const tensors = [...parseSafetensors(files.weights).tensors.values()];
+  const values = tensors.reduce((sum, tensor) => sum + countOf(tensor), 0);
+  const needsBase = tensors.some(({ name }) => isMagnitude(name));
+  return { digest, memoryBytes: values * Float32Array.BYTES_PER_ELEMENT, needsBase };
 }

@@ -5,6 +5,7 @@ import type { Worker } from "node:worker_threads";
 import { afterEach, expect, test } from "vitest";
 import { demoFolder, demoShape as shape } from "../__fixtures__/demo-model.ts";
 import { startWorker } from "../start-worker.ts";
+import { openRecordedPacker } from "./__fixtures__/recorded-packer.ts";
 import { digestOfFiles, readAdapterFolder } from "./adapter-source.ts";
 import { openPacker, type Packer, type PackerTask } from "./packer.ts";
 import { packedBytes } from "./shared-weights.ts";
@@ -79,18 +80,7 @@ test("a thread that dies fails what it had, and the next task has another", asyn
 
 test("large adapters leave a thread to small ones, and wait for each other", async () => {
   const begun: string[] = [];
-  packer = openPacker({
-    threadsMax: 2,
-    startThread: (...given) => {
-      const worker = startWorker(...given);
-      const post = worker.postMessage.bind(worker);
-      worker.postMessage = (message: { task: PackerTask }) => {
-        begun.push(message.task.digest);
-        post(message);
-      };
-      return worker;
-    },
-  });
+  packer = openRecordedPacker(begun);
   const values = new Float32Array(new SharedArrayBuffer(5 << 22));
   const pair = { a: values, b: values, rank: 1 };
   const mix = (digest: string) => {

@@ -7,8 +7,10 @@ import type { BaseShape } from "../../sdk/protocol/catalog.ts";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { fromWireError, type WireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
+import type { BaseCheckpoint } from "../models/base-matrices.ts";
 import { startWorker } from "../start-worker.ts";
 import type { AdapterFiles } from "./adapter-source.ts";
+import { smallestBytes } from "./file-memory.ts";
 import type { MixPart } from "./pack.ts";
 import { packedBytes } from "./shared-weights.ts";
 
@@ -19,6 +21,8 @@ export type PackerTask =
       digest: string;
       /** What the adapter has to fit. */
       base: { shape: BaseShape; rankMax: number };
+      /** The base's own weights, where the adapter depends on them. */
+      checkpoint?: BaseCheckpoint | undefined;
       memory: SharedArrayBuffer;
     }
   | {
@@ -32,8 +36,13 @@ export type PackerThreadTask =
   | PackerTask
   | { type: "identify"; files: AdapterFiles; expected: string | undefined };
 
-/** What files are: their digest, and the memory that their numbers take when they are packed. */
-export type Identity = { digest: string; memoryBytes: number };
+export type Identity = {
+  digest: string;
+  /** What the files' numbers take when they are packed. */
+  memoryBytes: number;
+  /** Whether packing them takes the base's own weights. */
+  needsBase: boolean;
+};
 
 /** With the files of the task, if it had any: their memory went to the thread and comes back. */
 export type PackerAnswer =
@@ -180,6 +189,8 @@ class PackerPool {
 }
 
 function sizeOf(task: PackerThreadTask): number {
+  // The base is larger than any adapter.
+  if (task.type === "pack" && task.checkpoint) return Number.POSITIVE_INFINITY;
   if (task.type !== "mix") return task.files.weights.length;
   return task.parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0);
 }
@@ -195,11 +206,11 @@ function owned(task: PackerThreadTask): Pick<Job, "task" | "transferred"> {
   return { task: { ...task, files }, transferred: transferables(files) };
 }
 
-/** Node's small buffers lie together in one. */
+/** Node's small buffers lie together in one; a large one may have room behind the file. */
 function alone(bytes: Uint8Array): Uint8Array {
-  const { buffer, byteLength } = bytes;
-  const fills = buffer instanceof ArrayBuffer && buffer.byteLength === byteLength;
-  const isAlone = fills && byteLength > 0;
+  const { buffer, byteOffset, byteLength } = bytes;
+  const isOwn = buffer instanceof ArrayBuffer && byteOffset === 0 && byteLength > 0;
+  const isAlone = isOwn && (buffer.byteLength === byteLength || byteLength >= smallestBytes);
   return isAlone ? bytes : new Uint8Array(bytes);
 }
 

@@ -17,7 +17,8 @@ export function toSharedMemory(adapter: PackedAdapter, memory: SharedArrayBuffer
   const layers = adapter.layers.map((layer) => {
     const moved: Partial<Record<LoraModule, LoraPair>> = {};
     for (const [module, pair] of Object.entries(layer) as [LoraModule, LoraPair][]) {
-      moved[module] = { ...pair, a: share(pair.a), b: share(pair.b) };
+      const gain = pair.gain && { gain: share(pair.gain) };
+      moved[module] = { ...pair, a: share(pair.a), b: share(pair.b), ...gain };
     }
     return moved;
   });
@@ -28,12 +29,14 @@ export function toSharedMemory(adapter: PackedAdapter, memory: SharedArrayBuffer
 export function packedBytes(adapter: PackedAdapter): number {
   let bytes = 0;
   for (const layer of adapter.layers) {
-    for (const pair of Object.values(layer)) bytes += pair.a.byteLength + pair.b.byteLength;
+    for (const { a, b, gain } of Object.values(layer)) {
+      bytes += a.byteLength + b.byteLength + (gain?.byteLength ?? 0);
+    }
   }
   return bytes;
 }
 
-/** The buffer that holds all of the adapter's numbers, if `toSharedMemory` has put them into one. */
+/** The buffer that holds all of the adapter's numbers, if they were put into one. */
 export function memoryOf(adapter: PackedAdapter): SharedArrayBuffer | undefined {
   for (const layer of adapter.layers) {
     for (const { a } of Object.values(layer)) {

@@ -57,7 +57,11 @@ export function loraSites(dims: ModelDims): LoraSite[] {
   ];
 }
 
-/** Names of the graph inputs that hold a site's adapters. */
-export function loraInputs(layer: number, site: LoraSite): { a: string; b: string } {
-  return { a: `lora${layer}.${site.name}.a`, b: `lora${layer}.${site.name}.b` };
+/** Names of the graph inputs that hold a site's adapters; gains are of DoRA alone. */
+export function loraInputs(
+  layer: number,
+  { name }: LoraSite,
+): { a: string; b: string; gain: string } {
+  const site = `lora${layer}.${name}`;
+  return { a: `${site}.a`, b: `${site}.b`, gain: `${site}.gain` };
 }

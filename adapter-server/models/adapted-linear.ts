@@ -3,6 +3,7 @@
 import type { ModelDims } from "../engine/types.ts";
 import { type LoraSite, loraInputs, loraSites, type SiteName, siteNames } from "../lora/sites.ts";
 import type { DecoderWeights } from "./decoder-graph.ts";
+import type { AdapterKind } from "./graph-files.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
 import type { WeightFormat } from "./weight-format.ts";
 
@@ -20,7 +21,7 @@ export class AdaptedLinear {
   readonly #sites: LoraSite[];
   readonly #weights: Pick<DecoderWeights, "matrix" | "vector">;
   readonly #formats: DecoderFormats;
-  readonly #adapters: boolean;
+  readonly #adapters: AdapterKind;
 
   constructor(
     graph: OnnxGraph,
@@ -32,7 +33,7 @@ export class AdaptedLinear {
     }: {
       weights: Pick<DecoderWeights, "matrix" | "vector">;
       formats: DecoderFormats;
-      adapters: boolean;
+      adapters: AdapterKind;
     },
   ) {
     this.#graph = graph;
@@ -45,7 +46,7 @@ export class AdaptedLinear {
 
   /** The adapters of a call, and which tokens are whose; with the constants that products need. */
   declareInputs(): void {
-    if (!this.#adapters) return;
+    if (this.#adapters === "none") return;
     const graph = this.#graph;
     graph.input("groupTokens", "int32", ["n", 1, "m"]);
     for (const parts of new Set(this.#sites.map((site) => site.parts.length))) {
@@ -54,9 +55,12 @@ export class AdaptedLinear {
     }
     for (let layer = 0; layer < this.#layers; layer++) {
       for (const site of this.#sites) {
-        const { a, b } = loraInputs(layer, site);
+        const { a, b, gain } = loraInputs(layer, site);
         graph.input(a, "float32", ["n", site.modules.length, "R", site.in]);
         graph.input(b, "float32", ["n", site.parts.length, "R", site.partOut]);
+        if (this.#adapters === "dora") {
+          graph.input(gain, "float32", ["n", site.parts.length, 1, site.partOut]);
+        }
       }
     }
     for (const site of this.#sites) {
@@ -95,9 +99,10 @@ export class AdaptedLinear {
       width: site.in,
       zeroPoints: "rowZeroPoint",
     });
-    let base = await format.multiply(graph, activation, matrix);
+    const product = await format.multiply(graph, activation, matrix);
+    let base = product;
     if (bias.length > 0) base = await this.#addBias(name, base, { tensors: bias, out: matrix.out });
-    if (!this.#adapters) return base;
+    if (this.#adapters === "none") return base;
 
     const parts = site.parts.length;
     const { a, b } = loraInputs(layer, site);
@@ -106,10 +111,34 @@ export class AdaptedLinear {
     if (sharesSome(site)) {
       low = graph.op("Gather", [low, `partModules.${siteName}`], `${name}.lows`, { axis: 1 });
     }
-    const delta = graph.op("MatMul", [low, b], `${name}.delta`);
+    let delta = graph.op("MatMul", [low, b], `${name}.delta`);
+    if (this.#adapters === "dora") {
+      delta = this.#addGain(name, delta, { product, site, layer });
+    }
     if (parts > 1) base = graph.op("Reshape", [base, `shape.${siteName}`], `${name}.parts`);
     const inputs = [base, `scatter${parts}`, delta];
     return graph.op("ScatterND", inputs, `${name}.y`, { reduction: "add" });
+  }
+
+  /**
+   * What DoRA adds to the updates of its tokens: the base's product, without the bias, times the adapter's gains. Those of
+   * plain LoRA are zero, and so is what is added.
+   */
+  #addGain(
+    name: string,
+    delta: string,
+    { product, site, layer }: { product: string; site: LoraSite; layer: number },
+  ): string {
+    const graph = this.#graph;
+    const parts = site.parts.length;
+    const cut =
+      parts > 1
+        ? graph.op("Reshape", [product, `shape.${site.name}`], `${name}.productParts`)
+        : product;
+    const own = graph.op("GatherND", [cut, `scatter${parts}`], `${name}.ownProduct`);
+    const { gain } = loraInputs(layer, site);
+    const gained = graph.op("Mul", [own, gain], `${name}.gained`);
+    return graph.op("Add", [delta, gained], `${name}.scaledDelta`);
   }
 
   async #addBias(

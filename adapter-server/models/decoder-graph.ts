@@ -80,7 +80,7 @@ class DecoderBuilder {
     this.#spec = spec;
     this.#weights = options.weights;
     this.#formats = options.formats;
-    this.#adapters = options.adapters;
+    this.#adapters = options.adapters !== "none";
     this.#cached = new CachedKeyValues(graph, {
       dims: spec.dims,
       blockSize: options.blockSize,

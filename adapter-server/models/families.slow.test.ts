@@ -125,7 +125,7 @@ describe.skipIf(missing)("families fixtures (skipped without ../shared)", () => 
   test("an adapter on phi3's fused modules is what merging it into the weights gives", async () => {
     const base = join(fixtures, "later/phi3");
     const demo = await openDemoRunner("f32", cacheDir, { folder: base });
-    const { adapter, merged } = await randomAdapter(base, demo.model.shape, cacheDir);
+    const { adapter, merged } = await randomAdapter(base, demo.model.shape, { into: cacheDir });
     demo.runner.loadSlot(2, await readAdapter(adapter, demo.model.shape));
     const whole = await openDemoRunner("f32", cacheDir, { folder: merged });
 
@@ -241,6 +241,7 @@ describe.skipIf(missing).each(models)("%s with quantized weights", (name) => {
     const exact = await everyPosition("f32", folder, prompt);
     for (const [format, among, share] of [
       ["int8", 1, 0.8],
+      ["int8-a16", 1, 0.8],
       ["int8-blocks", 1, 0.8],
       ["int4", 10, 0.85],
       ["int4-128", 10, 0.85],

@@ -8,18 +8,20 @@ import { checkShapes } from "./checkpoint-weights.ts";
 import { asStorageError } from "./disk-full.ts";
 import { modelFileName } from "./graph-files.ts";
 import type { GenerationConfig } from "./hugging-face-folder.ts";
+import { int8WeightType } from "./int8-weights.ts";
 import { type ModelSource, openModelSource, type TokenizerFiles } from "./model-source.ts";
 import type { ModelSpec } from "./model-spec.ts";
 import { readReport } from "./quantization/report.ts";
 
 /**
  * How weights are stored. `auto` measures and chooses, `mix` chooses for each matrix, also 4 bits; `f32` is exact, `int8`
- * rows are for throughput, `int8-blocks` nearer to exact, `int4` for memory (blocks of 32 or 128).
+ * rows are for throughput, `int8-a16` the same with activations in 16 bits, `int8-blocks` nearer to exact, `int4` for memory (blocks of 32 or 128).
  */
 export const modelFormats = [
   "auto",
   "f32",
   "int8",
+  "int8-a16",
   "int8-blocks",
   "int4",
   "int4-128",
@@ -38,6 +40,8 @@ export type ModelGraph = {
 };
 
 export type ImportedModel = ModelGraph & {
+  /** The folder or file that it was imported from. */
+  source: string;
   /** SHA-256 of the checkpoint's identity: the same for all formats. */
   baseDigest: string;
   shape: BaseShape;
@@ -91,10 +95,13 @@ export async function importModel(options: ImportOptions): Promise<ImportedModel
   return describe(target, source, options);
 }
 
-/** Names the folder of one import: the checkpoint, the settings, and the code that read them. */
+/** Names the folder of one import: the checkpoint, the settings, the code that read them, and how bytes are stored here. */
 function importDigest(baseDigest: string, format: ModelFormat): string {
   const text = `switchyard-import-v${importerVersion}\n${baseDigest}\n${format}\n${keyValueBlockSize}\n`;
-  return createHash("sha256").update(text).digest("hex");
+  const unsigned = format !== "f32" && int8WeightType === "uint8" ? "uint8\n" : "";
+  return createHash("sha256")
+    .update(text + unsigned)
+    .digest("hex");
 }
 
 async function importInto(
@@ -170,7 +177,7 @@ async function publish(temporary: string, target: string): Promise<void> {
 async function describe(
   folder: string,
   { name, spec, digest, tokenizer, chatTemplate, generation }: ModelSource,
-  { format, names = [] }: ImportOptions,
+  { folder: from, format, names = [] }: ImportOptions,
 ): Promise<ImportedModel> {
   const recipeDigest = (await readReport(folder))?.recipeDigest;
   return {
@@ -179,6 +186,7 @@ async function describe(
     numerics: [format, recipeDigest?.slice(0, 8)].filter(Boolean).join("-"),
     blockSize: keyValueBlockSize,
     dims: spec.dims,
+    source: resolve(from),
     baseDigest: digest,
     shape: toShape(spec, [...names, name]),
     tokenizer,
@@ -245,7 +253,7 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** Part of the cache's key: raise it with any change of the graph or of how weights are stored. */
-export const importerVersion = 12;
+export const importerVersion = 14;
 
 const temporarySuffix = ".tmp";
 /** Measuring takes a while in which nothing is written. */

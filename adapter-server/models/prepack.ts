@@ -21,7 +21,7 @@ import { externalDataOf, withExternalData } from "./onnx-proto.ts";
  */
 export async function prepackWeights(folder: string): Promise<void> {
   const [graph, buffers] = [join(folder, "packed.onnx"), join(folder, packedFileName)];
-  const smallest = graphFileName({ adapters: false, keyValues: "f32" });
+  const smallest = graphFileName({ adapters: "none", keyValues: "f32" });
   await writePacked(join(folder, smallest), graph);
   const source = await open(buffers, "r");
   const target = await open(join(folder, weightsFileName), "r+");

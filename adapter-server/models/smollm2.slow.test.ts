@@ -54,7 +54,7 @@ describe.skipIf(!scored)("SmolLM2-135M (skipped without ../shared and the fetche
       // Of so few rows the score itself is uncertain by as much.
       expect(scores[name], name).toBeGreaterThan(reference - 0.12);
     }
-  });
+  }, 900_000);
 });
 
 function textOf({ model }: DemoRunner) {

@@ -1,4 +1,5 @@
-/** The three ways in which a matrix is stored and multiplied: float32, int8 rows, blocks of 4 or 8 bits. */
+/** The ways in which a matrix is stored and multiplied: float32, int8 rows, blocks of 4 or 8 bits. */
+import { type Int8WeightType, int8WeightType } from "./int8-weights.ts";
 import type { OnnxGraph } from "./onnx-graph.ts";
 
 /** `y = x·Wᵀ` with W `[out, in]`, read some rows at a time. */
@@ -47,36 +48,96 @@ export const float32: WeightFormat = {
  * signed ones is ten times slower (ONNX Runtime 1.30, x64). This format makes rows of a batch cheap.
  * @param divisors `[in]`: activations are divided by them and weights multiplied, so that no single channel takes
  *   the whole scale of a row (SmoothQuant, arXiv:2211.10438); the product stays what it is
+ * @param type how weights are stored, by default as this processor computes exactly
  */
-export function int8Rows(divisors?: Float32Array): WeightFormat {
+export function int8Rows(divisors?: Float32Array, type = int8WeightType): WeightFormat {
   return {
     quantizesRows: true,
     async prepare(graph, x, { width, zeroPoints }) {
-      graph.ints("axis.last", [-1]);
-      graph.floats("one127th", [1 / 127], []);
       const even = divisors ? await divide(graph, x, divisors) : x;
-      const magnitudes = graph.op("Abs", [even], `${x}.abs`);
-      const largest = graph.op("ReduceMax", [magnitudes, "axis.last"], `${x}.largest`);
-      const scale = graph.op("Mul", [largest, "one127th"], `${x}.scale`);
-      // A row is one block: so its scale keeps the shape [tokens, 1], and this kernel is the quicker one.
-      const attributes = { axis: 1, block_size: width };
-      const inputs = [even, scale, zeroPoints];
-      return { value: graph.op("QuantizeLinear", inputs, `${x}.int8`, attributes), scale };
+      const scale = scaleOfRows(graph, even, x);
+      const rounded = { scale, width, zeroPoints };
+      return { value: quantizeRows(graph, even, `${x}.int8`, rounded), scale };
     },
     async multiply(graph, x, matrix) {
-      const scale = new Float32Array(matrix.out);
       const source = divisors ? scaled(matrix, divisors) : matrix;
-      await graph.weight(`${matrix.name}.weight`, "int8", [matrix.in, matrix.out], () =>
-        toInt8Columns(source, scale),
-      );
-      await graph.weight(`${matrix.name}.scale`, "float32", [matrix.out], () => scale);
-      graph.floats("one", [1], []);
-      graph.bytes("zeroPoint", [128], []);
-      const inputs = [x.value, `${matrix.name}.weight`, "one", `${matrix.name}.scale`, "zeroPoint"];
-      const product = graph.contrib("MatMulIntegerToFloat", inputs, `${matrix.name}.int8`);
-      return graph.op("Mul", [product, x.scale ?? ""], matrix.name);
+      return multiplyInt8(graph, x, { source, name: matrix.name, type });
     },
   };
+}
+
+/**
+ * Int8 rows whose activations keep 16 bits: what rounding takes off a row is rounded once more, with a scale of
+ * its own, and both are multiplied side by side as rows of one product. Then only the weights' rounding is left, for
+ * twice the multiplications and the same bytes read; where products of int8 are cheap that is quicker than blocks.
+ */
+export const int8RowsOf16Bits: WeightFormat = {
+  quantizesRows: true,
+  async prepare(graph, x, { width, zeroPoints }) {
+    const scale = scaleOfRows(graph, x, x);
+    const coarse = quantizeRows(graph, x, `${x}.coarse`, { scale, width, zeroPoints });
+    const attributes = { axis: 1, block_size: width };
+    const inputs = [coarse, scale, zeroPoints];
+    const back = graph.op("DequantizeLinear", inputs, `${x}.back`, attributes);
+    const rest = graph.op("Sub", [x, back], `${x}.rest`);
+    // The rest is half a step at most, and 127 of these.
+    graph.floats("one254th", [1 / 254], []);
+    const fineScale = graph.op("Mul", [scale, "one254th"], `${x}.fineScale`);
+    const fine = quantizeRows(graph, rest, `${x}.fine`, { scale: fineScale, width, zeroPoints });
+    return {
+      value: graph.op("Concat", [coarse, fine], `${x}.int16`, { axis: 0 }),
+      scale: graph.op("Concat", [scale, fineScale], `${x}.scales`, { axis: 0 }),
+    };
+  },
+  async multiply(graph, x, matrix) {
+    const { name, out } = matrix;
+    const product = { source: matrix, name: `${name}.halves`, type: int8WeightType };
+    const halves = await multiplyInt8(graph, x, product);
+    graph.ints(`shape.halves${out}`, [2, -1, out]);
+    graph.ints("axis.first", [0]);
+    const both = graph.op("Reshape", [halves, `shape.halves${out}`], `${name}.both`);
+    return graph.op("ReduceSum", [both, "axis.first"], name, { keepdims: 0 });
+  },
+};
+
+/** `[rows, 1]`: the largest magnitude of each row is 127 of it. */
+function scaleOfRows(graph: OnnxGraph, x: string, name: string): string {
+  graph.ints("axis.last", [-1]);
+  graph.floats("one127th", [1 / 127], []);
+  const magnitudes = graph.op("Abs", [x], `${name}.abs`);
+  const largest = graph.op("ReduceMax", [magnitudes, "axis.last"], `${name}.largest`);
+  return graph.op("Mul", [largest, "one127th"], `${name}.scale`);
+}
+
+function quantizeRows(
+  graph: OnnxGraph,
+  x: string,
+  output: string,
+  { scale, width, zeroPoints }: { scale: string; width: number; zeroPoints: string },
+): string {
+  // A row is one block: so its scale keeps the shape [rows, 1], and this kernel is the quicker one.
+  const attributes = { axis: 1, block_size: width };
+  return graph.op("QuantizeLinear", [x, scale, zeroPoints], output, attributes);
+}
+
+/** The product with int8 weights, each row by its scale. */
+async function multiplyInt8(
+  graph: OnnxGraph,
+  x: Activation,
+  { source, name, type }: { source: MatrixSource; name: string; type: Int8WeightType },
+): Promise<string> {
+  const scale = new Float32Array(source.out);
+  await graph.weight(`${source.name}.weight`, type, [source.in, source.out], async () => {
+    const signed = await toInt8Columns(source, scale);
+    return type === "int8" ? signed : Uint8Array.from(signed, (value) => value + 128);
+  });
+  await graph.weight(`${source.name}.scale`, "float32", [source.out], () => scale);
+  graph.floats("one", [1], []);
+  graph.bytes("zeroPoint", [128], []);
+  const inputs = [x.value, `${source.name}.weight`, "one", `${source.name}.scale`, "zeroPoint"];
+  if (type === "uint8") inputs.push("zeroPoint");
+  const product = graph.contrib("MatMulIntegerToFloat", inputs, `${name}.int8`);
+  return graph.op("Mul", [product, x.scale ?? ""], name);
 }
 
 /** Values that share a scale. */

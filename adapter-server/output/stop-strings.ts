@@ -5,7 +5,7 @@ export class StopStrings {
   readonly #includeStop: boolean;
   /** The end of the text so far, when a stop string may have begun there. */
   #held = "";
-  #stopped = false;
+  #found: string | undefined;
 
   /**
    * @param stops       empty ones are ignored
@@ -18,17 +18,22 @@ export class StopStrings {
 
   /** True once a stop string was found; from then on nothing more is text. */
   get stopped(): boolean {
-    return this.#stopped;
+    return this.#found !== undefined;
+  }
+
+  /** The stop string that was found. */
+  get found(): string | undefined {
+    return this.#found;
   }
 
   /** The text that is certain not to belong to a stop string. */
   push(piece: string): string {
-    if (this.#stopped || piece === "") return "";
+    if (this.stopped || piece === "") return "";
     if (this.#stops.length === 0) return piece;
     const text = this.#held + piece;
     const found = this.#firstStop(text);
     if (found) {
-      this.#stopped = true;
+      this.#found = text.slice(found.start, found.end);
       this.#held = "";
       return text.slice(0, this.#includeStop ? found.end : found.start);
     }

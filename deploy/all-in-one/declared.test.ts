@@ -24,6 +24,19 @@ test("cached tokens of our own engine cost what input costs, where no discount i
   expect(declared({ embedded })).toEqual([]);
 });
 
+test("a batch's prices are beside the others, and reasoning and cached tokens follow them", () => {
+  const batch = { input: "0.5", output: "2" };
+  const rows = declared({ embedded: { id: "tiny", folder: "base", prices: { ...prices, batch } } });
+  const ofBatches = rows.filter(({ tier }) => tier === "batch");
+  expect(Object.fromEntries(ofBatches.map((it) => [it.meter, it.usdPerToken]))).toEqual({
+    input: "0.0000005",
+    cache_read: "0.0000005",
+    output: "0.000002",
+    reasoning: "0.000002",
+  });
+  expect(rows).toHaveLength(8);
+});
+
 test("those of others stay without a price, unless their server is one of ours", () => {
   const served = (type: string) => ({
     upstreams: [{ name: "u", type, baseUrl: "http://127.0.0.1:1" }],

@@ -2,7 +2,7 @@
 import type { ImportedModel } from "../../adapter-server/models/import-model.ts";
 import type { Declared } from "../../registry/bootstrap.ts";
 import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
-import type { Meter } from "../../sdk/protocol/usage.ts";
+import { meters, quotedAs } from "../../sdk/protocol/usage.ts";
 import type { ModelPrices, Settings } from "../settings/schema.ts";
 
 /** @param imported the embedded base as the engine loaded it; absent when there is none */
@@ -48,25 +48,29 @@ function isOurEngine({ upstreams }: Settings, name: string): boolean {
 
 /** Our engine reports cached tokens; they cost what input costs where nobody gives a discount for them. */
 function withCacheRead(prices: ModelPrices | undefined): ModelPrices | undefined {
-  return prices && { cache_read: prices.input, ...prices };
+  const { batch } = prices ?? {};
+  const discounted = batch?.input === undefined ? batch : { cache_read: batch.input, ...batch };
+  return prices && { cache_read: prices.input, ...prices, batch: discounted };
 }
 
 /** Reasoning tokens are billed as output where no price of their own is given, as every provider does. */
 function toPriceRows(model: string, prices: ModelPrices | undefined) {
   if (!prices) return [];
-  const { input, output, cache_read, cache_write, reasoning = output, source, validFrom } = prices;
-  const byMeter: Record<Meter, string | undefined> = {
-    input,
-    cache_read,
-    cache_write,
-    output,
-    reasoning,
-  };
-  return (Object.keys(byMeter) as Meter[]).flatMap((meter) => {
-    const perMillion = byMeter[meter];
-    if (perMillion === undefined) return [];
-    // At most six places for a million tokens are at most twelve for one: the division is exact.
-    const usdPerToken = formatUsd(parseUsd(perMillion) / 1_000_000n);
-    return [{ model, meter, usdPerToken, source, ...(validFrom !== undefined && { validFrom }) }];
+  const { source, validFrom, batch, ...own } = prices;
+  const about = { model, source, ...(validFrom !== undefined && { validFrom }) };
+  return [
+    ...toPrices(own).map((price) => ({ ...about, ...price })),
+    ...toPrices(batch ?? {}).map((price) => ({ ...about, tier: "batch" as const, ...price })),
+  ];
+}
+
+function toPrices({ image, audio_second, ...rest }: NonNullable<ModelPrices["batch"]>) {
+  const quoted = { reasoning: rest.output, ...rest, images: image, audio_ms: audio_second };
+  return meters.flatMap((meter) => {
+    const usd = quoted[meter];
+    if (usd === undefined) return [];
+    // The settings take no more places than leave a whole number: the division is exact.
+    const usdPerToken = formatUsd(parseUsd(usd) / quotedAs(meter).per);
+    return [{ meter, usdPerToken }];
   });
 }

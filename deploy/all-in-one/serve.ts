@@ -3,7 +3,10 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { resolve } from "node:path";
 import { pino } from "pino";
-import { createHttpServer } from "../../gateway/http/server.ts";
+import { z } from "zod";
+import { trustedProxies } from "../../gateway/config.ts";
+import { type AddressRanges, openRanges } from "../../gateway/http/address-ranges.ts";
+import { createHttpServer, type ServerLimits, writeRefusal } from "../../gateway/http/server.ts";
 import { HubError, toErrorResponse } from "../../sdk/protocol/errors.ts";
 import { loadSettings, StartError } from "../settings/load.ts";
 import { openDataFolder } from "./data-folder.ts";
@@ -51,9 +54,19 @@ export async function serve(
   const folder = await openDataFolder(dataDir);
 
   let server: Server | undefined;
-  let behind: Pick<Switchyard, "fetch"> = starting;
+  let behind: Pick<Switchyard, "fetch" | "upgrade"> = starting;
   try {
-    server = await listen((request) => behind.fetch(request), host, port);
+    const limits = loaded.settings.gateway;
+    const front: typeof behind = {
+      fetch: (request) => behind.fetch(request),
+      upgrade: (...asked) => behind.upgrade(...asked),
+    };
+    server = await listen(front, {
+      host,
+      port,
+      limits,
+      proxies: openRanges(proxiesOf(env)),
+    });
     const keys = openFirstKeys(dataDir, env);
     const switchyard = await openSwitchyard({
       loaded,
@@ -87,23 +100,35 @@ export async function serve(
 }
 
 /** What answers until all parts are there. */
-const starting: Pick<Switchyard, "fetch"> = {
-  fetch: async () =>
-    toErrorResponse(
-      new HubError("server_is_overloaded", "Switchyard is starting.", { retryAfterMs: 1000 }),
-    ),
+const starting: Pick<Switchyard, "fetch" | "upgrade"> = {
+  fetch: async () => toErrorResponse(isStarting()),
+  upgrade: (_, socket) => void writeRefusal(socket, isStarting()),
 };
 
+function isStarting(): HubError {
+  return new HubError("server_is_overloaded", "Switchyard is starting.", { retryAfterMs: 1000 });
+}
+
 function listen(
-  fetch: (request: Request) => Promise<Response>,
-  host: string,
-  port: number,
+  { fetch, upgrade }: Pick<Switchyard, "fetch" | "upgrade">,
+  {
+    host,
+    port,
+    limits,
+    proxies,
+  }: { host: string; port: number; limits: ServerLimits; proxies: AddressRanges },
 ): Promise<Server> {
-  const server = createHttpServer(fetch);
+  const server = createHttpServer(fetch, limits, { upgrade, trustedProxies: proxies });
   return new Promise((resolvePromise, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => reject(cannotListen(error, host, port)));
     server.listen(port, host, () => resolvePromise(server));
   });
+}
+
+function proxiesOf({ TRUSTED_PROXIES }: NodeJS.ProcessEnv): string[] {
+  const parsed = trustedProxies.safeParse(TRUSTED_PROXIES);
+  if (parsed.success) return parsed.data;
+  throw new StartError(`TRUSTED_PROXIES: ${z.prettifyError(parsed.error)}`);
 }
 
 function urlOf(server: Server, host: string): string {

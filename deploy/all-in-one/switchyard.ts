@@ -8,6 +8,7 @@ import { registrySource } from "../../adapter-server/lora/adapter-source.ts";
 import { type AdapterServer, createAdapterServer } from "../../adapter-server/server.ts";
 import { openEvals } from "../../evals/open.ts";
 import { createDashboard } from "../../gateway/dashboard/dashboard.ts";
+import type { Upgrade } from "../../gateway/http/server.ts";
 import { openGateway } from "../../gateway/open-gateway.ts";
 import packageJson from "../../package.json" with { type: "json" };
 import { openRegistry } from "../../registry/registry.ts";
@@ -36,6 +37,8 @@ export type SwitchyardParts = {
 export type Switchyard = {
   /** The public door. */
   fetch: Fetcher["fetch"];
+  /** For connections that ask to become WebSockets. */
+  upgrade: Upgrade;
   /** Drains what is under way, then stops the parts, the last opened first. */
   close(): Promise<void>;
 };
@@ -86,6 +89,9 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
       dashboard: { fetch: async (request) => dashboard.fetch(request) },
       operatorKey,
       redisUrl: env.REDIS_URL || undefined,
+      budgetAlertUrl: env.SWITCHYARD_BUDGET_ALERT_URL || undefined,
+      contentLogKey: env.CONTENT_LOG_KEY || undefined,
+      signIn: loaded.settings.signIn,
       limits: loaded.settings.gateway,
       meteringLimits: loaded.settings.metering,
       env,
@@ -122,7 +128,7 @@ export async function openSwitchyard(parts: SwitchyardParts): Promise<Switchyard
     signal.throwIfAborted();
     await gateway.start();
     signal.throwIfAborted();
-    return { fetch: door.fetch, close };
+    return { fetch: door.fetch, upgrade: gateway.upgrade, close };
   } catch (error) {
     await close();
     throw error;

@@ -48,7 +48,7 @@ test("a model is imported, listed, inspected, verified and removed", async () =>
   expect(refused.stderr).toContain("--yes");
   expect((await answering("no\n", "remove", digest)).exitCode).toBe(1);
   expect((await answering("y\n", "remove", digest)).stdout).toContain("Removed:");
-  expect(await json("list")).toEqual({ imports: [], sources: [], unfinished: [] });
+  expect(await json("list")).toEqual({ imports: [], encoders: [], sources: [], unfinished: [] });
 });
 
 test("an encoder's export is known as one, checked and kept", async () => {
@@ -68,7 +68,9 @@ test("wrong use and failure have their own exit codes, and say what to do", asyn
     run("inspect", "hf:owner/name", "--json"),
   ]);
   expect(format.exitCode).toBe(2);
-  expect(format.stderr).toContain("Formats are auto, f32, int8, int8-blocks, int4, int4-128, mix");
+  expect(format.stderr).toContain(
+    "Formats are auto, f32, int8, int8-a16, int8-blocks, int4, int4-128, mix",
+  );
   expect(missing.exitCode).toBe(1);
   expect(missing.stderr).toContain("hf:HuggingFaceTB/SmolLM2-135M");
   expect(unknown.exitCode).toBe(1);

@@ -43,6 +43,29 @@ test("limits of the gateway, of its metering and of one upstream are settings", 
   expect(settings.upstreams[0]?.firstByteTimeoutMs).toBe(5000);
 });
 
+test("an upstream may have several keys and places, and a route whom to ask after which failure", () => {
+  const settings = parseSettings(
+    [
+      "upstreams:",
+      "  - name: pool",
+      "    type: vllm",
+      "    balance: least-busy",
+      "    stickyBy: prefix",
+      "    hedge: {}",
+      "    deployments:",
+      "      - { name: near, baseUrl: 'http://a/v1', weight: 2, keys: [KEY_A, KEY_B] }",
+      "      - { name: far, baseUrl: 'http://b/v1', tier: 1 }",
+      "  - { name: aws, type: bedrock, region: us-east-1, deployments: [{ name: eu, region: eu-west-1 }] }",
+      "routes:",
+      "  - { name: auto, defaultModel: m, fallbackOn: { rate_limit_exceeded: [] } }",
+    ].join("\n"),
+    "x",
+  );
+  expect(settings.upstreams[0]).toMatchObject({ hedge: { shareMax: 0.05 }, balance: "least-busy" });
+  expect(settings.upstreams[1]?.deployments).toEqual([{ name: "eu", region: "eu-west-1" }]);
+  expect(settings.routes[0]?.fallbackOn).toEqual({ rate_limit_exceeded: [] });
+});
+
 describe("a wrong file is refused with line and field", () => {
   test.each([
     ["an unknown setting", "port: 1\nprot: 2\n", "switchyard.yaml:2: prot: no such setting"],
@@ -100,6 +123,11 @@ describe("a wrong file is refused with line and field", () => {
       "a credential in the file",
       "upstreams:\n  - name: u\n    type: openai\n    baseUrl: http://h\n    apiKey: sk-secret\n",
       "switchyard.yaml:5: upstreams[0].apiKey: no such setting",
+    ],
+    [
+      "a place of another kind",
+      "upstreams:\n  - { name: u, type: openai, deployments: [{ name: a, region: eu }] }\n",
+      "switchyard.yaml:2: upstreams[0].deployments[0].region: no such setting",
     ],
     [
       "a task without candidates",

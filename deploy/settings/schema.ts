@@ -3,31 +3,61 @@ import { z } from "zod";
 import { modelFormats } from "../../adapter-server/models/import-model.ts";
 import { gatewayLimits } from "../../gateway/config.ts";
 import { meteringLimits } from "../../gateway/metering/config.ts";
+import { signInSettings } from "../../gateway/people/settings.ts";
 import { upstreamSettings } from "../../gateway/providers/settings.ts";
-import { budget, rateLimits, taskPolicy } from "../../sdk/protocol/catalog.ts";
+import { budget, fallbackOn, rateLimits, taskPolicy } from "../../sdk/protocol/catalog.ts";
 import { adapterName, baseName } from "../../sdk/protocol/model-name.ts";
 
-/** Dollars for a million tokens, quoted so that no float ever holds money: "0.15". At most 6 places. */
-const usdPerMillion = z
-  .string('write the price in quotes, such as "0.15"')
-  .regex(
-    /^\d{1,9}(\.\d{1,6})?$/,
-    'expected dollars for a million tokens with at most 6 decimal places, such as "0.15"',
-  );
+/** Dollars, quoted so that no float ever holds money: "0.15". As many places as leave a whole number of pico-dollars for one. */
+function usdPer(what: string, placesMax: number) {
+  return z
+    .string('write the price in quotes, such as "0.15"')
+    .regex(
+      new RegExp(`^\\d{1,9}(\\.\\d{1,${placesMax}})?$`),
+      `expected dollars for ${what} with at most ${placesMax} decimal places, such as "0.15"`,
+    );
+}
+const usdPerMillion = usdPer("a million tokens", 6).optional();
+
+const meterPrices = z.strictObject({
+  input: usdPerMillion,
+  output: usdPerMillion,
+  cache_read: usdPerMillion,
+  cache_write: usdPerMillion,
+  reasoning: usdPerMillion,
+  input_audio: usdPerMillion,
+  input_image: usdPerMillion,
+  cache_read_audio: usdPerMillion,
+  cache_read_image: usdPerMillion,
+  output_audio: usdPerMillion,
+  output_image: usdPerMillion,
+  /** For providers that bill them in place of tokens: an image, a second, a million characters. */
+  image: usdPer("an image", 12).optional(),
+  audio_second: usdPer("a second of audio", 9).optional(),
+  characters: usdPer("a million characters", 6).optional(),
+});
 
 /**
  * What is not priced stays unknown and its use `unpriced`; `reasoning` defaults to `output`, and for the
  * embedded engine and other adapter-servers `cache_read` to `input`.
  */
-const prices = z.strictObject({
-  input: usdPerMillion,
-  output: usdPerMillion,
-  cache_read: usdPerMillion.optional(),
-  cache_write: usdPerMillion.optional(),
-  reasoning: usdPerMillion.optional(),
-  source: z.string().max(512).default("switchyard.yaml"),
-  validFrom: z.iso.datetime({ offset: true }).optional(),
-});
+const prices = meterPrices
+  .extend({
+    /** For requests of batches; what is left out costs them what it costs others. */
+    batch: meterPrices.optional(),
+    source: z.string().max(512).default("switchyard.yaml"),
+    validFrom: z.iso.datetime({ offset: true }).optional(),
+  })
+  .superRefine((given, { addIssue }) => {
+    if (otherWays.some((meter) => given[meter] !== undefined)) return;
+    for (const path of ["input", "output"] as const) {
+      if (given[path] === undefined) {
+        addIssue({ code: "custom", path: [path], message: "expected a price" });
+      }
+    }
+  });
+/** With one of these a model needs no price for `input` and `output`. */
+const otherWays = ["input_audio", "output_image", "image", "audio_second", "characters"] as const;
 export type ModelPrices = z.infer<typeof prices>;
 
 /** The file itself never holds a credential: it names an environment variable. */
@@ -106,6 +136,8 @@ const route = z.strictObject({
   name: baseName,
   defaultModel: z.string().min(1),
   fallbacks: z.array(z.string()).max(8).default([]),
+  /** Whom to ask after a failure of that kind, in place of the models that are left. */
+  fallbackOn: fallbackOn.optional(),
   tasks: z
     .array(taskPolicy.extend({ rules: taskPolicy.shape.rules.default([]) }))
     .max(64)
@@ -124,6 +156,8 @@ export const settings = z.strictObject({
   firstProject: z
     .strictObject({ limits: rateLimits.default({}), budget: budget.optional() })
     .default({ limits: {} }),
+  /** Where people log in; absent knows keys alone. */
+  signIn: signInSettings.optional(),
   /** Bounds of the gateway: bodies, timeouts, breakers, requests at one time. `docs/limits.md` lists them. */
   gateway: gatewayLimits.prefault({}),
   /** Bounds of metering: the spool, leases, what holds while Redis is away. */

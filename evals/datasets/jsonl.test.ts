@@ -47,7 +47,7 @@ test.each([
     "no text in the reference",
     '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null}]}',
     "Line 2",
-    "no text",
+    "may say nothing",
   ],
   ["no ideal", '{"input":"q"}', "Line 2", "'ideal'"],
   ["tools, which a run does not send", '{"input":"q","ideal":"a","tools":[]}', "Line 2", "tools"],

@@ -7,6 +7,8 @@ import { timeoutsOf } from "../providers/settings.ts";
 import { openPool } from "../providers/transport.ts";
 import { attemptInOrder } from "./attempt.ts";
 import { Breaker } from "./breaker.ts";
+import { Deployment } from "./deployment.ts";
+import { Upstream } from "./upstream.ts";
 
 test("a request that our translation stumbles over closes its upstream to nobody", async () => {
   const transport = openPool({
@@ -22,7 +24,19 @@ test("a request that our translation stumbles over closes its upstream to nobody
     notConfigured: undefined,
     outputTokensDefault: 9,
   });
-  const breaker = new Breaker({ failures: 1, openMs: 100, openMsMax: 400, now: () => 0 });
+  const now = () => 0;
+  const breaker = new Breaker({ failures: 1, openMs: 100, openMsMax: 400, now });
+  const only = { name: "claude", provider, weight: 1, tier: 0, parkMs: 1, now };
+  const upstream = new Upstream({
+    name: "claude",
+    deployments: [new Deployment({ ...only, address: breaker, key: breaker })],
+    balance: "weighted",
+    own: false,
+    stickyBy: "named",
+    hedge: undefined,
+    retries: { share: 1, reserve: 1 },
+    random: now,
+  });
   const call = toChatCall({ model: "m", messages: [{ role: "user", content: "Hi" }] }, 60);
   const stumbles = Object.assign(call, {
     canonical() {
@@ -35,9 +49,11 @@ test("a request that our translation stumbles over closes its upstream to nobody
     context: { requestId: "req_1", projectId: "prj_1", startedAtMs: 0, nowMs: () => 0 },
     client: new AbortController().signal,
     clientDeadlineMs: undefined,
-    upstream: () => ({ provider, breaker }),
+    upstream: () => upstream,
+    inputTokens: 1,
     limits: defaultLimits,
     now: () => 0,
+    random: () => 0,
   });
   expect(result).toMatchObject({
     type: "failed",

@@ -1,9 +1,25 @@
 /** What a failed attempt means: for the next attempt, for the upstream's health, for the client. */
 import { type ErrorCode, HubError } from "../../sdk/protocol/errors.ts";
+import { isOutOfQuota } from "../providers/upstream-words.ts";
 
 /** Whether another model may do better where this one failed. */
 export function mayFallBack(error: HubError): boolean {
   return fallbackCodes.has(error.code);
+}
+
+/**
+ * Where the same model may be asked once more: `same` for what may pass by itself, `elsewhere` for what another address
+ * or key may do better.
+ * @param answered whether an answer had begun: its work is done and paid for, so the same place is not asked again
+ */
+export function whereToRetry(error: HubError, answered: boolean): "same" | "elsewhere" | "nowhere" {
+  if (!retryCodes.has(error.code)) return elsewhereCodes.has(error.code) ? "elsewhere" : "nowhere";
+  return answered || isOutOfQuota(error) ? "elsewhere" : "same";
+}
+
+/** Whether the upstream declined before it worked; whatever else fails may have been worked on. */
+export function isCleanRefusal(error: HubError): boolean {
+  return !["upstream_error", "upstream_timeout", "adapter_not_applied"].includes(error.code);
 }
 
 /** Whether the failure says that the upstream is ill; a 429 or a bad request says that it is well. */
@@ -56,6 +72,21 @@ const fallbackCodes: ReadonlySet<ErrorCode> = new Set([
   "context_length_exceeded",
   "unsupported_parameter",
   "unsupported_model",
+]);
+
+const retryCodes: ReadonlySet<ErrorCode> = new Set([
+  "upstream_error",
+  "upstream_unavailable",
+  "server_is_overloaded",
+  "shutting_down",
+  "rate_limit_exceeded",
+]);
+
+/** A place that was too slow once has cost enough; names and credentials do not mend themselves. */
+const elsewhereCodes: ReadonlySet<ErrorCode> = new Set([
+  "upstream_timeout",
+  "upstream_auth_failed",
+  "upstream_model_not_found",
 ]);
 
 const faultCodes: ReadonlySet<ErrorCode> = new Set([

@@ -1,19 +1,31 @@
 /** Passes an opened stream on to the client, and tells exactly once how it ended. */
-import type { HubError } from "../../sdk/protocol/errors.ts";
+import { asHubError, type HubError } from "../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../providers/transport.ts";
-import type { StreamStep } from "./answer-stream.ts";
-import type { OpenStream } from "./attempt.ts";
-import { isUpstreamFault, toUpstreamError } from "./failure.ts";
+import { type AnswerStream, type StreamStep, whole } from "./answer-stream.ts";
+import { toUpstreamError } from "./failure.ts";
+import type { OpenStream } from "./one-call.ts";
 
 export type RelayEnd =
   | { type: "done" }
   | { type: "client_gone" }
-  | { type: "upstream_failed"; error: HubError };
+  | { type: "upstream_failed"; error: HubError }
+  /** We ended it: the upstream is well. */
+  | { type: "cut"; error: HubError };
+
+export type Meter = {
+  /** Looked at after each step; nothing where the answer may go on at once. */
+  check(reader: AnswerStream): Promise<Verdict> | undefined;
+};
+
+/** Whether the newest step may be passed, and why there may be no other. */
+export type Verdict = { mayPass: boolean; error?: HubError };
 
 export type RelayOptions = {
   keepAliveMs: number;
   /** What says nothing and keeps a connection open; absent where the dialect has none such. */
   keepAlive: Uint8Array | undefined;
+  /** Follows what the answer uses up, and may end it. */
+  meter?: Meter | undefined;
   /**
    * Called once, whatever happens, before the client is given the stream's end: what it settles is
    * durable when the client sees `[DONE]`. An error's frame waits for it too.
@@ -24,22 +36,38 @@ export type RelayOptions = {
 /**
  * Bytes go out as they came in, one read of the upstream for each that the client takes, so a slow client
  * slows its upstream and nothing piles up here. A stream that breaks ends with the error's envelope as its
- * last event and without `[DONE]`.
+ * last event and without `[DONE]`; where the dialect has no way to say it, the connection breaks.
  */
 export function relay(stream: OpenStream, options: RelayOptions): ReadableStream<Uint8Array> {
-  const { upstream, response, reader, watch } = stream;
-  const { idleMs } = upstream.provider.timeouts;
+  const { provider, turn, response, reader, watch } = stream;
+  const { idleMs } = provider.timeouts;
   let next: StreamStep | undefined = stream.first;
   let ended = false;
   let gone = false;
   let silent = true;
   let keepAlive: NodeJS.Timeout | undefined;
+  let cut: HubError | undefined;
 
   async function readOn(): Promise<StreamStep> {
     watch.expect("the next byte", idleMs);
     const chunk = await response.read();
     watch.received();
-    return chunk ? reader.push(chunk) : reader.close();
+    const step = chunk ? reader.push(chunk) : reader.close();
+    return step.later ? whole(step) : step;
+  }
+
+  /** The same step, or the last one. */
+  async function metered(step: StreamStep): Promise<StreamStep> {
+    let verdict: Verdict | undefined;
+    try {
+      verdict = step.end ? undefined : await options.meter?.check(reader);
+    } catch (thrown) {
+      // What fails there is ours, such as a budget's store.
+      verdict = { mayPass: false, error: asHubError(thrown) };
+    }
+    if (!verdict?.error) return step;
+    cut = verdict.error;
+    return { pass: verdict.mayPass ? step.pass : [], end: { error: cut } };
   }
 
   async function end(how: RelayEnd): Promise<void> {
@@ -49,8 +77,10 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
     watch.done();
     if (how.type === "done") readRest(response);
     else response.cancel();
-    if (how.type === "done") upstream.breaker.succeed();
-    if (how.type === "upstream_failed" && isUpstreamFault(how.error)) upstream.breaker.fail();
+    if (how.type === "done") turn.succeed();
+    else if (how.type === "cut") turn.succeed();
+    else if (how.type === "upstream_failed") turn.fail(how.error, true);
+    else turn.abandon();
     await options.onEnd(how);
   }
 
@@ -60,9 +90,14 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
   ): Promise<void> {
     if (ended) return;
     try {
-      await end(error ? { type: "upstream_failed", error } : { type: "done" });
+      const type = error === cut ? "cut" : "upstream_failed";
+      await end(error ? { type, error } : { type: "done" });
       const last = gone ? undefined : reader.ending(error);
       if (last) controller.enqueue(last);
+      else if (error && !gone) {
+        gone = true;
+        controller.error(error);
+      }
     } finally {
       // Should we fail at that, nobody is left waiting for more.
       if (!gone) controller.close();
@@ -90,8 +125,9 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
       try {
         // Steps that pass nothing, such as a swallowed usage chunk, must not end the pull.
         for (let passed = false; !passed && !ended; ) {
-          const step = next ?? (await readOn());
+          const read = next ?? (await readOn());
           next = undefined;
+          const step = options.meter ? await metered(read) : read;
           if (ended) return;
           silent = false;
           for (const bytes of step.pass) controller.enqueue(bytes);
@@ -102,7 +138,7 @@ export function relay(stream: OpenStream, options: RelayOptions): ReadableStream
         if (ended) return;
         await finish(
           controller,
-          watch.ended ? watch.signal.reason : toUpstreamError(thrown, upstream.provider.name),
+          watch.ended ? watch.signal.reason : toUpstreamError(thrown, provider.name),
         );
       }
     },

@@ -1,8 +1,8 @@
 /** Ends one call to an upstream: by its client's leaving, by a time limit, or when the caller is done. */
 import { HubError } from "../../sdk/protocol/errors.ts";
 
-/** Why a watched call was ended from our side: the first two are the client's doing. */
-export type Ended = "client_gone" | "client_deadline" | "timed_out";
+/** Why a watched call was ended from our side: the first two are the client's doing; `lost` is one that another beat. */
+export type Ended = "client_gone" | "client_deadline" | "timed_out" | "lost";
 
 export type WatchTimes = {
   /** For the whole answer. */
@@ -69,6 +69,11 @@ export class Watch {
   begun(): void {
     this.received();
     clearTimeout(this.#deadline);
+  }
+
+  /** Another call of the same request was quicker. */
+  lose(): void {
+    this.#end("lost", new HubError("request_cancelled", "Another upstream was quicker."));
   }
 
   /** Lets go of timers and of the client's signal; a call still open is not touched. */

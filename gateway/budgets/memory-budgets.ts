@@ -1,58 +1,70 @@
 /** Budgets of one process. JavaScript runs `reserve` in one go, so check and hold cannot be torn apart. */
-import type { Budget } from "../../sdk/protocol/catalog.ts";
-import { type PicoUsd, parseUsd } from "../../sdk/protocol/money.ts";
-import { budgetPeriods, periodStart } from "./periods.ts";
+import type { PicoUsd } from "../../sdk/protocol/money.ts";
 import {
   type BudgetLease,
   type BudgetRequest,
-  type BudgetScope,
   type BudgetStore,
   budgetExceeded,
-  type Spending,
+  type Counter,
+  costIn,
+  type Hold,
+  isWithin,
+  type Rise,
 } from "./types.ts";
 
-export type MemoryBudgetsOptions = { now: () => number; leaseTtlMs: number };
+export type MemoryBudgetsOptions = {
+  now: () => number;
+  leaseTtlMs: number;
+  /** Counters that are kept; end users are named by clients, and may be any number. */
+  countersMax: number;
+};
 
-/** Spent and held in one period of one scope. */
-type Bucket = { start: number; spent: PicoUsd; held: PicoUsd };
-type Account = Record<Budget["period"], Bucket>;
-type Lease = { buckets: Bucket[]; amount: PicoUsd; expiresAtMs: number };
+/** `leases` counts those that hold something here; only without any may a counter be forgotten. */
+type Account = { spent: PicoUsd; held: PicoUsd; leases: number };
+type Lease = { holds: readonly Hold[]; expiresAtMs: number };
 
-/**
- * Counts every period of every scope, budget or not, so that a budget declared later knows the past.
- * Grows with the keys that exist, not with requests.
- */
-export function createMemoryBudgets({ now, leaseTtlMs }: MemoryBudgetsOptions): BudgetStore {
+/** What it has forgotten it does not know, and whoever reserves raises it from the ledger again. */
+export function createMemoryBudgets({
+  now,
+  leaseTtlMs,
+  countersMax,
+}: MemoryBudgetsOptions): BudgetStore {
+  /** In the order of their last use, from when there are so many that some may soon have to be forgotten. */
   const accounts = new Map<string, Account>();
   // All leases live equally long, so the map's order is the order of expiry.
   const leases = new Map<object, Lease>();
 
-  async function reserve(request: BudgetRequest): Promise<BudgetLease> {
+  async function reserve({
+    holds,
+  }: BudgetRequest): Promise<BudgetLease | { unknown: readonly Counter[] }> {
     expireLeases();
-    const buckets: Bucket[] = [];
-    for (const scope of request.scopes) {
-      if (scope.budget === undefined) continue;
-      const bucket = currentBucket(accountOf(scope), scope.budget.period, request.atMs);
-      refuseBeyond(scope, scope.budget, bucket, request);
-      buckets.push(bucket);
+    if (!holds.every(({ counter }) => accounts.has(counter.name))) {
+      const counters = holds.map(({ counter }) => counter);
+      return { unknown: counters.filter(({ name }) => !accounts.has(name)) };
     }
-    return hold(buckets, request);
+    for (const hold of holds) {
+      const account = use(hold.counter);
+      if (account && !isWithin(hold, account)) throw budgetExceeded(hold, account);
+    }
+    return take(holds);
   }
 
-  function hold(buckets: Bucket[], { scopes, amount, atMs }: BudgetRequest): BudgetLease {
+  function take(holds: readonly Hold[]): BudgetLease {
     const id = {};
-    for (const bucket of buckets) bucket.held += amount;
-    if (buckets.length > 0) {
-      leases.set(id, { buckets, amount, expiresAtMs: now() + leaseTtlMs });
-    }
+    if (holds.length > 0) leases.set(id, { holds, expiresAtMs: now() + leaseTtlMs });
+    change(holds, 1);
     let settled = false;
     return {
-      async settle(cost) {
-        if (settled) return;
+      async settle(spent) {
+        if (settled) return [];
         settled = true;
-        const lease = leases.get(id);
-        if (lease !== undefined) release(id, lease);
-        for (const scope of scopes) spend(accountOf(scope), cost, atMs);
+        release(id);
+        const rises: Rise[] = [];
+        for (const hold of holds) {
+          const rose = rise(hold.counter, costIn(hold, spent));
+          if (rose) rises.push(rose);
+        }
+        return rises;
       },
     };
   }
@@ -61,67 +73,64 @@ export function createMemoryBudgets({ now, leaseTtlMs }: MemoryBudgetsOptions): 
     const nowMs = now();
     for (const [id, lease] of leases) {
       if (lease.expiresAtMs > nowMs) return;
-      release(id, lease);
+      release(id);
     }
   }
 
-  function release(id: object, lease: Lease): void {
-    leases.delete(id);
-    for (const bucket of lease.buckets) bucket.held -= lease.amount;
+  function release(id: object): void {
+    const lease = leases.get(id);
+    if (lease && leases.delete(id)) change(lease.holds, -1);
   }
 
-  function accountOf(scope: Pick<BudgetScope, "type" | "id">): Account {
-    const name = `${scope.type}:${scope.id}`;
-    let account = accounts.get(name);
-    if (account === undefined) {
-      account = { day: emptyBucket(0), month: emptyBucket(0), total: emptyBucket(0) };
+  /** Adds holds (1) or takes them away (-1). */
+  function change(holds: readonly Hold[], by: 1 | -1): void {
+    for (const { counter, amount } of holds) {
+      const account = accounts.get(counter.name);
+      if (account === undefined) continue;
+      account.held = by === 1 ? account.held + amount : account.held - amount;
+      account.leases += by;
+    }
+  }
+
+  /** What is not known is in the ledger, and comes back with it. */
+  function rise(counter: Counter, cost: PicoUsd): Rise | undefined {
+    const account = accounts.get(counter.name);
+    if (account === undefined) return undefined;
+    const before = account.spent;
+    account.spent += cost;
+    return { counter, before, after: account.spent };
+  }
+
+  function use({ name }: Counter): Account | undefined {
+    const account = accounts.get(name);
+    if (account !== undefined && accounts.size > countersMax / 2 && accounts.delete(name)) {
       accounts.set(name, account);
     }
     return account;
   }
 
+  function forgetOldest(): void {
+    for (const [name, { leases: held }] of accounts) {
+      if (accounts.size <= countersMax) return;
+      if (held === 0) accounts.delete(name);
+    }
+  }
+
   return {
     reserve,
-    async raise(spending: readonly Spending[]) {
-      for (const scope of spending) {
-        const account = accountOf(scope);
-        for (const period of budgetPeriods) {
-          const bucket = currentBucket(account, period, scope.atMs);
-          // The ledger was read before midnight, and the bucket begun after it.
-          if (bucket.start !== periodStart(period, scope.atMs)) continue;
-          if (scope.spent[period] > bucket.spent) bucket.spent = scope.spent[period];
-        }
-      }
+    async raise(spending) {
+      const rises = spending.flatMap(({ counter, spent }) => {
+        const known = accounts.get(counter.name);
+        if (known === undefined) accounts.set(counter.name, { spent: 0n, held: 0n, leases: 0 });
+        const less = known?.spent ?? 0n;
+        return rise(counter, spent > less ? spent - less : 0n) ?? [];
+      });
+      forgetOldest();
+      return rises;
+    },
+    async read(counters) {
+      expireLeases();
+      return counters.map(({ name }) => accounts.get(name));
     },
   };
-}
-
-function refuseBeyond(
-  scope: BudgetScope,
-  budget: Budget,
-  { spent, held }: Bucket,
-  { amount, atMs }: BudgetRequest,
-): void {
-  const limit = parseUsd(budget.limitUsd);
-  if (spent < limit && spent + held + amount <= limit) return;
-  throw budgetExceeded({ scope, budget, spent, reserved: held, amount, atMs });
-}
-
-/** Spending of a period that is over no longer matters to any budget. */
-function spend(account: Account, cost: PicoUsd, atMs: number): void {
-  for (const period of budgetPeriods) {
-    const bucket = currentBucket(account, period, atMs);
-    if (bucket.start === periodStart(period, atMs)) bucket.spent += cost;
-  }
-}
-
-/** The bucket of the period that holds `atMs`, begun anew when the last one is over. */
-function currentBucket(account: Account, period: Budget["period"], atMs: number): Bucket {
-  const start = periodStart(period, atMs);
-  if (start > account[period].start) account[period] = emptyBucket(start);
-  return account[period];
-}
-
-function emptyBucket(start: number): Bucket {
-  return { start, spent: 0n, held: 0n };
 }

@@ -2,7 +2,7 @@
 import type { ContentLogprob } from "../../sdk/protocol/chat.ts";
 import type { HubError } from "../../sdk/protocol/errors.ts";
 import type { ReadUsage } from "../ledger/usage.ts";
-import type { Citation, OutputPart, ReasoningPart } from "./request.ts";
+import type { Citation, OutputPart, ReasoningPart, ToolCallPart } from "./request.ts";
 
 /**
  * Streams are read into these, and whole answers too, so that there is one way through. A text, a reasoning or a
@@ -79,6 +79,7 @@ export type EventReader = {
  */
 export function gatherAnswer(events: Iterable<AnswerEvent>): Answer {
   const answer: Answer = { id: undefined, model: undefined, choices: [], usage: undefined };
+  const calls = new Map<AnswerChoice, ToolCallPart[]>();
   for (const event of events) {
     switch (event.type) {
       case "start":
@@ -99,7 +100,7 @@ export function gatherAnswer(events: Iterable<AnswerEvent>): Answer {
         break;
       }
       default:
-        addTo(choiceOf(answer, event.choice), event);
+        addTo(choiceOf(answer, event.choice), event, calls);
     }
   }
   return answer;
@@ -114,7 +115,9 @@ export function eventsOf({ id, model, choices, usage }: Answer): AnswerEvent[] {
     let calls = 0;
     let told = logprobs;
     for (const part of parts) {
-      events.push(...eventsOfPart(part, { choice, call: calls, logprobs: told }));
+      for (const event of eventsOfPart(part, { choice, call: calls, logprobs: told })) {
+        events.push(event);
+      }
       if (part.type === "tool_call") calls++;
       if (part.type === "text") told = undefined;
     }
@@ -182,14 +185,22 @@ function choiceOf(answer: Answer, index: number): AnswerChoice {
   }
 }
 
-function addTo(choice: AnswerChoice, event: PartEvent): void {
+/** @param calls of each choice, in order, so that none is looked for among everything that was said */
+function addTo(
+  choice: AnswerChoice,
+  event: PartEvent,
+  calls: Map<AnswerChoice, ToolCallPart[]>,
+): void {
   const { parts } = choice;
   const last = parts.at(-1);
   switch (event.type) {
     case "text":
       if (last?.type === "text") last.text += event.text;
       else parts.push({ type: "text", text: event.text });
-      if (event.logprobs) choice.logprobs = [...(choice.logprobs ?? []), ...event.logprobs];
+      if (event.logprobs) {
+        choice.logprobs ??= [];
+        for (const one of event.logprobs) choice.logprobs.push(one);
+      }
       return;
     case "refusal":
       if (last?.type === "refusal") last.text += event.text;
@@ -212,26 +223,31 @@ function addTo(choice: AnswerChoice, event: PartEvent): void {
     }
     case "tool_call": {
       const { id, name, custom, signature } = event;
-      parts.push({
+      const call: ToolCallPart = {
         type: "tool_call",
         id,
         name,
         arguments: "",
         ...(custom && { custom }),
         ...(signature !== undefined && { signature }),
-      });
+      };
+      parts.push(call);
+      const before = calls.get(choice);
+      if (before) before.push(call);
+      else calls.set(choice, [call]);
       return;
     }
     case "tool_arguments": {
-      const calls = parts.filter((part) => part.type === "tool_call");
-      const call = calls[event.call];
+      const call = calls.get(choice)?.[event.call];
       if (call) call.arguments += event.text;
       return;
     }
     case "citation": {
       // Some providers tell what a text rests on only after the calls that follow it.
       const text = parts.findLast((part) => part.type === "text");
-      if (text) text.citations = [...(text.citations ?? []), event.citation];
+      if (!text) return;
+      text.citations ??= [];
+      text.citations.push(event.citation);
       return;
     }
     default:

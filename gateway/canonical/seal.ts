@@ -4,7 +4,7 @@
  */
 
 /** Makers whose signatures carry their name, encrypted thoughts too. */
-export type SealMaker = "anthropic" | "google" | "bedrock" | "openai";
+export type SealMaker = "anthropic" | "google" | "bedrock" | "openai" | "cohere";
 
 export function markSeal(maker: SealMaker, signature: string): string {
   return `${maker}:${signature}`;

@@ -30,7 +30,7 @@ function toHeaderText(names: readonly string[]): string {
 
 /** @param cost absent when it is unknown: then there is no header, and not a zero */
 export function wholeAnswer(
-  bytes: Uint8Array,
+  { bytes, contentType = "application/json" }: { bytes: Uint8Array; contentType?: string },
   headers: Record<string, string>,
   cost: PicoUsd | undefined,
 ): Response {
@@ -38,7 +38,7 @@ export function wholeAnswer(
     status: 200,
     headers: {
       ...headers,
-      "content-type": "application/json",
+      "content-type": contentType,
       ...(cost !== undefined && { "x-switchyard-cost-usd": formatUsd(cost) }),
     },
   });
@@ -47,14 +47,14 @@ export function wholeAnswer(
 /** Proxies on the way must neither keep, compress nor gather the events. */
 export function streamedAnswer(
   body: ReadableStream<Uint8Array>,
-  { streamType }: Dialect,
+  contentType: string,
   headers: Record<string, string>,
 ): Response {
   return new Response(body, {
     status: 200,
     headers: {
       ...headers,
-      "content-type": streamType,
+      "content-type": contentType,
       "cache-control": "no-cache, no-transform",
       "x-accel-buffering": "no",
     },

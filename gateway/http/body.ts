@@ -42,17 +42,22 @@ export async function readJsonBody(
       throw new HubError("request_cancelled", "The request ended before its body did.", { cause });
     },
   );
+  const json = parseJsonText(text, { requestValuesMax });
+  return length === null ? json : { ...json, bytes: Number(length) };
+}
+
+/** @throws HubError `request_too_large`, `invalid_json` */
+export function parseJsonText(
+  text: string,
+  { requestValuesMax }: Pick<BodyLimits, "requestValuesMax">,
+): JsonBody {
   if (hasMoreValues(text, requestValuesMax)) {
     throw new HubError(
       "request_too_large",
       `A request body may have at most ${requestValuesMax} values, list items included. Send them in several requests.`,
     );
   }
-  return {
-    value: parseJson(text),
-    text,
-    bytes: length === null ? Buffer.byteLength(text) : Number(length),
-  };
+  return { value: parseJson(text), text, bytes: Buffer.byteLength(text) };
 }
 
 /**

@@ -1,14 +1,20 @@
 /** One request and its answer: an id, a start, and the headers that every answer carries. */
 import { newId, type RequestId } from "../../sdk/protocol/ids.ts";
+import { Timings } from "../observing/timings.ts";
+import type { Trace } from "../observing/trace.ts";
 
 export type Exchange = {
   requestId: RequestId;
   startedAtMs: number;
+  /** Absent for what is no single request, such as a realtime session's responses. */
+  timings?: Timings;
+  /** Of a request to a model. */
+  trace?: Trace;
 };
 
 export function openExchange(now: () => number): Exchange {
   const startedAtMs = now();
-  return { requestId: newId("req", startedAtMs), startedAtMs };
+  return { requestId: newId("req", startedAtMs), startedAtMs, timings: new Timings() };
 }
 
 /** Headers of OpenAI that clients read, and what lets a page of another origin read them. */
@@ -40,4 +46,10 @@ const exposedHeaders = [
   "x-switchyard-attempts",
   "x-switchyard-cost-usd",
   "x-switchyard-dropped",
+  "x-switchyard-decision",
+  "x-switchyard-tried",
+  "x-switchyard-replay-of",
+  "x-switchyard-cache",
+  "age",
+  "idempotent-replayed",
 ].join(", ");

@@ -1,19 +1,42 @@
 /** Passes a request on to another service of Switchyard, and its answer back, body streams included. */
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import {
+  clientAddressHeader,
+  contentLogHeader,
+  vouchingHeader,
+} from "../../sdk/protocol/vouched.ts";
+import { clientAddressOf } from "./client-address.ts";
 
 /**
  * The service checks the caller's own key. Headers of the connection stay behind; `headers` go on the answer.
+ * With the operator's key in `vouchedBy` it is told where the request came from. Of a person who is logged in the
+ * `session` stands for a key; cookies stay here.
  * @throws HubError `database_unavailable` when the service cannot be reached
  */
 export async function forward(
   request: Request,
-  service: { name: string; fetcher: Fetcher },
+  service: {
+    name: string;
+    fetcher: Fetcher;
+    vouchedBy?: string;
+    session?: string | undefined;
+    /** Whether contents can be sealed here, for the registry to know. */
+    sealsContents?: boolean;
+  },
   headers: Record<string, string>,
 ): Promise<Response> {
   const { pathname, search } = new URL(request.url);
   const asked = new Headers(request.headers);
-  for (const name of hopByHop) asked.delete(name);
+  for (const name of [...hopByHop, vouchingHeader, clientAddressHeader, contentLogHeader, "cookie"])
+    asked.delete(name);
+  if (service.session !== undefined) asked.set("authorization", `Bearer ${service.session}`);
+  const address = clientAddressOf(request);
+  if (service.vouchedBy !== undefined) {
+    asked.set(vouchingHeader, service.vouchedBy);
+    if (address !== undefined) asked.set(clientAddressHeader, address);
+    if (service.sealsContents) asked.set(contentLogHeader, "sealed");
+  }
   const hasBody = request.method !== "GET" && request.method !== "HEAD" && request.body !== null;
   let response: Response;
   try {

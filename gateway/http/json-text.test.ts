@@ -6,6 +6,7 @@ import { readJsonBody } from "./body.ts";
 import { hasMoreValues, isNestedDeeper, membersOf } from "./json-text.ts";
 
 const limits = { requestBytesMax: 1 << 20, requestValuesMax: 100, nestingMax: 8 };
+const options = { limits, projectId: "acme", store: undefined };
 const post = (body: Buffer | string | ReadableStream, headers: Record<string, string> = {}) =>
   new Request("http://gateway/", {
     method: "POST",
@@ -54,7 +55,7 @@ test("values are counted wherever they are, and none inside strings", () => {
 test("a body of more values than are accepted is refused before anybody looks at them", async () => {
   const { requestValuesMax } = limits;
   const messages = Array.from({ length: requestValuesMax }, () => 1);
-  await expect(readChatCall(post(JSON.stringify({ messages })), limits)).rejects.toMatchObject({
+  await expect(readChatCall(post(JSON.stringify({ messages })), options)).rejects.toMatchObject({
     code: "request_too_large",
     message: expect.stringContaining(`${requestValuesMax} values`),
   });
@@ -64,7 +65,7 @@ test("numbers that no double holds reach the upstream as they came, duplicates o
   const body = `{"model":"m","seed":1,"stream":true,"seed": 9223372036854775807,
     "messages":[{"role":"user","content":"\\ud800 1e400 \\u0000"}],
     "huge":{"a":1e400},"model":"asked","stream_options":{"include_obfuscation":false}}`;
-  const call = await readChatCall(post(body), limits);
+  const call = await readChatCall(post(body), options);
   const request = writeOpenAiRequest(
     { ...call, format: "openai-chat" },
     { upstreamModel: "sent", apiKey: undefined },

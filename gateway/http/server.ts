@@ -1,7 +1,7 @@
 /** Node's HTTP server over a fetch handler; what never becomes a request is refused in the envelope too. */
 import {
   createServer,
-  type IncomingMessage,
+  IncomingMessage,
   maxHeaderSize,
   type Server,
   ServerResponse,
@@ -10,18 +10,78 @@ import {
 import type { Duplex } from "node:stream";
 import { getRequestListener, RequestError } from "@hono/node-server";
 import { HubError, toErrorResponse } from "../../sdk/protocol/errors.ts";
+import { defaultLimits, type GatewayLimits } from "../config.ts";
+import { type AddressRanges, openRanges } from "./address-ranges.ts";
+import { noteClientAddress } from "./client-address.ts";
 
-/** The caller lets it listen and closes it. */
+export type ServerLimits = Pick<
+  GatewayLimits,
+  "headersTimeoutMs" | "requestTimeoutMs" | "connectionsMax"
+>;
+
+/** Takes over a connection that asks to become a WebSocket. */
+export type Upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+
+/**
+ * The caller lets it listen and closes it.
+ * @param trustedProxies whose word counts about where a request came from
+ */
 export function createHttpServer(
   fetch: (request: Request) => Response | Promise<Response>,
+  limits: ServerLimits = defaultLimits,
+  {
+    upgrade,
+    trustedProxies = openRanges([]),
+  }: { upgrade?: Upgrade; trustedProxies?: AddressRanges } = {},
 ): Server {
-  const listener = getRequestListener(fetch, { errorHandler: answerUnreadable });
-  const server = createServer((incoming, outgoing) => {
-    outgoing.once("finish", () => discardRest(incoming));
-    return listener(incoming, outgoing);
-  });
+  const requestTimeout = Math.ceil(limits.requestTimeoutMs);
+  const headersTimeout = Math.min(Math.ceil(limits.headersTimeoutMs), requestTimeout);
+  const listener = getRequestListener(
+    (request, { incoming }) => {
+      noteClientAddress(request, incoming, trustedProxies);
+      return fetch(request);
+    },
+    { errorHandler: answerUnreadable },
+  );
+  const server = createServer(
+    {
+      IncomingMessage: WebSocketOnly,
+      headersTimeout,
+      requestTimeout,
+      connectionsCheckingInterval: Math.ceil(Math.min(headersTimeout, 4000) / 4),
+    },
+    (incoming, outgoing) => {
+      outgoing.once("finish", () => discardRest(incoming));
+      return listener(incoming, outgoing);
+    },
+  );
+  server.maxConnections = limits.connectionsMax;
   server.on("clientError", answerBroken);
+  if (upgrade) {
+    server.on("upgrade", (incoming, socket, head) => {
+      // Node hands it over without anybody who hears of its errors.
+      socket.on("error", () => socket.destroy());
+      noteClientAddress(incoming, incoming, trustedProxies);
+      upgrade(incoming, socket, head);
+    });
+  }
   return server;
+}
+
+/**
+ * Some clients offer HTTP/2 with each request (`Upgrade: h2c`). Node hands whatever is to be upgraded over, its body
+ * unread, so only WebSockets may look as if they were.
+ */
+class WebSocketOnly extends IncomingMessage {
+  private wanted = false;
+
+  get upgrade(): boolean {
+    return this.wanted && this.headers.upgrade?.toLowerCase() === "websocket";
+  }
+
+  set upgrade(wanted: boolean) {
+    this.wanted = wanted;
+  }
 }
 
 /**
@@ -42,20 +102,30 @@ function answerUnreadable(error: unknown): Response {
   );
 }
 
-/** Bytes that are no HTTP, or too many of them. */
+/** Bytes that are no HTTP, too many of them, or too few in the time for them. */
 function answerBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (!socket.writable || error.code === "ECONNRESET") {
     socket.destroy(error);
     return;
   }
   const answer = "_httpMessage" in socket ? socket._httpMessage : null;
-  if (!(answer instanceof ServerResponse)) {
+  if (!(answer instanceof ServerResponse) || isStillComing(answer)) {
     void writeRefusal(socket, refusalOf(error));
+    return;
+  }
+  // The rest of its body will never come, and whoever reads it would wait for that.
+  if (!answer.req.complete) {
+    socket.destroy(error);
     return;
   }
   // In the middle of an answer a refusal would not be understood: that answer is the last, and the rest unread.
   socket.removeAllListeners("data").resume();
   answer.once("finish", () => socket.end());
+}
+
+/** Whether the request itself is what broke, and nothing was said to it yet: nobody else will end its wait. */
+function isStillComing({ req, headersSent }: ServerResponse): boolean {
+  return !req.complete && !headersSent;
 }
 
 function refusalOf({ code }: NodeJS.ErrnoException): HubError {
@@ -72,11 +142,17 @@ function refusalOf({ code }: NodeJS.ErrnoException): HubError {
   }
 }
 
-async function writeRefusal(socket: Duplex, refusal: HubError): Promise<void> {
+/** For a connection on which there is no answer to put it into. */
+export async function writeRefusal(socket: Duplex, refusal: HubError): Promise<void> {
   const response = toErrorResponse(refusal, { connection: "close" });
   const body = await response.text();
   const headers = [...response.headers, ["content-length", String(Buffer.byteLength(body))]];
   const head = headers.map(([name, value]) => `${name}: ${value}\r\n`).join("");
   const status = `${response.status} ${STATUS_CODES[response.status]}`;
   socket.end(`HTTP/1.1 ${status}\r\n${head}\r\n${body}`);
+  // Closed over unread bytes, the connection would be reset, and the refusal lost; but nobody is heard out for long.
+  socket.resume();
+  setTimeout(() => socket.destroy(), lingerMs).unref();
 }
+
+const lingerMs = 1000;

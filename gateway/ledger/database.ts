@@ -34,7 +34,10 @@ export async function insertRecords(sql: postgres.Sql, lines: readonly string[])
   return Number(rows[0]?.inserted ?? 0);
 }
 
-const requestColumns = getTableConfig(requests).columns;
+/** What the database itself fills in is not in a record. */
+const requestColumns = getTableConfig(requests).columns.filter(
+  ({ name }) => name !== requests.ingestedBy.name,
+);
 const columns = requestColumns.map((it) => `${it.name} ${it.getSQLType()}`).join(", ");
 const columnNames = requestColumns.map((it) => it.name).join(", ");
 
@@ -48,16 +51,16 @@ const insertion = `
     insert into billing.requests (${columnNames})
     select ${columnNames} from records
     on conflict (request_id) do nothing
-    returning request_id, at, project_id, key_id, model, adapter, cost, pricing
+    returning request_id, at, project_id, key_id, owner_id, model, adapter, cost, pricing
   ), lines as (
     insert into billing.entries
-      (request_id, at, project_id, key_id, model, account, amount, meter, quantity, price_id)
-    select request_id, at, project_id, key_id,
-      case when adapter is null then model else model || ':' || adapter end,
+      (request_id, at, project_id, key_id, owner_id, model, account, amount, meter, quantity, price_id)
+    select request_id, at, project_id, key_id, owner_id,
+      coalesce(entry.model, case when adapter is null then inserted.model else inserted.model || ':' || adapter end),
       entry.account, entry.amount, entry.meter, entry.quantity, entry.price_id
     from inserted join (select request_id, entries from records) as record using (request_id)
     cross join lateral jsonb_to_recordset(record.entries)
-      as entry (account text, amount numeric, meter text, quantity bigint, price_id text)
+      as entry (account text, amount numeric, meter text, quantity bigint, price_id text, model text)
   ), days as (
     insert into billing.daily_spend as spend (day, project_id, key_id, cost, requests, unpriced)
     select (at at time zone 'utc')::date, project_id, key_id,

@@ -5,7 +5,7 @@ import { newId } from "../../sdk/protocol/ids.ts";
 import { parseUsd } from "../../sdk/protocol/money.ts";
 import { testPrices, testTimeMs } from "../metering/testing.ts";
 import { SnapshotIndex } from "../snapshot/snapshot-index.ts";
-import { billUsage, worstCost } from "./price-book.ts";
+import { billUsage, unbilledCost, worstCost } from "./price-book.ts";
 
 test("a price counts from its first moment, and of corrections the latest", () => {
   const prices = index([
@@ -46,6 +46,46 @@ test("without a price for input and for output there is no worst case", () => {
   const prices = testPrices({ "gpt/input": "0.000001" });
   const tokens = { inputTokens: 1, outputTokensMax: 1 };
   expect(worstCost(tokens, { model: "gpt" }, prices, testTimeMs)).toBeUndefined();
+});
+
+test("of tokens and units the tokens are billed, where all of them have prices", () => {
+  const usage = { input: 10, output_image: 100, images: 2 };
+  const costOf = (prices: Record<string, string>) =>
+    billUsage(usage, { model: "painter" }, testPrices(prices), testTimeMs)?.cost;
+  const byPiece = { "painter/images": "0.04" };
+  const byTokens = { "painter/input": "0.000005", "painter/output_image": "0.00004" };
+  expect(costOf({ ...byPiece, ...byTokens })).toBe(parseUsd("0.00405"));
+  expect(costOf({ ...byPiece, "painter/input": "0.000005" })).toBe(parseUsd("0.08"));
+  expect(costOf({ "painter/input": "0.000005" })).toBeUndefined();
+});
+
+test("the worst case is that of the dearest tariff with prices", () => {
+  const tariffs = [
+    [{ quantity: 60_000, meters: ["audio_ms"] as const }],
+    [
+      { quantity: 600, meters: ["input_audio", "input"] as const },
+      { quantity: 100, meters: ["output"] as const },
+    ],
+  ];
+  const worst = (prices: Record<string, string>) =>
+    worstCost(
+      { inputTokens: 0, outputTokensMax: 0, tariffs },
+      { model: "scribe" },
+      testPrices(prices),
+      testTimeMs,
+    );
+  const byTime = { "scribe/audio_ms": "0.0000001" };
+  const byTokens = { "scribe/input_audio": "0.000006", "scribe/output": "0.00001" };
+  expect(worst(byTime)).toBe(parseUsd("0.006"));
+  expect(worst({ ...byTime, ...byTokens })).toBe(parseUsd("0.006"));
+  expect(worst(byTokens)).toBe(parseUsd("0.0046"));
+  expect(worst({ "scribe/output": "0.00001" })).toBeUndefined();
+});
+
+test("what has no bill counts at the dearest price of its kind", () => {
+  const prices = testPrices({ "gpt/input": "0.000001", "gpt/output": "0.000004" });
+  const usage = { input: 10, input_audio: 10, output: 1, output_audio: 1, images: 1 };
+  expect(unbilledCost(usage, { model: "gpt" }, prices, testTimeMs)).toBe(parseUsd("0.000028"));
 });
 
 function row(usdPerToken: string, validFrom: string, recordedAt: string): Price {

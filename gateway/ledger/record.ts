@@ -1,7 +1,7 @@
 /** A settled request as one line of JSON: what the spool keeps and the database takes in. */
 import { formatUsd, type PicoUsd } from "../../sdk/protocol/money.ts";
 import { meters } from "../../sdk/protocol/usage.ts";
-import type { Principal, Settlement } from "../metering/types.ts";
+import type { PricedModel, Principal, Settlement } from "../metering/types.ts";
 import type { Bill } from "./price-book.ts";
 
 /**
@@ -13,6 +13,8 @@ export type Pricing = "priced" | "unpriced" | "unused";
 export type RecordInput = {
   requestId: string;
   principal: Principal;
+  /** Absent for what no batch asked. */
+  batchId?: string | undefined;
   /** When the request was reserved: dates its price, its budget period and its line in reports. */
   atMs: number;
   settlement: Settlement;
@@ -20,7 +22,13 @@ export type RecordInput = {
   bill: Bill | undefined;
   /** What the route's default model would have cost for the same usage, where that is known. */
   baselineCost: PicoUsd | undefined;
+  /** What a kept answer would have cost if it had been made, where that is known. */
+  uncachedCost?: PicoUsd | undefined;
+  /** Of calls that gave no answer, where their prices are known. */
+  unanswered?: readonly UnansweredBill[] | undefined;
 };
+
+export type UnansweredBill = { model: PricedModel; upstream: string; bill: Bill };
 
 /** Field names are the columns of `billing.requests` and `billing.entries`; see `schema.ts`. */
 export type LedgerRecord = ReturnType<typeof toRecord>;
@@ -28,12 +36,15 @@ export type LedgerRecord = ReturnType<typeof toRecord>;
 export function toRecord({
   requestId,
   principal: { key, project },
+  batchId,
   atMs,
   settlement,
   bill,
   baselineCost,
+  uncachedCost,
+  unanswered = [],
 }: RecordInput) {
-  const { answered, usage } = settlement;
+  const { answered, usage, responseCache } = settlement;
   return {
     request_id: requestId,
     at: new Date(atMs).toISOString(),
@@ -42,12 +53,17 @@ export function toRecord({
     key_id: key.id as string,
     project_name: project.name,
     key_name: key.name,
+    owner_id: key.ownerId,
     team: project.team,
-    cost_centre: project.costCentre,
+    cost_centre: key.costCentre ?? project.costCentre,
+    format: settlement.format,
     requested_model: settlement.requestedModel,
     route: settlement.route,
     task: settlement.task,
-    tags: settlement.tags,
+    end_user: settlement.endUser,
+    // What an administrator wrote down no request can change.
+    tags: { ...settlement.tags, ...project.tags, ...key.tags },
+    batch_id: batchId,
     model: answered?.model,
     adapter: answered?.adapter,
     adapter_version: answered?.adapterVersion,
@@ -60,17 +76,32 @@ export function toRecord({
     cost: bill === undefined ? undefined : formatUsd(bill.cost),
     default_model: modelName(settlement.defaultModel),
     baseline_cost: baselineCost === undefined ? undefined : formatUsd(baselineCost),
+    response_cache: responseCache && ("hit" as const),
+    saved_usage: responseCache?.usage,
+    uncached_cost: uncachedCost === undefined ? undefined : formatUsd(uncachedCost),
     outcome: settlement.outcome,
     http_status: settlement.httpStatus,
     error_code: settlement.errorCode,
     stream: settlement.stream,
     ttft_ms: settlement.ttftMs,
     duration_ms: settlement.durationMs,
+    timings: settlement.timings,
     decision: settlement.decision,
-    entries:
-      bill === undefined || answered === undefined
+    entries: [
+      ...(bill === undefined || answered === undefined
         ? []
-        : toEntries(bill, project.id, answered.upstream),
+        : toEntries(bill, {
+            account: `expense:${project.id}`,
+            against: responseCache ? "income:response_cache" : `accrual:${answered.upstream}`,
+          })),
+      ...unanswered.flatMap(({ model, upstream, bill }) =>
+        toEntries(bill, {
+          account: unansweredAccount,
+          against: `accrual:${upstream}`,
+          model: modelName(model),
+        }),
+      ),
+    ],
   };
 }
 
@@ -81,7 +112,12 @@ export type LedgerEntry = {
   meter?: string;
   quantity?: number;
   price_id?: string;
+  /** Where that is not the model that answered. */
+  model?: string | undefined;
 };
+
+/** What the operator pays for calls that gave no answer: no project asked for them. */
+export const unansweredAccount = "overhead:unanswered";
 
 /**
  * The record as JSON that Postgres accepts as `jsonb`, which knows neither NUL nor lone surrogates;
@@ -98,17 +134,24 @@ function pricingOf(settlement: Settlement, bill: Bill | undefined): Pricing {
   return bill === undefined ? "unpriced" : "priced";
 }
 
-/** The project's expense, a line for each meter, against what accrues to the upstream. */
-function toEntries(bill: Bill, projectId: string, upstream: string): LedgerEntry[] {
+/**
+ * An expense, a line for each meter, against what accrues to the upstream; of a kept answer, for which no upstream will
+ * send an invoice, against what the response cache earns.
+ */
+function toEntries(
+  bill: Bill,
+  { account, against, model }: { account: string; against: string; model?: string | undefined },
+): LedgerEntry[] {
   if (bill.lines.length === 0) return [];
   const debits = bill.lines.map(({ meter, quantity, priceId, amount }) => ({
-    account: `expense:${projectId}`,
+    account,
     amount: formatUsd(amount),
     meter,
     quantity,
     price_id: priceId,
+    model,
   }));
-  return [...debits, { account: `accrual:${upstream}`, amount: formatUsd(-bill.cost) }];
+  return [...debits, { account: against, amount: formatUsd(-bill.cost), model }];
 }
 
 function modelName(model: Settlement["defaultModel"]): string | undefined {
@@ -116,8 +159,8 @@ function modelName(model: Settlement["defaultModel"]): string | undefined {
   return model.adapter === undefined ? model.model : `${model.model}:${model.adapter}`;
 }
 
-/** Walks over escaped backslashes first, so that text which only looks like an escape is left alone. */
-function storable(json: string): string {
+/** JSON as Postgres takes it. Walks over escaped backslashes first, so that text which only looks like an escape is left alone. */
+export function storable(json: string): string {
   if (!json.includes("\\u")) return json;
   return json.replace(/\\(\\|u0000|ud[89a-f][0-9a-f]{2})/g, (sequence) =>
     sequence === "\\\\" ? sequence : "\ufffd",

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { readUsage, totalTokens } from "./usage.ts";
+import { readUsage, splitInput, splitOutput, totalTokens } from "./usage.ts";
 
 const counts = (prompt: number, completion: number, total = prompt + completion) => ({
   prompt_tokens: prompt,
@@ -62,4 +62,42 @@ test("no token is counted twice, none is negative, and none is lost", () => {
       if (!inconsistent) expect(totalTokens(usage)).toBe(total);
     }),
   );
+});
+
+test("audio in a chat is neither text nor cached text", () => {
+  const usage = {
+    ...counts(100, 50),
+    prompt_tokens_details: { cached_tokens: 30, audio_tokens: 60 },
+    completion_tokens_details: { audio_tokens: 45 },
+  };
+  expect(readUsage(usage)).toEqual({
+    usage: { input: 10, cache_read: 30, input_audio: 60, output: 5, output_audio: 45 },
+    inconsistent: false,
+  });
+});
+
+test("whatever kinds are told, each token is counted once", () => {
+  const count = fc.integer({ min: -5, max: 60 });
+  const told = fc.option(count, { nil: undefined });
+  fc.assert(
+    fc.property(
+      fc.nat({ max: 60 }),
+      fc.record({ audio: count, image: count, cached: told, cachedAudio: told, cachedImage: told }),
+      told,
+      (whole, parts, reasoning) => {
+        for (const { usage } of [
+          splitInput(whole, parts),
+          splitOutput(whole, { ...parts, reasoning }),
+        ]) {
+          expect(Math.min(...Object.values(usage))).toBeGreaterThanOrEqual(0);
+          expect(totalTokens(usage)).toBe(whole);
+        }
+      },
+    ),
+  );
+});
+
+test("units are no tokens", () => {
+  expect(totalTokens({ images: 2 })).toBeUndefined();
+  expect(totalTokens({ input: 3, images: 2 })).toBe(3);
 });

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
-import type { RateLimits } from "../../sdk/protocol/catalog.ts";
+import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
+import { limitRule, type RateLimits, rateLimits } from "../../sdk/protocol/catalog.ts";
 import { openTestRedis, testTimeMs } from "../metering/testing.ts";
 import { formatGoDuration, rateLimitHeaders } from "./headers.ts";
 import { createMemoryLimiter } from "./memory-limiter.ts";
@@ -11,10 +11,21 @@ import type { LimitRequest, RateLimiter } from "./types.ts";
 const redis = await openTestRedis();
 afterAll(() => typeof redis !== "string" && redis.disconnect());
 
+test("limits that would share a bucket are refused, and those that would not are taken", () => {
+  const rule = { kind: "requests", limit: 5 } as const;
+  const isTaken = (limits: object) => rateLimits.safeParse(limits).success;
+  expect(isTaken({ rules: [rule, { ...rule, limit: 9 }] })).toBe(false);
+  expect(isTaken({ requestsPerMinute: 60, rules: [rule] })).toBe(false);
+  expect(isTaken({ requestsPerMinute: 60, rules: [{ ...rule, windowSeconds: 1 }] })).toBe(true);
+  expect(isTaken({ requestsPerMinute: 60, rules: [{ ...rule, each: ["user"] }] })).toBe(true);
+  expect(isTaken({ concurrentRequests: 5, rules: [{ ...rule, kind: "concurrent" }] })).toBe(false);
+});
+
 type Clock = { ms: number };
 type Open = (clock: Clock) => RateLimiter;
 const placeTtlMs = 30_000;
-const inMemory: Open = (clock) => createMemoryLimiter({ now: () => clock.ms, placeTtlMs });
+const inMemory: Open = (clock) =>
+  createMemoryLimiter({ now: () => clock.ms, placeTtlMs, bucketsMax: 100_000 });
 const inRedis: Open = (clock) => {
   if (typeof redis === "string") throw new Error(redis);
   return createRedisLimiter({
@@ -75,6 +86,37 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
       expect(ttl).toBeGreaterThan(0);
       expect(ttl).toBeLessThanOrEqual(61_000);
     }
+  });
+});
+
+describe.skipIf(typeof redis === "string")("several processes whose clocks step", () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test("are granted together what Redis's clock allows, and no more", async () => {
+    if (typeof redis === "string") return;
+    const prefix = `test-${randomUUID()}`;
+    const limiters = [1, 2, 3].map(() => createRedisLimiter({ redis, placeTtlMs, prefix }));
+    const [limit, burst] = [40, 10];
+    const rule = limitRule.parse({ kind: "requests", limit, burst, windowSeconds: 1 });
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() });
+    const startedAt = performance.now();
+    let granted = 0;
+    let refused = 0;
+    for (let turn = 0; performance.now() - startedAt < 1_500; turn++) {
+      vi.setSystemTime(Date.now() + (turn % 2 === 0 ? 5 : -10) * 3_600_000);
+      const asked = limiters.map((limiter) => limiter.acquire(ask({ rules: [rule] })));
+      for (const { status } of await Promise.allSettled(asked)) {
+        if (status === "fulfilled") granted++;
+        else refused++;
+      }
+    }
+    // What leaked from its first request to its last, measured by a clock that does not step.
+    const leaked = ((performance.now() - startedAt) * limit) / 1000;
+    expect(granted).toBeGreaterThanOrEqual(burst);
+    expect(granted).toBeLessThanOrEqual(burst + Math.floor(leaked) + 1);
+    expect(refused).toBeGreaterThan(0);
   });
 });
 
@@ -222,6 +264,84 @@ function conformance(name: string, open: Open): void {
       expect(results.filter(({ status }) => status === "fulfilled")).toHaveLength(70);
     });
 
+    test("a day's limit drains over the day, and may have a burst of its own", async () => {
+      const clock = { ms: testTimeMs };
+      const limiter = open(clock);
+      const daily = { kind: "requests", limit: 24, windowSeconds: 86_400, burst: 2 } as const;
+      const request = ask({ rules: [limitRule.parse(daily)] });
+      await limiter.acquire(request);
+      expect((await limiter.acquire(request)).requests).toMatchObject({ limit: 24, remaining: 0 });
+      await expect(limiter.acquire(request)).rejects.toMatchObject({
+        message: expect.stringMatching(/requests per day \(RPD\): Limit 24, Used 2, Requested 1/),
+        retryAfterMs: 3_600_000,
+        details: { windowSeconds: 86_400, rule: "requests/86400s" },
+      });
+      clock.ms += 3_600_000;
+      await limiter.acquire(request);
+    });
+
+    test("models and end users have buckets of their own, and both a pair's", async () => {
+      const limiter = open({ ms: testTimeMs });
+      const rules = [
+        { kind: "requests", limit: 3, each: ["user"] },
+        { kind: "requests", limit: 2, each: ["model", "user"] },
+        { kind: "tokens", limit: 15, models: ["small"] },
+      ].map((rule) => limitRule.parse(rule));
+      const by = (endUser: string | undefined, model: string) =>
+        limiter.acquire(ask({ rules }, { endUser, model, inputTokens: 5, outputTokensMax: 0 }));
+      await by("ann", "large");
+      await by("ann", "large");
+      await expect(by("ann", "large")).rejects.toMatchObject({
+        message: expect.stringContaining("for model 'large' for user 'ann' on requests per min"),
+      });
+      await by("ann", "small:adapter");
+      await expect(by("ann", "small")).rejects.toMatchObject({ details: { limit: 3 } });
+      await by("bob:1", "small");
+      await by("bob", "small");
+      await expect(by("eve", "small")).rejects.toMatchObject({ details: { kind: "tokens" } });
+      // Whom nobody names has no limit of their own.
+      for (let i = 0; i < 5; i++) await by(undefined, "large");
+    });
+
+    test("no window sees more than its limit and its burst, however requests come and clocks step", async () => {
+      const arrival = fc.record({
+        waitMs: fc.integer({ min: -5_000, max: 20_000 }),
+        count: fc.integer({ min: 1, max: 8 }),
+      });
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(arrival, { minLength: 10, maxLength: 40 }),
+          fc.integer({ min: 1, max: 9 }),
+          fc.integer({ min: 1, max: 9 }),
+          async (arrivals, limit, burst) => {
+            const clock = { ms: testTimeMs };
+            const limiter = open(clock);
+            const windowSeconds = 30;
+            const rule = limitRule.parse({ kind: "requests", limit, burst, windowSeconds });
+            const request = ask({ rules: [rule] });
+            const accepted: number[] = [];
+            // A clock that is set back stands still for the bucket until it is where it was.
+            let latestMs = clock.ms;
+            for (const { waitMs, count } of arrivals) {
+              clock.ms += waitMs;
+              latestMs = Math.max(latestMs, clock.ms);
+              for (let i = 0; i < count; i++) {
+                const granted = await limiter.acquire(request).catch(() => undefined);
+                if (granted) accepted.push(latestMs);
+              }
+            }
+            for (const from of accepted) {
+              const within = accepted.filter(
+                (at) => at >= from && at < from + windowSeconds * 1000,
+              );
+              expect(within.length).toBeLessThanOrEqual(limit + burst);
+            }
+          },
+        ),
+        { numRuns: 40 },
+      );
+    });
+
     test("without limits nothing is refused and no header is made up", async () => {
       const grant = await open({ ms: testTimeMs }).acquire(ask({}));
       expect(rateLimitHeaders(grant)).toEqual({});
@@ -260,6 +380,8 @@ function ask(
       { type: "key", id: "k", limits: key },
       { type: "project", id: "p", limits: project },
     ],
+    model: "gpt",
+    endUser: undefined,
     inputTokens: 6,
     outputTokensMax: 4,
     ...tokens,

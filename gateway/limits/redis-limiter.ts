@@ -39,12 +39,18 @@ export function createRedisLimiter({
       time(),
       request.requestId,
       placeTtlMs,
-      ...checks.flatMap(({ kind, limit, cost }) => [kind, limit, cost]),
+      ...checks.flatMap(({ kind, rate, cost }) => [
+        kind,
+        rate.limit,
+        cost,
+        rate.burst,
+        rate.windowMs,
+      ]),
     ]);
     if (granted !== "granted") throw refusal(checks, answers);
     const statesOf = (kind: Check["kind"]): LimitState[] =>
       checks.flatMap((check, index) =>
-        check.kind === kind ? [stateOf(Number(answers[index]), check.limit)] : [],
+        check.kind === kind ? [stateOf(Number(answers[index]), check.rate)] : [],
       );
     return {
       requests: tightest(statesOf("requests")),
@@ -65,7 +71,12 @@ export function createRedisLimiter({
       const changes = checks.flatMap((check, index) => {
         const by = check.kind === "concurrent" ? 0 : correction(check);
         return check.kind === "concurrent" || by !== 0
-          ? [{ key: keys[index] ?? "", args: [check.kind, check.limit, by] }]
+          ? [
+              {
+                key: keys[index] ?? "",
+                args: [check.kind, check.rate.limit, by, check.rate.windowMs],
+              },
+            ]
           : [];
       });
       if (changes.length === 0) return;
@@ -84,8 +95,8 @@ export function createRedisLimiter({
   }
 
   /** The braces keep a project's keys on one node of a cluster. */
-  function keyOf(projectId: string, { scope, kind }: Check): string {
-    return `${prefix}:{${projectId}}:limit:${scope.type}:${scope.id}:${kind}`;
+  function keyOf(projectId: string, { scope, bucket }: Check): string {
+    return `${prefix}:{${projectId}}:limit:${scope.type}:${scope.id}:${bucket}`;
   }
 
   return { acquire };
@@ -95,7 +106,7 @@ function refusal(checks: Check[], [index, used]: string[]) {
   const check = checks[Number(index) - 1];
   if (check === undefined) throw new Error(`the limiter's script answered ${index}`);
   const wait =
-    check.kind === "concurrent" ? concurrentRetryMs : waitMs(Number(used), check.limit, check.cost);
+    check.kind === "concurrent" ? concurrentRetryMs : waitMs(Number(used), check.rate, check.cost);
   return rateLimitExceeded(check, Number(used), wait);
 }
 
@@ -108,62 +119,66 @@ const unlimited: LimitGrant = {
 
 /** A bucket lives in Redis until it would be empty; being read or refused does not prolong it. */
 const luaBucket = `
-  local function levelAt(key, limit, now)
+  local function levelAt(key, limit, window, now)
     local bucket = redis.call('HMGET', key, 'level', 'at')
     if not bucket[1] then return 0 end
-    local leaked = math.max(0, now - tonumber(bucket[2])) * limit / 60000
+    local leaked = math.max(0, now - tonumber(bucket[2])) * limit / window
     return math.max(0, tonumber(bucket[1]) - leaked)
   end
-  local function store(key, limit, level, now)
+  local function store(key, limit, window, level, now)
     if level <= 0 then redis.call('DEL', key) return end
+    -- What has leaked once does not leak again when a clock that was set back catches up.
+    local now = math.max(now, tonumber(redis.call('HGET', key, 'at') or now))
     redis.call('HSET', key, 'level', string.format('%.17g', level), 'at', string.format('%.17g', now))
-    redis.call('PEXPIRE', key, math.ceil(level * 60000 / limit) + 1000)
+    redis.call('PEXPIRE', key, math.ceil(level * window / limit) + 1000)
   end
 `;
 
-/** ARGV: now, request id, place's TTL; then kind, limit and cost for each key. */
+/** ARGV: now, request id, place's TTL; then kind, limit, cost, burst and window for each key. */
 const acquireScript = script(`
   ${luaNow} ${luaBucket}
   local now = clock()
   local levels = {}
   for i, key in ipairs(KEYS) do
-    local kind, limit, cost = ARGV[1 + 3 * i], tonumber(ARGV[2 + 3 * i]), tonumber(ARGV[3 + 3 * i])
+    local kind, limit, cost = ARGV[5 * i - 1], tonumber(ARGV[5 * i]), tonumber(ARGV[5 * i + 1])
+    local burst, window = tonumber(ARGV[5 * i + 2]), tonumber(ARGV[5 * i + 3])
     if kind == 'concurrent' then
       redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
       levels[i] = redis.call('ZCARD', key)
       if levels[i] + cost > limit then return {'refused', tostring(i), tostring(levels[i])} end
     else
-      levels[i] = levelAt(key, limit, now)
-      if levels[i] + cost > limit + ${roundingSlack} then
+      levels[i] = levelAt(key, limit, window, now)
+      if levels[i] + cost > burst + ${roundingSlack} then
         return {'refused', tostring(i), string.format('%.17g', levels[i])}
       end
     end
   end
   local answer = {'granted'}
   for i, key in ipairs(KEYS) do
-    local kind, limit, cost = ARGV[1 + 3 * i], tonumber(ARGV[2 + 3 * i]), tonumber(ARGV[3 + 3 * i])
+    local kind, limit, cost = ARGV[5 * i - 1], tonumber(ARGV[5 * i]), tonumber(ARGV[5 * i + 1])
     local level = levels[i] + cost
     if kind == 'concurrent' then
       redis.call('ZADD', key, now + tonumber(ARGV[3]), ARGV[2])
       redis.call('PEXPIRE', key, ARGV[3])
     else
-      store(key, limit, level, now)
+      store(key, limit, tonumber(ARGV[5 * i + 3]), level, now)
     end
     answer[i + 1] = string.format('%.17g', level)
   end
   return answer
 `);
 
-/** ARGV: now, request id; then kind, limit and change for each key. */
+/** ARGV: now, request id; then kind, limit, change and window for each key. */
 const endScript = script(`
   ${luaNow} ${luaBucket}
   local now = clock()
   for i, key in ipairs(KEYS) do
-    local kind, limit, by = ARGV[3 * i], tonumber(ARGV[1 + 3 * i]), tonumber(ARGV[2 + 3 * i])
+    local kind, limit, by = ARGV[4 * i - 1], tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
+    local window = tonumber(ARGV[4 * i + 2])
     if kind == 'concurrent' then
       redis.call('ZREM', key, ARGV[2])
     else
-      store(key, limit, math.max(0, levelAt(key, limit, now) + by), now)
+      store(key, limit, window, math.max(0, levelAt(key, limit, window, now) + by), now)
     end
   end
   return {}

@@ -9,6 +9,32 @@ export const meteringLimits = z.strictObject({
   reservationTtlMs: size(15 * 60_000),
   /** One settled request on disk; a larger one is written without its decision record. */
   recordBytesMax: size(256 << 10),
+  /**
+   * Rate limits that are counted in this process at one time, end users' and models' each for itself; beyond it the
+   * one longest unused is forgotten.
+   */
+  limitBucketsMax: size(100_000),
+  /** Budgets that are counted in this process at one time; of one that is forgotten the ledger knows what is spent. */
+  budgetCountersMax: size(100_000),
+  /** Alerts of budgets that wait for the database, or for the webhook. */
+  budgetAlertsMax: size(10_000),
+  /** How long the webhook may take for one. */
+  budgetAlertTimeoutMs: size(10_000),
+  /**
+   * Budgets of which this process holds money ahead of its requests, where it shares them by Redis; with 0 each
+   * request asks there.
+   */
+  budgetLeasesMax: z.int().nonnegative().default(256),
+  /** How often it tells Redis what it spent of them, and gives back what others want. */
+  budgetLeaseTickMs: size(100),
+  /** How long it gives of them without a word with Redis. */
+  budgetLeaseMs: size(5_000),
+  /** What was not used for so long is given back. */
+  budgetLeaseIdleMs: size(1_000),
+  /** How long a request may wait for money that other processes hold and do not need, before it is refused. */
+  budgetRecallMs: size(1_000),
+  /** How long a request waits for the ledger to say what its budgets have spent. */
+  budgetLoadTimeoutMs: size(2_000),
   /** A segment file of the spool is closed and a new one begun at this size. */
   segmentBytesMax: size(4 << 20),
   /** Settled requests that wait on disk for the database; beyond it new requests are refused. */
@@ -27,7 +53,7 @@ export const meteringLimits = z.strictObject({
   /** Waits between attempts while the database is down. */
   ingestRetryMs: size(100),
   ingestRetryMsMax: size(5_000),
-  /** How often budgets are compared with the ledger. */
+  /** How often a budget in use is compared with the ledger. */
   rehydrateEveryMs: size(60_000),
   /** How long one Redis call may take before the local stores stand in. */
   redisTimeoutMs: size(250),

@@ -1,8 +1,11 @@
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import fc from "fast-check";
 import postgres from "postgres";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
 import { openTestDatabase, type TestDatabase } from "../../test/support/database.ts";
+import type { Counter } from "../budgets/types.ts";
+import { spendingByLedger } from "../ledger/spending.ts";
 import { meteringLimits } from "./config.ts";
 import { type Metering, type MeteringOptions, openMetering } from "./metering.ts";
 import {
@@ -23,14 +26,15 @@ beforeAll(async () => {
 });
 afterAll(() => database.close());
 
-const prices = testPrices({
+const perToken = {
   "gpt/input": "0.000001",
   "gpt/output": "0.000004",
   "gpt/cache_read": "0.0000001",
   "small/input": "0.00000015",
   "small/output": "0.0000006",
   "small:sql/output": "0.0000001",
-});
+};
+const prices = testPrices(perToken);
 
 test("a settled request is priced, recorded and balanced", () =>
   withMetering(async ({ accounts, flush, sql }) => {
@@ -68,6 +72,24 @@ test("a settled request is priced, recorded and balanced", () =>
     ]);
   }));
 
+test("a batch's request is charged the batch's price of a meter that has one, and says whose it was", () =>
+  withMetering(
+    async ({ accounts, flush, sql }) => {
+      const batchId = "batch_1";
+      const reservation = await accounts.reserve(testReserve(testPrincipal(), { batchId }));
+      const usage = { input: 100, output: 20 };
+      const settled = await reservation.settle(testSettlement({ usage }));
+      expect(settled.cost).toBe(parseUsd("0.00013"));
+      const other = await accounts.reserve(testReserve(testPrincipal()));
+      expect((await other.settle(testSettlement({ usage }))).cost).toBe(parseUsd("0.00018"));
+
+      await flush();
+      const rows = await sql`select batch_id from billing.requests order by request_id`;
+      expect(rows.map((row) => row.batch_id)).toEqual(["batch_1", null]);
+    },
+    { prices: testPrices({ ...perToken, "gpt/input/batch": "0.0000005" }) },
+  ));
+
 test("settling twice changes nothing", () =>
   withMetering(async ({ accounts, flush, sql }) => {
     const reservation = await accounts.reserve(testReserve(testPrincipal()));
@@ -78,6 +100,21 @@ test("settling twice changes nothing", () =>
     expect(await sql`select count(*)::int as n from billing.requests`).toEqual([{ n: 1 }]);
     expect(await sql`select count(*)::int as n from billing.entries`).toEqual([{ n: 3 }]);
     expect(await sql`select requests::int as n from billing.daily_spend`).toEqual([{ n: 1 }]);
+  }));
+
+test("what is released was never held, and leaves no record", () =>
+  withMetering(async ({ accounts, flush, sql }) => {
+    const principal = testPrincipal({
+      key: { limits: { concurrentRequests: 1, requestsPerMinute: 2 } },
+    });
+    for (let turn = 0; turn < 3; turn++) {
+      const reservation = await accounts.reserve(testReserve(principal));
+      await reservation.release();
+      await reservation.release();
+      expect(await reservation.settle(testSettlement())).toEqual({});
+    }
+    await flush();
+    expect(await sql`select count(*)::int as n from billing.requests`).toEqual([{ n: 0 }]);
   }));
 
 test("a used meter without a price makes the request unpriced, not free", () =>
@@ -165,6 +202,25 @@ test("a budget refuses what might overspend it, and the refused request uses up 
     expect(second.headers["x-ratelimit-remaining-requests"]).toBe("1");
   }));
 
+test("who only asks for a count is under the limit of requests, and leaves no record", () =>
+  withMetering(async ({ accounts, flush, sql }) => {
+    const principal = testPrincipal({
+      key: { limits: { requestsPerMinute: 2, concurrentRequests: 1, tokensPerMinute: 10 } },
+    });
+    const ask = () => accounts.admit(testReserve(principal));
+    const first = await ask();
+    expect(first.headers["x-ratelimit-remaining-requests"]).toBe("1");
+    await expect(ask()).rejects.toMatchObject({ details: { kind: "concurrent" } });
+    await first.leave();
+    await (await ask()).leave();
+    await expect(ask()).rejects.toMatchObject({
+      code: "rate_limit_exceeded",
+      details: { kind: "requests" },
+    });
+    await flush();
+    expect(await sql`SELECT 1 FROM billing.requests`).toHaveLength(0);
+  }));
+
 test("a budget holds where the ledger knows no cost: by the dearest price, or by what was reserved", () =>
   withMetering(async ({ accounts }) => {
     const budget = { limitUsd: "0.0005", period: "day" } as const;
@@ -173,6 +229,8 @@ test("a budget holds where the ledger knows no cost: by the dearest price, or by
       // No price for cache_write; each of its tokens counts as one of the dearest input.
       [testSettlement({ usage: { input: 60, cache_write: 40, output: 30 } }), "0.00022"],
       [unknown, "0.0003"],
+      // Told in images, where the model has prices for tokens.
+      [testSettlement({ usage: { images: 1 } }), "0.0003"],
     ];
     for (const [settlement, spentUsd] of cases) {
       const principal = testPrincipal({ project: { budget, unpriced: "refuse" } });
@@ -195,6 +253,60 @@ test("budgets start from what the ledger and the spool say was spent", () =>
       code: "insufficient_quota",
       details: { spentUsd: "0.00018" },
     });
+    await second.close();
+  }));
+
+test("what calls without an answer cost is the operator's and the organisation's, in the ledger as after a restart", () =>
+  withLedger(async ({ dataDir, sql }) => {
+    const budgets = [
+      { limitUsd: "0.0004", period: "month" as const },
+      { limitUsd: "0.0004", period: "month" as const, models: ["gpt"], each: ["user" as const] },
+    ];
+    const principal = testPrincipal({ project: { budget: { limitUsd: "1", period: "month" } } });
+    const options = { ...optionsFor(dataDir, sql), organization: () => ({ budgets }) };
+    const asked = { endUser: "ada", outputTokensMax: 0 };
+    const first = await openMetering(options);
+    const settled = await (await first.accounts.reserve(testReserve(principal, asked))).settle(
+      testSettlement({
+        endUser: "ada",
+        unanswered: [
+          { model: "gpt", upstream: "other", usage: { input: 100 }, estimated: true },
+          { model: "unknown", upstream: "other", usage: { input: 100 } },
+        ],
+      }),
+    );
+    expect(settled.cost).toBe(parseUsd("0.00018"));
+    await first.flush();
+    expect(
+      await sql`select account, model, meter, amount::text as amount from billing.entries
+        where account like 'overhead:%' or account = 'accrual:other' order by id`,
+    ).toEqual([
+      { account: "overhead:unanswered", model: "gpt", meter: "input", amount: "0.000100000000" },
+      { account: "accrual:other", model: "gpt", meter: null, amount: "-0.000100000000" },
+    ]);
+    const refusedBy = async ({ accounts }: Awaited<ReturnType<typeof openMetering>>) =>
+      (await accounts
+        .reserve(testReserve(principal, { ...asked, inputTokens: 200 }))
+        .catch((error: { details: object }) => error.details)) as object;
+    expect(await refusedBy(first)).toMatchObject({ scope: "organization", spentUsd: "0.00028" });
+    await first.close();
+
+    const second = await openMetering(options);
+    expect(await refusedBy(second)).toMatchObject({ scope: "organization", spentUsd: "0.00028" });
+    // Of the part of one user, too.
+    const own = await spendingByLedger(sql, [
+      {
+        name: "x",
+        user: "ada",
+        scope: { type: "organization", id: "organization", projectId: undefined },
+        startMs: 0,
+        endMs: undefined,
+        model: undefined,
+        limit: 1n,
+        budget: { limitUsd: "1", period: "total", models: ["gpt"] },
+      } satisfies Counter,
+    ]);
+    expect(own[0]?.spent).toBe(parseUsd("0.00028"));
     await second.close();
   }));
 
@@ -287,6 +399,32 @@ test("without its Redis a gateway grants its share of the limits, and keeps budg
     expect(errors.length).toBeGreaterThan(0);
   }));
 
+test("a gateway that nobody asks comes back to its Redis by itself", async (context) => {
+  const redis = await openTestRedis();
+  if (typeof redis === "string") return context.skip(redis);
+  redis.disconnect();
+  const line = await openLine(testRedisUrl);
+  await withMetering(
+    async ({ accounts, figures }) => {
+      const principal = testPrincipal({ key: { budget: { limitUsd: "1", period: "total" } } });
+      for (let turn = 0; turn < 4; turn++) {
+        await (await accounts.reserve(testReserve(principal))).settle(testSettlement());
+      }
+      line.stall(true);
+      await vi.waitFor(() => expect(figures().redisAway).toBe(1), { timeout: 30_000 });
+      line.stall(false);
+      await vi.waitFor(() => expect(figures().redisAway).toBe(0), { timeout: 30_000 });
+    },
+    {
+      redisUrl: line.url,
+      now: Date.now,
+      limits: meteringLimits.parse({ budgetLeaseIdleMs: 600_000 }),
+      onError: () => {},
+    },
+  );
+  await line.close();
+}, 90_000);
+
 test("text that Postgres cannot hold is replaced, and does not stop the ledger", () =>
   withMetering(async ({ accounts, flush, figures, sql }) => {
     const reservation = await accounts.reserve(testReserve(testPrincipal()));
@@ -340,9 +478,12 @@ test("whatever is settled, entries sum to zero and all totals are equal, exactly
 const count = fc.nat({ max: 100_000 });
 
 /** Each test has the ledger to itself. */
-async function withMetering(use: (metering: Metering & { sql: postgres.Sql }) => Promise<void>) {
+async function withMetering(
+  use: (metering: Metering & { sql: postgres.Sql }) => Promise<void>,
+  more: Partial<MeteringOptions> = {},
+) {
   await withLedger(async ({ dataDir, sql }) => {
-    const metering = await openMetering(optionsFor(dataDir, sql));
+    const metering = await openMetering({ ...optionsFor(dataDir, sql), ...more });
     try {
       await use({ ...metering, sql });
     } finally {
@@ -366,6 +507,38 @@ function optionsFor(dataDir: string, sql: postgres.Sql): MeteringOptions {
     limits: meteringLimits.parse({}),
     onError: (error) => {
       throw error;
+    },
+  };
+}
+
+/** A connection to Redis on which words can be held up. */
+async function openLine(to: string) {
+  const { hostname, port } = new URL(to);
+  const sockets = new Set<Socket>();
+  let isStalled = false;
+  const server = createServer((client) => {
+    const upstream = connect(Number(port || 6379), hostname);
+    for (const [from, into] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(from);
+      from.on("data", (bytes) => into.write(bytes));
+      from.on("error", () => {});
+      from.on("close", () => into.destroy());
+      if (isStalled) from.pause();
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    stall(stalled: boolean) {
+      isStalled = stalled;
+      for (const socket of sockets) stalled ? socket.pause() : socket.resume();
+    },
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
     },
   };
 }

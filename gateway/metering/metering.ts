@@ -1,10 +1,24 @@
 /** Opens everything that metering needs, in the order it needs it, and closes it the other way round. */
+import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type postgres from "postgres";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { type BudgetAlert, createBudgetAlerts } from "../budgets/alerts.ts";
+import { createKnownBudgets } from "../budgets/known-budgets.ts";
+import { createLeasedBudgets } from "../budgets/leased-budgets.ts";
 import { createMemoryBudgets } from "../budgets/memory-budgets.ts";
 import { createRedisBudgets } from "../budgets/redis-budgets.ts";
-import type { BudgetStore, Spending } from "../budgets/types.ts";
+import type {
+  BudgetScope,
+  BudgetStore,
+  Counter,
+  Figures,
+  Rise,
+  Spending,
+} from "../budgets/types.ts";
 import { insertRecords, migrateLedger } from "../ledger/database.ts";
+import { inTime } from "../ledger/in-time.ts";
 import { Ingester } from "../ledger/ingest.ts";
 import type { PriceSource } from "../ledger/price-book.ts";
 import { spendingByLedger, spendingBySpool } from "../ledger/spending.ts";
@@ -25,6 +39,10 @@ export type MeteringOptions = {
   /** Where limits and budgets are shared by several gateways; absent: this process has them alone. */
   redisUrl?: string | undefined;
   prices: PriceSource;
+  /** What bounds all projects together. */
+  organization?: (() => Pick<BudgetScope, "budgets" | "spendAlerts">) | undefined;
+  /** Told of each share of a budget that is spent, once in all gateways. */
+  onAlert?: ((alert: BudgetAlert) => void) | undefined;
   now: () => number;
   limits: MeteringLimits;
   /** A failure that metering works around: the database or Redis down, a record refused. */
@@ -35,6 +53,8 @@ export type Metering = {
   accounts: Accounts;
   /** Everything settled so far is in the database. @throws HubError `database_unavailable` */
   flush(): Promise<void>;
+  /** What is spent and held now. */
+  budgetFigures(counters: readonly Counter[]): Promise<Figures[]>;
   /** For `/metrics`: what waits, what went through, and what should stay zero. */
   figures(): MeteringFigures;
   /** Call when no request is under way any more; tries once to empty the spool. */
@@ -60,7 +80,6 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
   const { dataDir, sql, prices, now, limits, onError } = options;
   const folder = join(dataDir, "spool");
   const spool = await Spool.open({ folder, limits });
-  const { limiter, budgets, isAway, closeStores } = await openStores(options, () => allSpending());
 
   let migrated = false;
   const migrateOnce = async () => {
@@ -77,51 +96,53 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
     rejectedFile: join(dataDir, "ledger-rejected.jsonl"),
     onError,
   });
-  const ledgerSpending = async () => {
-    const atMs = now();
-    await migrateOnce();
-    return spendingByLedger(sql, atMs);
-  };
-  const rehydrate = async () => budgets.raise(await ledgerSpending());
-  /** With what was settled a moment ago; where the database is away too, at least what waits for it. */
-  const allSpending = async () => {
-    try {
-      await ingester.flush();
-      return await ledgerSpending();
-    } catch (error) {
-      onError(error);
-      return spendingBySpool(spool, now());
-    }
-  };
-
-  let ready = true;
-  try {
-    await ingester.flush();
-    await rehydrate();
-  } catch (error) {
-    onError(error);
-    ready = false;
-    await budgets.raise(await spendingBySpool(spool, now()));
-  }
-  ingester.start();
-  const stopRehydrating = repeat(rehydrate, {
-    firstMs: ready ? limits.rehydrateEveryMs : limits.ingestRetryMsMax,
-    everyMs: limits.rehydrateEveryMs,
+  const { limiter, budgets, isAway, closeStores } = await openStores(options, {
+    onDoubt: () => known.forget(),
+    onRise: (rises) => alerts.rose(rises),
+  });
+  const load = spendingLoader({ ...options, spool, ingester, migrateOnce });
+  const alerts = createBudgetAlerts({
+    sql,
+    now,
+    waitingMax: limits.budgetAlertsMax,
     retryMs: limits.ingestRetryMsMax,
+    onAlert: options.onAlert ?? (() => {}),
     onError,
   });
+  const known = createKnownBudgets({
+    store: budgets,
+    now,
+    load,
+    refreshEveryMs: limits.rehydrateEveryMs,
+    retryMs: limits.ingestRetryMsMax,
+    countersMax: limits.budgetCountersMax,
+    onRise: alerts.rose,
+    onError,
+  });
+  try {
+    await ingester.flush();
+    await migrateOnce();
+  } catch (error) {
+    onError(error);
+  }
+  ingester.start();
 
   return {
     accounts: createAccounts({
       limiter,
-      budgets,
+      budgets: known,
+      organization: options.organization ?? (() => ({ budgets: [] })),
       prices,
       spool,
       now,
       limits,
       onStoreError: onError,
     }),
-    flush: () => ingester.flush(),
+    async flush() {
+      await ingester.flush();
+      await alerts.flush();
+    },
+    budgetFigures: (counters) => known.read(counters),
     figures: () => ({
       spoolBytes: spool.backlogBytes,
       ingestedRecords: ingester.ingestedRecords,
@@ -131,38 +152,51 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
       redisAway: isAway() ? 1 : 0,
     }),
     async close() {
-      stopRehydrating();
+      known.close();
       await ingester.flush().catch(onError);
       await ingester.stop();
+      await closeStores();
+      await alerts.close();
       await spool.close();
-      closeStores();
     },
   };
 }
 
-/** Calls `work` again and again, sooner after a failure; returns what ends that. */
-function repeat(
-  work: () => Promise<void>,
-  times: { firstMs: number; everyMs: number; retryMs: number; onError: (error: unknown) => void },
-): () => void {
-  let timer: NodeJS.Timeout;
-  let stopped = false;
-  const schedule = (delayMs: number) => {
-    if (stopped) return;
-    timer = setTimeout(() => {
-      work().then(
-        () => schedule(times.everyMs),
-        (error: unknown) => {
-          times.onError(error);
-          schedule(times.retryMs);
-        },
-      );
-    }, delayMs).unref();
-  };
-  schedule(times.firstMs);
-  return () => {
-    stopped = true;
-    clearTimeout(timer);
+type LoaderParts = Pick<MeteringOptions, "sql" | "now" | "limits" | "onError"> & {
+  spool: Spool;
+  ingester: Ingester;
+  migrateOnce: () => Promise<void>;
+};
+
+/** With what was settled a moment ago; where the database is away, at least what waits for it. */
+function spendingLoader({ sql, now, limits, onError, spool, ingester, migrateOnce }: LoaderParts) {
+  let awayUntilMs = 0;
+  return async (
+    counters: readonly Counter[],
+  ): Promise<{ spending: Spending[]; isWhole: boolean }> => {
+    if (now() >= awayUntilMs) {
+      try {
+        const read = async () => {
+          await ingester.flush();
+          await migrateOnce();
+          return spendingByLedger(sql, counters);
+        };
+        const spending = await inTime(read(), {
+          timeoutMs: limits.budgetLoadTimeoutMs,
+          failure: (cause) =>
+            new HubError(
+              "database_unavailable",
+              "The ledger does not say what budgets have spent.",
+              { cause },
+            ),
+        });
+        return { spending, isWhole: true };
+      } catch (error) {
+        awayUntilMs = now() + limits.ingestRetryMsMax;
+        onError(error);
+      }
+    }
+    return { spending: await spendingBySpool(spool, counters), isWhole: false };
   };
 }
 
@@ -170,32 +204,63 @@ type Stores = {
   limiter: RateLimiter;
   budgets: BudgetStore;
   isAway: () => boolean;
-  closeStores: () => void;
+  closeStores: () => Promise<void>;
 };
 
-/** @param spending  what Redis is told when it is back: all that it lost or missed */
+type Told = {
+  /** Redis may have missed or lost what was spent: called before its counters are used again. */
+  onDoubt: () => void;
+  onRise: (rises: readonly Rise[]) => void;
+};
+
 async function openStores(
   { redisUrl, now, limits, onError }: MeteringOptions,
-  spending: () => Promise<Spending[]>,
+  { onDoubt, onRise }: Told,
 ): Promise<Stores> {
   const leaseTtlMs = limits.reservationTtlMs;
   const local = {
-    limiter: createMemoryLimiter({ now, placeTtlMs: leaseTtlMs }),
-    budgets: createMemoryBudgets({ now, leaseTtlMs }),
+    limiter: createMemoryLimiter({
+      now,
+      placeTtlMs: leaseTtlMs,
+      bucketsMax: limits.limitBucketsMax,
+    }),
+    budgets: createMemoryBudgets({ now, leaseTtlMs, countersMax: limits.budgetCountersMax }),
   };
-  if (redisUrl === undefined) return { ...local, isAway: () => false, closeStores() {} };
+  if (redisUrl === undefined) return { ...local, isAway: () => false, async closeStores() {} };
 
   const redis = connectRedis(redisUrl, { timeoutMs: limits.redisTimeoutMs });
   redis.on("error", onError);
   // The error was told by the event; without Redis the gateway starts all the same.
   await redis.connect().catch(() => {});
-  const shared = createRedisBudgets({ redis, leaseTtlMs });
+  const shared = createLeasedBudgets({
+    shared: createRedisBudgets({ redis, leaseTtlMs, advanceMs: limits.budgetLeaseMs }),
+    owner: randomUUID(),
+    clockMs: () => performance.now(),
+    sleep,
+    leaseTtlMs,
+    advanceMs: limits.budgetLeaseMs,
+    idleMs: limits.budgetLeaseIdleMs,
+    recallMs: limits.budgetRecallMs,
+    advancesMax: limits.budgetLeasesMax,
+    onRise,
+    onLost: onDoubt,
+    onError: (error) => standIn.fail(error),
+  });
   const standIn = new StandIn({
     now,
     retryAfterMs: limits.redisRetryMs,
-    catchUp: async () => shared.raise(await spending()),
+    catchUp: async () => {
+      await redis.ping();
+      // What it was not told comes first, or it would be counted again on top of what the ledger says.
+      await shared.resume();
+      onDoubt();
+    },
     onError,
   });
+  const ticks = setInterval(() => {
+    standIn.retry();
+    void shared.tick();
+  }, limits.budgetLeaseTickMs).unref();
   redis.on("ready", () => void standIn.comeBack());
   return {
     limiter: limiterWithStandIn(
@@ -208,6 +273,10 @@ async function openStores(
     ),
     budgets: budgetsWithStandIn({ shared, local: local.budgets }, standIn),
     isAway: () => standIn.isAway,
-    closeStores: () => redis.disconnect(),
+    async closeStores() {
+      clearInterval(ticks);
+      await shared.close();
+      redis.disconnect();
+    },
   };
 }

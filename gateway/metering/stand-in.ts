@@ -1,7 +1,7 @@
 /** While Redis is away the stores of this process stand in, with a bounded share of each rate limit. */
 import type { RateLimits } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
-import type { BudgetStore } from "../budgets/types.ts";
+import type { BudgetStore, Hold } from "../budgets/types.ts";
 import type { RateLimiter } from "../limits/types.ts";
 
 export type StandInOptions = {
@@ -34,16 +34,21 @@ export class StandIn {
 
   async ask<T>(shared: () => Promise<T>, local: () => Promise<T>): Promise<T> {
     if (this.#isAway) {
-      if (this.#options.now() >= this.#retryAtMs) void this.comeBack();
+      this.retry();
       return local();
     }
     try {
       return await shared();
     } catch (error) {
       if (error instanceof HubError) throw error;
-      this.#fail(error);
+      this.fail(error);
       return local();
     }
+  }
+
+  /** Comes back where it is time to try; to be called every now and then, so that nobody has to ask first. */
+  retry(): void {
+    if (this.#isAway && this.#options.now() >= this.#retryAtMs) void this.comeBack();
   }
 
   /** Tries to use the shared store again; call it when there is a reason to hope. Never throws. */
@@ -54,7 +59,7 @@ export class StandIn {
         () => {
           this.#isAway = false;
         },
-        (error: unknown) => this.#fail(error),
+        (error: unknown) => this.fail(error),
       )
       .finally(() => {
         this.#returning = undefined;
@@ -62,7 +67,8 @@ export class StandIn {
     await this.#returning;
   }
 
-  #fail(error: unknown): void {
+  /** The shared store has failed somebody who did not ask by `ask`. */
+  fail(error: unknown): void {
     const { now, retryAfterMs, onError } = this.#options;
     this.#isAway = true;
     this.#retryAtMs = now() + retryAfterMs;
@@ -102,31 +108,46 @@ export function budgetsWithStandIn(
       standIn.ask(
         async () => {
           const lease = await shared.reserve(request);
-          const scopes = request.scopes.map(({ type, id }) => ({ type, id }));
-          const note = await local.reserve({ ...request, scopes });
+          if ("unknown" in lease) return lease;
+          const note = await local.reserve({ ...request, holds: request.holds.map(unbounded) });
           return {
-            async settle(cost) {
-              await note.settle(cost);
-              await lease.settle(cost);
+            async settle(spent) {
+              if (!("unknown" in note)) await note.settle(spent);
+              return lease.settle(spent);
             },
           };
         },
         () => local.reserve(request),
       ),
     async raise(spending) {
-      await local.raise(spending);
-      await standIn.ask(
+      const rises = await local.raise(spending);
+      return standIn.ask(
         () => shared.raise(spending),
-        async () => {},
+        async () => rises,
       );
     },
+    read: (counters) =>
+      standIn.ask(
+        () => shared.read(counters),
+        () => local.read(counters),
+      ),
   };
 }
 
-function shareOf(limits: RateLimits, share: number): RateLimits {
-  const part = Object.entries(limits).map(([name, limit]) => [
-    name,
-    limit === undefined ? undefined : Math.max(1, Math.floor(limit * share)),
-  ]);
-  return Object.fromEntries(part) as RateLimits;
+/** Counts and refuses nothing: the shared store has decided. */
+function unbounded({ counter, ...hold }: Hold): Hold {
+  return { ...hold, counter: { ...counter, budget: { ...counter.budget, hard: false } } };
+}
+
+function shareOf({ rules, ...limits }: RateLimits, share: number): RateLimits {
+  const partOf = (limit: number) => Math.max(1, Math.floor(limit * share));
+  const part = Object.entries(limits).map(([name, limit]) => [name, limit && partOf(limit)]);
+  return {
+    ...Object.fromEntries(part),
+    rules: rules?.map(({ limit, burst, ...rule }) => ({
+      ...rule,
+      limit: partOf(limit),
+      ...(burst !== undefined && { burst: partOf(burst) }),
+    })),
+  };
 }

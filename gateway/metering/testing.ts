@@ -6,6 +6,7 @@ import {
   type ApiKey,
   apiKey,
   type Price,
+  type PriceTier,
   type Project,
   price,
   project,
@@ -44,15 +45,16 @@ export function testPrincipal(overrides: PrincipalOverrides = {}): Principal {
   return { project: owner, key };
 }
 
-/** Dollars a token by `model/meter`, such as `{ "gpt/input": "0.000001" }`. */
+/** Dollars a token by `model/meter`, such as `{ "gpt/input": "0.000001", "gpt/input/batch": "0.0000005" }`. */
 export function testPrices(perToken: Record<string, string>): PriceSource {
   const rows = new Map<string, Price>();
   for (const [name, usdPerToken] of Object.entries(perToken)) {
-    const [model, meter] = name.split("/");
+    const [model, meter, tier] = name.split("/");
     const row = price.parse({
       id: newId("price"),
       model,
       meter,
+      tier,
       usdPerToken,
       validFrom: "2026-01-01T00:00:00Z",
       recordedAt: "2026-01-01T00:00:00Z",
@@ -60,7 +62,8 @@ export function testPrices(perToken: Record<string, string>): PriceSource {
     });
     rows.set(name, row);
   }
-  return (model: string, meter: Meter) => rows.get(`${model}/${meter}`);
+  return (model: string, meter: Meter, _atMs: number, tier?: PriceTier) =>
+    rows.get(tier ? `${model}/${meter}/${tier}` : `${model}/${meter}`);
 }
 
 export function testReserve(
@@ -71,6 +74,7 @@ export function testReserve(
     requestId: newId("req"),
     principal,
     models: [{ model: "gpt" }],
+    endUser: undefined,
     inputTokens: 100,
     outputTokensMax: 50,
     ...overrides,

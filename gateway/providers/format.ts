@@ -17,21 +17,61 @@ export type FormatName =
   | "openai-like"
   /** OpenAI's older texts, and its vectors: they pass, and are not translated. */
   | "openai-completions"
-  | "openai-embeddings";
+  | "openai-embeddings"
+  | MediaFormatName
+  /** A session of events, over a WebSocket of its own. */
+  | "openai-realtime";
+
+/** What else OpenAI has: it passes too, as JSON or as a form. */
+export type MediaFormatName =
+  | "openai-moderations"
+  | "openai-image-generations"
+  | "openai-image-edits"
+  | "openai-image-variations"
+  | "openai-speech"
+  | "openai-transcriptions"
+  | "openai-translations";
 
 /** What is needed of a format to pass it on. */
 export type PassingFormat = {
   readonly name: FormatName;
+  /** Whether this request may pass; one that may not is translated, although both sides speak alike. Absent takes all. */
+  takes?(body: Readonly<Record<string, unknown>>): boolean;
   /** The media type that a stream has to have. */
   readonly streamType: RegExp;
-  /** A whole answer that passes as it is. @throws HubError `upstream_error` when the bytes are no answer */
-  readPassing(bytes: Uint8Array): PassingAnswer;
+  /**
+   * A whole answer that passes.
+   * @throws HubError `upstream_error` when the bytes are no answer
+   */
+  readPassing(bytes: Uint8Array, head: PassingHead): PassingAnswer;
   /** A stream that passes as it is. */
-  openPassing(options: { wantsUsage: boolean } & StreamLimits): PassingStream;
+  openPassing(options: PassingOptions): PassingStream;
 };
 
-/** What other dialects are translated into, and from. */
-export type Format = PassingFormat & {
+export type PassingHead = {
+  /** What the client calls the model, for those that write the answer anew. */
+  model: string;
+  /** What the client asked for. */
+  body: Readonly<Record<string, unknown>>;
+  contentType?: string | undefined;
+  /** Of the upstream's answer, by names in lower case. */
+  header?: (name: string) => string | undefined;
+};
+
+export type PassingOptions = {
+  wantsUsage: boolean;
+  /** Of the upstream's stream. */
+  contentType?: string | undefined;
+  /** What the client asked for. */
+  body?: Readonly<Record<string, unknown>>;
+  /** Of an event that holds an image or a piece of audio, in place of `frameBytesMax`. */
+  mediaFrameBytesMax?: number | undefined;
+} & StreamLimits;
+
+/** What other dialects are translated into, and from. One that clients speak too is a `PassingFormat` besides. */
+export type Format = Pick<PassingFormat, "name" | "streamType"> & {
+  /** Whether tools of free text are known; else they are functions when a request is written. */
+  readonly takesFreeText?: boolean;
   /**
    * Another dialect's request in this format.
    * @param request its model by the upstream's own name, because how one is asked may depend on it
@@ -51,26 +91,58 @@ export type StreamLimits = { frameBytesMax: number; relayedTextCharsMax: number 
 
 /** What has to be known of an answer that nobody reads otherwise. */
 export type PassingAnswer = {
+  /** Where they are not the upstream's own. */
+  bytes?: Uint8Array;
   usage: ReadUsage | undefined;
   /** What the model wrote, to be counted when the usage is not told. */
   text: { toString(): string };
   /** The parsed answer, where a call may keep it. */
   whole?: unknown;
+  /** What the bytes are, where that is not JSON. */
+  contentType?: string;
 };
 
 /** A request in a provider's own format: the client's, or one that was written for it. */
-export type SpokenRequest = Pick<Call, "body" | "source" | "stream" | "headers"> & {
+export type SpokenRequest = Pick<Call, "body" | "source" | "stream" | "headers" | "form"> & {
   format: FormatName;
 };
+
+/** What the model wrote so far; `length` costs nothing, and no text is longer in characters. */
+export type Relayed = {
+  toString(): string;
+  readonly length: number;
+  /** What one of `length` may be at most; absent where that counts bytes. */
+  readonly bytesPerChar?: number;
+};
+
+/** Of a stream whose text is put together as it comes. */
+export class RelayedSoFar implements Relayed {
+  /** UTF-8 of a unit of UTF-16. */
+  readonly bytesPerChar = 3;
+  readonly #text: () => string;
+
+  constructor(text: () => string) {
+    this.#text = text;
+  }
+
+  get length(): number {
+    return this.#text().length;
+  }
+
+  toString(): string {
+    return this.#text();
+  }
+}
 
 /** Reads a stream on its way to the client. */
 export type PassingStream = {
   /** Whether something of the answer was passed, and not only signs of life. */
   readonly begun: boolean;
+  /** What the bytes for the client are, where that is not what the dialect's streams are. */
+  readonly contentType?: string | undefined;
   /** The newest that the upstream told. */
   readonly usage: ReadUsage | undefined;
-  /** What the model wrote so far. */
-  readonly relayed: { toString(): string };
+  readonly relayed: Relayed;
   push(chunk: Uint8Array): StreamStep;
   close(): StreamStep;
   /** The provider's own good end, to be passed when the request is settled; absent where a dialect's own will do. */

@@ -4,10 +4,11 @@ import type { GatewayLimits } from "../config.ts";
 import { createAdapterServer } from "./adapter-server/index.ts";
 import { anthropicBaseUrl, createAnthropic } from "./anthropic/index.ts";
 import { openBedrock } from "./bedrock/open.ts";
+import { cohereBaseUrl, createCohere } from "./cohere/index.ts";
 import { createGemini, geminiBaseUrl } from "./gemini/index.ts";
 import { createOpenAi, openAiBaseUrl } from "./openai/index.ts";
 import { createOpenAiLike } from "./openai-like/index.ts";
-import { quirks } from "./openai-like/quirks.ts";
+import { type Quirks, quirks } from "./openai-like/quirks.ts";
 import type { Provider } from "./provider.ts";
 import { timeoutsOf, type UpstreamSettings } from "./settings.ts";
 import { inProcess, openPool } from "./transport.ts";
@@ -27,24 +28,77 @@ export type OpenProvidersOptions = {
 
 const embeddedUpstream = "embedded";
 
-/** @throws Error when two upstreams have one name */
-export function openProviders(options: OpenProvidersOptions): Map<string, Provider> {
+/** An upstream with each way of reaching it: every address with every key. */
+export type OpenedUpstream = Pick<UpstreamSettings, "balance" | "stickyBy" | "hedge"> & {
+  /** Whether it runs on hardware of one's own. */
+  own: boolean;
+  deployments: OpenedDeployment[];
+};
+
+export type OpenedDeployment = {
+  /** Unique within the upstream. */
+  name: string;
+  /** The same for those that share one. */
+  address: string;
+  key: string;
+  weight: number;
+  tier: number;
+  provider: Provider;
+};
+
+/** @throws Error when two upstreams, or two deployments of one, have one name */
+export function openProviders(options: OpenProvidersOptions): Map<string, OpenedUpstream> {
   const { upstreams, embedded, operatorKey, limits } = options;
-  const providers = upstreams.map((settings) => openProvider(settings, options));
-  if (embedded) {
-    providers.push(
-      createAdapterServer({
-        name: embeddedUpstream,
-        transport: inProcess(embedded, "/v1"),
-        timeouts: timeoutsOf({}, limits),
-        operatorKey,
-        notConfigured: undefined,
-      }),
-    );
+  const opened = new Map<string, OpenedUpstream>();
+  const add = (name: string, upstream: OpenedUpstream) => {
+    if (opened.has(name)) throw new Error("two upstreams have the same name");
+    opened.set(name, upstream);
+  };
+  for (const settings of upstreams) {
+    const { balance, stickyBy, hedge } = settings;
+    const own = settings.own ?? settings.type === "adapter-server";
+    add(settings.name, { own, balance, stickyBy, hedge, deployments: openAll(settings, options) });
   }
-  const byName = new Map(providers.map((provider) => [provider.name, provider]));
-  if (byName.size < providers.length) throw new Error("two upstreams have the same name");
-  return byName;
+  if (embedded) {
+    const provider = createAdapterServer({
+      name: embeddedUpstream,
+      transport: inProcess(embedded, "/v1"),
+      timeouts: timeoutsOf({}, limits),
+      operatorKey,
+      notConfigured: undefined,
+    });
+    const only = { name: embeddedUpstream, address: "", key: "", weight: 1, tier: 0, provider };
+    add(embeddedUpstream, { own: true, deployments: [only] });
+  }
+  return opened;
+}
+
+/** What a deployment does not say is the upstream's. */
+function openAll(settings: UpstreamSettings, options: OpenProvidersOptions): OpenedDeployment[] {
+  const places = settings.deployments ?? [undefined];
+  const names = places.map((place) => place?.name);
+  if (new Set(names).size < names.length) {
+    throw new Error(`two deployments of the upstream '${settings.name}' have the same name`);
+  }
+  return places.flatMap((place, index) => {
+    const { name, weight = 1, tier = 0, keys, apiKeyEnv, ...where } = place ?? {};
+    const variables =
+      keys ?? (apiKeyEnv === undefined ? (settings.keys ?? [settings.apiKeyEnv]) : [apiKeyEnv]);
+    return variables.map((variable, key) => {
+      const isOneOfSeveral = variables.length > 1;
+      const keyName = isOneOfSeveral ? `key-${key + 1}` : undefined;
+      const own = { ...settings, ...where, ...(variable !== undefined && { apiKeyEnv: variable }) };
+      return {
+        name: [name, keyName].filter((it) => it !== undefined).join(".") || settings.name,
+        address: String(index),
+        // Without a name it is the place that knows who may come.
+        key: variable ?? `of ${index}`,
+        weight: weight / variables.length,
+        tier,
+        provider: openProvider(own as UpstreamSettings, options),
+      };
+    });
+  });
 }
 
 function openProvider(
@@ -76,6 +130,7 @@ function openProvider(
   const baseUrl = settings.baseUrl ?? vendor?.baseUrl ?? needsUrl(settings);
   const shared = {
     name,
+    baseUrl,
     transport: openPool({ baseUrl, ...connections }),
     timeouts,
     notConfigured,
@@ -96,6 +151,8 @@ function openProvider(
       return createAdapterServer({ ...shared, operatorKey: apiKey ?? operatorKey });
     case "gemini":
       return createGemini({ ...shared, apiKey });
+    case "cohere":
+      return createCohere({ ...shared, apiKey });
     default:
       return createOpenAiLike({ ...shared, apiKey }, quirks[settings.type]);
   }
@@ -107,10 +164,11 @@ function needsUrl({ name, type }: UpstreamSettings): never {
 
 /** Where a vendor is, and what its own SDKs call the variable with the key, when the settings name no URL. */
 const vendors: {
-  [type in UpstreamSettings["type"]]?: { baseUrl?: string; apiKeyEnv?: string };
+  [type in UpstreamSettings["type"]]?: Partial<Quirks>;
 } = {
   ...quirks,
   openai: { baseUrl: openAiBaseUrl, apiKeyEnv: "OPENAI_API_KEY" },
   anthropic: { baseUrl: anthropicBaseUrl, apiKeyEnv: "ANTHROPIC_API_KEY" },
   gemini: { baseUrl: geminiBaseUrl, apiKeyEnv: "GEMINI_API_KEY" },
+  cohere: { baseUrl: cohereBaseUrl, apiKeyEnv: "COHERE_API_KEY" },
 };

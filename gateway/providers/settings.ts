@@ -1,5 +1,7 @@
 /** What an operator writes about an upstream. */
 import { z } from "zod";
+import { balances } from "../attempts/balance.ts";
+import { stickiness } from "../attempts/upstream.ts";
 import type { GatewayLimits } from "../config.ts";
 import { openAiLike } from "./openai-like/quirks.ts";
 
@@ -17,24 +19,60 @@ const upstreamTimeouts = {
   totalTimeoutMs: timeoutMs.optional(),
 };
 
+const variable = z.string().regex(/^[A-Z][A-Z0-9_]*$/);
+/** Several credentials of one address: where one is refused or has met its limit, another is used. */
+const keys = z.array(variable).min(1).max(32).optional();
+
 const shared = {
   /** Models name their upstream by it. */
   name: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/),
+  /** Whether it runs on hardware of one's own, for guardrails that let nothing leave; adapter-servers do when absent. */
+  own: z.boolean().optional(),
   /** The credential itself, for programs that build settings; files name a variable instead. */
   apiKey: z.string().min(1).optional(),
   /** Name of the environment variable that holds the credential. */
-  apiKeyEnv: z
-    .string()
-    .regex(/^[A-Z][A-Z0-9_]*$/)
+  apiKeyEnv: variable.optional(),
+  /** Names of several such variables, in place of one. */
+  keys,
+  /** How calls are shared out among several deployments; `peak-ewma` when absent. */
+  balance: z.enum(balances).optional(),
+  /** What keeps requests on one deployment, for the provider's prompt cache; `named` when absent. */
+  stickyBy: z.enum(stickiness).optional(),
+  /** A second call to another deployment where the first is slow to begin; absent makes none. */
+  hedge: z
+    .strictObject({
+      /** Absent: as long as 19 of 20 first bytes took lately. */
+      afterMs: timeoutMs.optional(),
+      /** Of the requests, and of their input tokens, that may be asked twice. */
+      shareMax: z.number().min(0).max(1).default(0.05),
+    })
     .optional(),
   ...upstreamTimeouts,
 };
+
+/** Several places that serve the same models; what one does not set is the upstream's. */
+function deployments<S extends z.ZodRawShape>(places: S) {
+  const deployment = z.strictObject({
+    name: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/),
+    apiKeyEnv: variable.optional(),
+    keys,
+    /** Its share of the calls, compared with the others'. */
+    weight: z.number().positive().max(1000).optional(),
+    /** Those of a higher tier are called only while none of a lower one can be. */
+    tier: z.int().min(0).max(9).optional(),
+    ...places,
+  });
+  return z.array(deployment).min(1).max(32).optional();
+}
+const url = z.url({ protocol: /^https?$/ });
+const byUrl = deployments({ baseUrl: url.optional() });
 
 /** `openai` is any upstream that speaks OpenAI's chat completions; without a URL it is OpenAI itself. */
 const openAiUpstream = z.strictObject({
   type: z.literal("openai"),
   ...shared,
-  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+  baseUrl: url.optional(),
+  deployments: byUrl,
   /** What it speaks: `chat` where a URL is given, `both` where it is OpenAI itself, when absent. */
   api: z.enum(["chat", "responses", "both"]).optional(),
 });
@@ -43,52 +81,65 @@ const openAiUpstream = z.strictObject({
 const adapterServerUpstream = z.strictObject({
   type: z.literal("adapter-server"),
   ...shared,
-  baseUrl: z.url({ protocol: /^https?$/ }),
+  baseUrl: url,
+  deployments: byUrl,
 });
 
 /** Others that nearly speak OpenAI's chat completions; a row of `openai-like/quirks.ts` each. */
 const openAiLikeUpstream = z.strictObject({
   type: z.enum(openAiLike),
   ...shared,
-  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+  baseUrl: url.optional(),
+  deployments: byUrl,
 });
 
 /** Google's Gemini API, with a key of AI Studio. */
 const geminiUpstream = z.strictObject({
   type: z.literal("gemini"),
   ...shared,
-  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+  baseUrl: url.optional(),
+  deployments: byUrl,
 });
+
+const place = z.string().regex(/^[a-z0-9-]{1,40}$/);
 
 /** Gemini on Google's cloud. The key is an access token; without one, a service account's file gives tokens. */
 const vertexUpstream = z.strictObject({
   type: z.literal("vertex"),
   ...shared,
   project: z.string().regex(/^[a-z0-9][a-z0-9.:-]{0,99}$/),
-  location: z
-    .string()
-    .regex(/^[a-z0-9-]{1,40}$/)
-    .default("global"),
+  location: place.default("global"),
   /** Absent: the variable `GOOGLE_APPLICATION_CREDENTIALS` names it. */
   credentialsFile: z.string().min(1).optional(),
   /** In place of Google's own for the project and location. */
-  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+  baseUrl: url.optional(),
+  deployments: deployments({ baseUrl: url.optional(), location: place.optional() }),
 });
 
 /** AWS Bedrock. The key is one of Bedrock's own; without one, AWS's usual variables hold keys that sign. */
 const bedrockUpstream = z.strictObject({
   type: z.literal("bedrock"),
   ...shared,
-  region: z.string().regex(/^[a-z0-9-]{1,40}$/),
+  region: place,
   /** In place of the region's own. */
-  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+  baseUrl: url.optional(),
+  deployments: deployments({ baseUrl: url.optional(), region: place.optional() }),
+});
+
+/** Cohere, or whoever speaks the second version of its API; the URL ends before `/chat`. */
+const cohereUpstream = z.strictObject({
+  type: z.literal("cohere"),
+  ...shared,
+  baseUrl: url.optional(),
+  deployments: byUrl,
 });
 
 /** Anthropic, or whoever speaks its messages; the URL ends before `/messages`. */
 const anthropicUpstream = z.strictObject({
   type: z.literal("anthropic"),
   ...shared,
-  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+  baseUrl: url.optional(),
+  deployments: byUrl,
 });
 
 export const upstreamSettings = z.discriminatedUnion("type", [
@@ -99,6 +150,7 @@ export const upstreamSettings = z.discriminatedUnion("type", [
   openAiLikeUpstream,
   vertexUpstream,
   bedrockUpstream,
+  cohereUpstream,
 ]);
 export type UpstreamSettings = z.infer<typeof upstreamSettings>;
 

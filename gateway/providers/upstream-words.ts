@@ -1,5 +1,17 @@
 /** What upstreams say about their failures, made fit for a client. */
+import { HubError } from "../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "./transport.ts";
+
+/** Our account there is empty: the upstream is well, and another key of it may do. */
+export function outOfQuota(message: string): HubError {
+  return new OutOfQuota("upstream_unavailable", message);
+}
+
+export function isOutOfQuota(error: HubError): boolean {
+  return error instanceof OutOfQuota;
+}
+
+class OutOfQuota extends HubError {}
 
 /** A provider's words go to the client without anything that looks like a credential. */
 export function safeWords(message: string): string {

@@ -4,16 +4,17 @@ import type postgres from "postgres";
 import { z } from "zod";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
 import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
-import { meters } from "../../sdk/protocol/usage.ts";
+import { meters, tokenMeters, unitMeters } from "../../sdk/protocol/usage.ts";
 import { list, moment, readQuery, refuseUnknown, single } from "./query.ts";
 import { all, at, columnList, count, type Fragment } from "./sql.ts";
 
-/** Sums over a group, or over everything. Tokens that no request reported are null, not zero. */
+/** Sums over a group, or over everything. Tokens and units that no request reported are null, not zero. */
 export type CostFigures = {
   requests: number;
   /** Of them, those whose cost is unknown; they are in no amount below. */
   unpriced_requests: number;
-  tokens: Record<(typeof meters)[number], number | null>;
+  tokens: Record<(typeof tokenMeters)[number], number | null>;
+  units: Record<(typeof unitMeters)[number], number | null>;
   cost_usd: string;
   saving: {
     /** An estimate: the default model would have counted, and written, other tokens. */
@@ -22,6 +23,16 @@ export type CostFigures = {
     requests: number;
     cost_usd: string;
     default_model_cost_usd: string;
+    saving_usd: string;
+  };
+  /** Of the requests, those that the response cache answered. */
+  response_cache: {
+    hits: number;
+    /** What they cost at their own price; it is in `cost_usd`. */
+    cost_usd: string;
+    /** Those of which it is known what their answers would have cost, that cost, and by how much it is more. */
+    priced_hits: number;
+    uncached_cost_usd: string;
     saving_usd: string;
   };
 };
@@ -40,13 +51,15 @@ export type CostReportOptions = {
   /** Absent for an admin, who sees all projects. */
   projectId: string | undefined;
   nowMs: number;
+  /** As people know the owner of a key now; the ledger keeps ids alone. */
+  ownerName?: ((id: string) => string | undefined) | undefined;
 };
 
 /** @throws HubError `invalid_value` where more than `rowsMax` groups would have to be cut off */
 export async function costReport(
   sql: postgres.Sql,
   url: string,
-  { projectId, nowMs }: CostReportOptions,
+  { projectId, nowMs, ownerName }: CostReportOptions,
 ): Promise<{ report: CostReport; format: "json" | "csv" }> {
   const raw = readQuery(url);
   refuseUnknown(raw, Object.keys(reportQuery.shape));
@@ -79,7 +92,17 @@ export async function costReport(
     currency: "usd",
     group_by: query.group_by,
     data: rows.map((row) => ({
-      ...Object.fromEntries(groups.map(({ name }, index) => [name, row[`g${index}`] ?? null])),
+      ...Object.fromEntries(
+        groups.flatMap(({ name }, index) => {
+          const value = row[`g${index}`] ?? null;
+          return name === "owner"
+            ? [
+                [name, value],
+                ["owner_name", ownerName?.(value) ?? null],
+              ]
+            : [[name, value]];
+        }),
+      ),
       ...toFigures(row),
     })) as CostReport["data"],
     totals: toFigures(total),
@@ -97,7 +120,10 @@ async function readFigures(
 ): Promise<[total: postgres.Row, rows: postgres.Row[]]> {
   const names = groups.map((_, index) => sql`${sql(`g${index}`)}`);
   const keys = groups.map(({ column }, index) => sql`${column} as ${sql(`g${index}`)}`);
-  const counted = ["pricing", "cost", "baseline_cost", ...meters].map((name) => sql`${sql(name)}`);
+  const counted = [
+    ...["pricing", "cost", "baseline_cost", "response_cache", "uncached_cost"],
+    ...meters,
+  ].map((name) => sql`${sql(name)}`);
   const source = sql`select ${columnList(sql, [...keys, ...counted])}
     from billing.requests where ${filter}`;
   if (groups.length === 0) {
@@ -129,6 +155,8 @@ function columnsOf(sql: postgres.Sql, group: string): Column[] {
         { name: "key", column: sql`key_id` },
         { name: "key_name", column: sql`key_name` },
       ];
+    case "owner":
+      return [{ name: "owner", column: sql`owner_id` }];
     case "day":
       return [{ name: "day", column: sql`to_char(${utc}, 'YYYY-MM-DD')` }];
     case "hour":
@@ -140,13 +168,18 @@ function columnsOf(sql: postgres.Sql, group: string): Column[] {
 
 function figures(sql: postgres.Sql): Fragment {
   const compared = sql`filter (where cost is not null and baseline_cost is not null)`;
+  const hit = sql`response_cache is not null`;
+  const saved = sql`filter (where ${hit} and cost is not null and uncached_cost is not null)`;
   return sql`count(*) as requests, count(*) filter (where pricing = 'unpriced') as unpriced,
     ${columnList(
       sql,
-      meters.map((meter) => sql`sum(${sql(meter)}) as ${sql(`tokens_${meter}`)}`),
+      meters.map((meter) => sql`sum(${sql(meter)}) as ${sql(`sum_${meter}`)}`),
     )},
     sum(cost)::text as cost, count(*) ${compared} as compared,
-    sum(cost) ${compared}::text as compared_cost, sum(baseline_cost) ${compared}::text as baseline_cost`;
+    sum(cost) ${compared}::text as compared_cost, sum(baseline_cost) ${compared}::text as baseline_cost,
+    count(*) filter (where ${hit}) as hits, sum(cost) filter (where ${hit})::text as hit_cost,
+    count(*) ${saved} as saved, sum(uncached_cost) ${saved}::text as uncached_cost,
+    sum(uncached_cost - cost) ${saved}::text as saved_cost`;
 }
 
 function toFigures(row: postgres.Row): CostFigures {
@@ -156,8 +189,11 @@ function toFigures(row: postgres.Row): CostFigures {
     requests: Number(row.requests ?? 0),
     unpriced_requests: Number(row.unpriced ?? 0),
     tokens: Object.fromEntries(
-      meters.map((meter) => [meter, count(row[`tokens_${meter}`])]),
+      tokenMeters.map((meter) => [meter, count(row[`sum_${meter}`])]),
     ) as CostFigures["tokens"],
+    units: Object.fromEntries(
+      unitMeters.map((meter) => [meter, count(row[`sum_${meter}`])]),
+    ) as CostFigures["units"],
     cost_usd: formatUsd(parseUsd(row.cost ?? "0")),
     saving: {
       estimate: true,
@@ -165,6 +201,13 @@ function toFigures(row: postgres.Row): CostFigures {
       cost_usd: formatUsd(cost),
       default_model_cost_usd: formatUsd(baseline),
       saving_usd: formatUsd(baseline - cost),
+    },
+    response_cache: {
+      hits: Number(row.hits ?? 0),
+      cost_usd: formatUsd(parseUsd(row.hit_cost ?? "0")),
+      priced_hits: Number(row.saved ?? 0),
+      uncached_cost_usd: formatUsd(parseUsd(row.uncached_cost ?? "0")),
+      saving_usd: formatUsd(parseUsd(row.saved_cost ?? "0")),
     },
   };
 }
@@ -174,18 +217,22 @@ function toFigures(row: postgres.Row): CostFigures {
  * numbers, negative ones too, stay numbers.
  */
 export function toCsv({ group_by: _groups, data }: CostReport): string {
-  const rows = data.map(({ tokens, saving, ...figures }) => {
+  const rows = data.map(({ tokens, units, saving, response_cache: cache, ...figures }) => {
     const { requests, unpriced_requests, cost_usd, ...keys } = figures;
     return {
       ...Object.fromEntries(Object.entries(keys).map(([name, key]) => [name, guardFormula(key)])),
       requests,
       unpriced_requests,
-      ...Object.fromEntries(meters.map((meter) => [`${meter}_tokens`, tokens[meter]])),
+      ...Object.fromEntries(tokenMeters.map((meter) => [`${meter}_tokens`, tokens[meter]])),
+      ...units,
       cost_usd,
       currency: "usd",
       estimated_saving_requests: saving.requests,
       estimated_default_model_cost_usd: saving.default_model_cost_usd,
       estimated_saving_usd: saving.saving_usd,
+      response_cache_hits: cache.hits,
+      response_cache_cost_usd: cache.cost_usd,
+      response_cache_saving_usd: cache.saving_usd,
     };
   });
   return stringify(rows, { header: true, record_delimiter: "windows" });
@@ -204,7 +251,9 @@ const namedGroups = [
   "team",
   "cost_centre",
   "key",
+  "owner",
   "task",
+  "end_user",
   "route",
   "upstream",
   "outcome",

@@ -20,11 +20,19 @@ const prices = testPrices({
   "gpt/input": "0.000001",
   "gpt/cache_read": "0.0000001",
   "gpt/output": "0.000004",
+  "gpt/input/cached_response": "0.0000001",
   "small/input": "0.0000001",
   "small/output": "0.0000004",
 });
 const search = testPrincipal({ project: { name: "search", team: "web" }, key: { name: "prod" } });
-const mail = testPrincipal({ project: { name: "=mail" } });
+const mail = testPrincipal({
+  project: { name: "=mail", costCentre: "4711", tags: { product: "inbox", job: "ours" } },
+  key: {
+    costCentre: "4712",
+    tags: { product: "outbox" },
+    ownerId: "user_01kap3v5eh4s7m9x2c8b6n0wqt",
+  },
+});
 const day = (date: string) => Date.parse(`${date}T09:30:00Z`);
 const nowMs = day("2026-11-21");
 const seconds = (date: string) => Date.parse(date) / 1000;
@@ -38,6 +46,7 @@ beforeAll(async () => {
   reports = createReports({
     sql: database.sql,
     now: () => nowMs,
+    ownerName: (id) => (id === mail.key.ownerId ? "ada@example.com" : undefined),
     authenticate(authorization) {
       if (authorization === "Bearer admin") return { type: "admin" };
       if (authorization === "Bearer search") return { type: "project", project: search.project };
@@ -50,7 +59,11 @@ beforeAll(async () => {
       search,
       { usage: { input: 800, cache_read: 200, output: 100 }, task: "faq" },
     ],
-    [day("2026-11-18"), mail, { usage: { input: 50, output: 10 }, tags: { job: "@nightly" } }],
+    [
+      day("2026-11-18"),
+      mail,
+      { usage: { input: 50, output: 10 }, tags: { job: "theirs", night: "@nightly" } },
+    ],
     [
       day("2026-11-20"),
       search,
@@ -64,6 +77,23 @@ beforeAll(async () => {
     ],
     [day("2026-11-20"), search, { answered: { model: "mystery", upstream: "other" } }],
     [day("2026-11-20"), search, failed],
+    [
+      day("2026-11-16"),
+      search,
+      {
+        usage: { input: 0, output: 0 },
+        responseCache: { usage: { input: 1000, output: 50 }, estimated: false },
+      },
+    ],
+    [
+      day("2026-11-16"),
+      search,
+      {
+        answered: { model: "mystery", upstream: "other" },
+        usage: { input: 0, output: 0 },
+        responseCache: { usage: { input: 10, output: 5 }, estimated: false },
+      },
+    ],
   ]);
 });
 afterAll(() => database.close());
@@ -238,11 +268,80 @@ test("a report groups by anything, adds up exactly, and counts unpriced requests
   });
 });
 
+test("what the response cache answered is told by every group, with what it saved", async () => {
+  const byModel = await getJson("/api/reports/costs?from=2026-11-16&to=2026-11-17&group_by=model");
+  const cacheOf = (model: string) =>
+    byModel.data.find((row: { model: string }) => row.model === model)?.response_cache;
+  // 1,000 at $1 and 50 at $4 a million; a kept answer of this model costs $0.1 a million tokens read.
+  expect(cacheOf("gpt")).toEqual({
+    hits: 1,
+    cost_usd: "0.0001",
+    priced_hits: 1,
+    uncached_cost_usd: "0.0012",
+    saving_usd: "0.0011",
+  });
+  // Nobody knows what it would have cost, so nothing is said to be saved.
+  expect(cacheOf("mystery")).toMatchObject({ hits: 1, priced_hits: 0, saving_usd: "0" });
+  expect(byModel.totals.response_cache).toMatchObject({ hits: 2, saving_usd: "0.0011" });
+  for (const group of ["team", "adapter", "key", "day", "route"]) {
+    const report = await getJson(`/api/reports/costs?from=2026-11-16&group_by=${group}`);
+    expect(
+      report.data.reduce(
+        (sum: number, row: { response_cache: { hits: number } }) => sum + row.response_cache.hits,
+        0,
+      ),
+      group,
+    ).toBe(2);
+  }
+  const hit = (await getJson("/api/requests?model=gpt")).data.at(-1);
+  expect(hit.response_cache).toEqual({
+    result: "hit",
+    saved_usage: { input: 1000, output: 50 },
+    uncached_cost_usd: "0.0012",
+  });
+});
+
+test("cost centre, tags and owner of keys reach reports, and no request writes over them", async () => {
+  const groups = "cost_centre,tag:product,tag:job,tag:night,owner";
+  const query = `from=2026-11-18&to=2026-11-19&group_by=${groups}`;
+  const report = await getJson(`/api/reports/costs?${query}`);
+  const ours = report.data.find((row: { owner: string | null }) => row.owner !== null);
+  expect(ours).toMatchObject({
+    cost_centre: "4712",
+    "tag:product": "outbox",
+    "tag:job": "ours",
+    "tag:night": "@nightly",
+    owner: mail.key.ownerId,
+    owner_name: "ada@example.com",
+    requests: 1,
+  });
+  const csv = await (await get(`/api/reports/costs?${query}&format=csv`)).text();
+  expect(csv.split("\r\n")[0]).toMatch(
+    /^cost_centre,tag:product,tag:job,tag:night,owner,owner_name,requests,/,
+  );
+  expect(csv).toContain(
+    "4712,outbox,ours,'@nightly,user_01kap3v5eh4s7m9x2c8b6n0wqt,ada@example.com,1,",
+  );
+  const own = await getJson(`/api/requests?owner=${mail.key.ownerId}&cost_centre=4712`);
+  expect(own.data).toHaveLength(1);
+  expect(own.data[0]).toMatchObject({ owner_id: mail.key.ownerId, cost_centre: "4712" });
+
+  const start_time = seconds("2026-11-18");
+  const usage = client().admin.organization.usage;
+  const user_ids = [mail.key.ownerId ?? ""];
+  const tokens = await usage.completions({ start_time, limit: 1, user_ids, group_by: ["user_id"] });
+  expect(tokens.data[0]?.results).toMatchObject([{ user_id: user_ids[0], input_tokens: 50 }]);
+  const costs = await usage.costs({ start_time, limit: 1, group_by: ["user_id"] });
+  expect(costs.data[0]?.results).toContainEqual(
+    expect.objectContaining({ user_id: mail.key.ownerId }),
+  );
+});
+
 test("a project's key sees its own project alone", async () => {
   const report = await getJson("/api/reports/costs?from=2026-11-01&group_by=project", "search");
   expect(report.data.map((row: { project: string }) => row.project)).toEqual([search.project.id]);
   const listed = await getJson("/api/requests", "search");
-  expect(listed.data).toHaveLength(4);
+  expect(listed.data).toHaveLength(6);
   const foreign = (await getJson(`/api/requests?project=${mail.project.id}`)).data[0].id;
   expect((await get(`/api/requests/${foreign}`, "search")).status).toBe(404);
   expect((await get("/v1/organization/costs?start_time=1", "search")).status).toBe(403);
@@ -251,26 +350,31 @@ test("a project's key sees its own project alone", async () => {
 
 test("a spreadsheet gets numbers and text, never formulas", async () => {
   const response = await get(
-    "/api/reports/costs?from=2026-11-18&to=2026-11-19&group_by=project,tag:job&format=csv",
+    "/api/reports/costs?from=2026-11-18&to=2026-11-19&group_by=project,tag:night&format=csv",
   );
   expect(response.headers.get("content-type")).toBe("text/csv; charset=utf-8");
   const [header, first, second] = (await response.text()).split("\r\n");
   expect(header).toBe(
-    "project,project_name,tag:job,requests,unpriced_requests,input_tokens,cache_read_tokens,cache_write_tokens," +
-      "output_tokens,reasoning_tokens,cost_usd,currency,estimated_saving_requests," +
-      "estimated_default_model_cost_usd,estimated_saving_usd",
+    "project,project_name,tag:night,requests,unpriced_requests,input_tokens,cache_read_tokens,cache_write_tokens," +
+      "output_tokens,reasoning_tokens,input_audio_tokens,input_image_tokens,cache_read_audio_tokens," +
+      "cache_read_image_tokens,output_audio_tokens,output_image_tokens,images,audio_ms,characters,cost_usd,currency,estimated_saving_requests," +
+      "estimated_default_model_cost_usd,estimated_saving_usd,response_cache_hits,response_cache_cost_usd,response_cache_saving_usd",
   );
-  expect(first).toBe(`${search.project.id},search,,1,0,800,200,,100,,0.00122,usd,0,0,0`);
-  expect(second).toBe(`${mail.project.id},'=mail,'@nightly,1,0,50,,,10,,0.00009,usd,0,0,0`);
+  expect(first).toBe(
+    `${search.project.id},search,,1,0,800,200,,100,,,,,,,,,,,0.00122,usd,0,0,0,0,0,0`,
+  );
+  expect(second).toBe(
+    `${mail.project.id},'=mail,'@nightly,1,0,50,,,10,,,,,,,,,,,0.00009,usd,0,0,0,0,0,0`,
+  );
 });
 
 test("requests are listed newest first, page by page, and one is told with its decision", async () => {
   const first = await getJson("/api/requests?limit=3");
   expect(first).toMatchObject({ object: "list", has_more: true, last_id: first.data[2].id });
-  const rest = await getJson(`/api/requests?limit=3&after=${first.last_id}`);
+  const rest = await getJson(`/api/requests?limit=5&after=${first.last_id}`);
   expect(rest).toMatchObject({ has_more: false });
   const ids = [...first.data, ...rest.data].map(({ id }) => id);
-  expect(ids).toHaveLength(5);
+  expect(ids).toHaveLength(7);
   expect(ids).toEqual([...ids].sort().reverse());
 
   const [{ id }] = (await getJson("/api/requests?adapter=sql")).data;
@@ -292,6 +396,77 @@ test("requests are listed newest first, page by page, and one is told with its d
   expect((await getJson("/api/requests?pricing=unpriced")).data).toMatchObject([
     { model: "mystery", cost_usd: null },
   ]);
+});
+
+test("what is no completion is counted in its own unit, as the official client reads it, and in no other", async () => {
+  const atMs = day("2026-10-05");
+  const asked = (format: Settlement["format"], usage: Settlement["usage"]): Case => [
+    atMs,
+    search,
+    { ...(format && { format }), ...(usage && { usage }) },
+  ];
+  await settleAll([
+    asked("openai-embeddings", { input: 70 }),
+    asked("openai-embeddings", { input: 7 }),
+    asked("openai-moderations", { input: 5 }),
+    asked("openai-image-generations", { images: 2 }),
+    asked("openai-image-edits", { images: 1, input: 40, output_image: 1000 }),
+    asked("openai-speech", { characters: 321 }),
+    asked("openai-transcriptions", { audio_ms: 61_400 }),
+    asked("openai-translations", { audio_ms: 2_000 }),
+    asked("openai-chat", { input: 3, output: 4 }),
+    asked("anthropic-messages", { input: 30, output: 40 }),
+  ]);
+  const { usage } = client().admin.organization;
+  const query = {
+    start_time: seconds("2026-10-05"),
+    end_time: seconds("2026-10-06"),
+    group_by: ["model" as const],
+    project_ids: [search.project.id],
+  };
+  const resultsOf = (page: { data: { results: unknown[] }[] }) => page.data[0]?.results;
+  const whose = { project_id: null, user_id: null, api_key_id: null, model: "gpt" };
+  const told = (kind: string, requests: number, more: object) => [
+    {
+      object: `organization.usage.${kind}.result`,
+      num_model_requests: requests,
+      ...whose,
+      ...more,
+    },
+  ];
+  expect(resultsOf(await usage.embeddings(query))).toEqual(
+    told("embeddings", 2, { input_tokens: 77 }),
+  );
+  expect(resultsOf(await usage.moderations(query))).toEqual(
+    told("moderations", 1, { input_tokens: 5 }),
+  );
+  expect(resultsOf(await usage.audioSpeeches(query))).toEqual(
+    told("audio_speeches", 1, { characters: 321 }),
+  );
+  expect(resultsOf(await usage.audioTranscriptions(query))).toEqual(
+    told("audio_transcriptions", 2, { seconds: 63 }),
+  );
+  expect(resultsOf(await usage.images(query))).toEqual(
+    told("images", 2, { images: 3, size: null, source: null }),
+  );
+  const bySource = await usage.images({ ...query, group_by: ["source"] });
+  expect(resultsOf(bySource)).toHaveLength(2);
+  expect(resultsOf(bySource)).toEqual(
+    expect.arrayContaining([
+      expect.objectContaining({ images: 2, source: "image.generation" }),
+      expect.objectContaining({ images: 1, source: "image.edit" }),
+    ]),
+  );
+  const edits = await usage.images({ ...query, sources: ["image.edit"] });
+  expect(resultsOf(edits)).toMatchObject([{ images: 1 }]);
+  await expect(usage.images({ ...query, sizes: ["512x512"] })).rejects.toThrow(/not kept/);
+  // Rows from before formats were kept stay where they were counted.
+  expect(resultsOf(await usage.completions(query))).toMatchObject([
+    { num_model_requests: 2, input_tokens: 33, output_tokens: 44 },
+  ]);
+  const [older] =
+    await database.sql`select format from billing.requests where at > '2026-11-01' limit 1`;
+  expect(older?.format).toBeNull();
 });
 
 type Case = [atMs: number, principal: typeof search, settlement: Partial<Settlement>];

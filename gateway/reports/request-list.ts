@@ -2,33 +2,48 @@
 import type postgres from "postgres";
 import { z } from "zod";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
-import { requestId } from "../../sdk/protocol/ids.ts";
+import { requestId, sortableText } from "../../sdk/protocol/ids.ts";
 import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
-import { meters } from "../../sdk/protocol/usage.ts";
 import { moment, readQuery, refuseUnknown, single, wholeNumber } from "./query.ts";
-import { all, at, columnList, count, type Fragment } from "./sql.ts";
+import {
+  conditionsOf,
+  requestColumns,
+  requestFilters,
+  toRequest,
+  type Viewer,
+} from "./request-row.ts";
+import { all, at, count } from "./sql.ts";
 
-/** `projectId` absent: an admin, who sees all projects. */
-export type Viewer = { projectId: string | undefined };
+export type ListOptions = Viewer & {
+  /** How long the database may look. */
+  timeoutMs: number;
+};
 
-export async function listRequests(sql: postgres.Sql, url: string, viewer: Viewer) {
+/** @throws HubError `deadline_exceeded` for what would take the database too long */
+export async function listRequests(
+  sql: postgres.Sql,
+  url: string,
+  { timeoutMs, ...viewer }: ListOptions,
+) {
   const raw = readQuery(url);
   refuseUnknown(raw, Object.keys(listQuery.shape));
   const { limit, after, from, to, ...filters } = parseOrThrow(listQuery, raw);
   const conditions = [
-    ...visibleTo(sql, viewer),
+    ...conditionsOf(sql, filters, viewer),
     ...(after === undefined ? [] : [sql`request_id < ${after}`]),
-    ...(from === undefined ? [] : [sql`at >= ${at(sql, from)}`]),
-    ...(to === undefined ? [] : [sql`at < ${at(sql, to)}`]),
-    ...Object.entries(filters).flatMap(([name, value]) =>
-      value === undefined
-        ? []
-        : [sql`${sql(filterColumns[name as keyof typeof filterColumns])} = ${value}`],
-    ),
+    // Ids begin with the moment when a request came, which is before `at`: so the index of ids finds times too.
+    ...(from === undefined
+      ? []
+      : [sql`at >= ${at(sql, from)}`, sql`request_id >= ${idAt(from - arrivalMsMax)}`]),
+    ...(to === undefined ? [] : [sql`at < ${at(sql, to)}`, sql`request_id < ${idAt(to)}`]),
   ];
-  const rows = await sql`
-    select ${columns(sql)} from billing.requests where ${all(sql, conditions)}
-    order by request_id desc limit ${limit + 1}`;
+  const rows = await withinTime(
+    sql,
+    timeoutMs,
+    (tx) => tx`
+      select ${requestColumns(sql)} from billing.requests where ${all(sql, conditions)}
+      order by request_id desc limit ${limit + 1}`,
+  );
   const data = rows.slice(0, limit).map(toRequest);
   return {
     object: "list" as const,
@@ -41,24 +56,29 @@ export async function listRequests(sql: postgres.Sql, url: string, viewer: Viewe
 
 /** @throws HubError `not_found` for unknown requests and for other projects' */
 export async function retrieveRequest(sql: postgres.Sql, id: string, viewer: Viewer) {
-  const conditions = all(sql, [sql`request_id = ${id}`, ...visibleTo(sql, viewer)]);
+  const conditions = all(sql, [sql`request_id = ${id}`, ...conditionsOf(sql, {}, viewer)]);
   const [row] = requestId.safeParse(id).success
-    ? await sql`select ${columns(sql)}, decision from billing.requests where ${conditions}`
+    ? await sql`select ${requestColumns(sql)}, decision from billing.requests where ${conditions}`
     : [];
-  if (row === undefined) {
-    throw new HubError(
-      "not_found",
-      `No request '${id.slice(0, 64)}' is in the ledger. A request appears there within a second of its end.`,
-    );
-  }
+  if (row === undefined) throw noRequest(id);
   const entries = await sql`
-    select account, amount::text as amount, meter, quantity, price_id
+    select account, model, amount::text as amount, meter, quantity, price_id
     from billing.entries where request_id = ${id} order by id`;
+  const [content] = await sql`
+    select truncated, expires_at from gateway.request_contents where request_id = ${id}`;
   return {
     ...toRequest(row),
+    /** What was said is kept, and at `/content` for administrators. */
+    content: content
+      ? {
+          expires_at: new Date(content.expires_at).toISOString(),
+          truncated: content.truncated as boolean,
+        }
+      : null,
     decision: row.decision ?? null,
     entries: entries.map((entry) => ({
       account: entry.account as string,
+      model: entry.model as string,
       /** Debits are positive, credits negative; together they are zero. */
       amount_usd: formatUsd(parseUsd(entry.amount)),
       meter: entry.meter as string | null,
@@ -68,84 +88,45 @@ export async function retrieveRequest(sql: postgres.Sql, id: string, viewer: Vie
   };
 }
 
-function visibleTo(sql: postgres.Sql, { projectId }: Viewer): Fragment[] {
-  return projectId === undefined ? [] : [sql`project_id = ${projectId}`];
-}
-
-function columns(sql: postgres.Sql): Fragment {
-  const names = [...plainColumns, ...meters, "ttft_ms", "duration_ms"].map(
-    (name) => sql`${sql(name)}`,
+function noRequest(id: string): HubError {
+  return new HubError(
+    "not_found",
+    `No request '${id.slice(0, 64)}' is in the ledger. A request appears there within a second of its end.`,
   );
-  return sql`request_id, ${columnList(sql, names)}, tags, cost::text as cost,
-    baseline_cost::text as baseline_cost, extract(epoch from at)::float8 as at_seconds`;
 }
 
-function toRequest(row: postgres.Row) {
-  return {
-    id: row.request_id as string,
-    object: "request" as const,
-    at: new Date(Math.round(row.at_seconds * 1000)).toISOString(),
-    ...Object.fromEntries(plainColumns.map((name) => [name, row[name]])),
-    tags: row.tags,
-    tokens: Object.fromEntries(meters.map((meter) => [meter, count(row[meter])])),
-    cost_usd: row.cost === null ? null : formatUsd(parseUsd(row.cost)),
-    default_model_cost_usd:
-      row.baseline_cost === null ? null : formatUsd(parseUsd(row.baseline_cost)),
-    ttft_ms: row.ttft_ms as number | null,
-    duration_ms: row.duration_ms as number,
-  };
+async function withinTime(
+  sql: postgres.Sql,
+  timeoutMs: number,
+  ask: (tx: postgres.TransactionSql) => postgres.PendingQuery<postgres.Row[]>,
+): Promise<postgres.Row[]> {
+  try {
+    return await sql.begin("read only", async (tx) => {
+      await tx`select set_config('statement_timeout', ${String(timeoutMs)}, true)`;
+      return await ask(tx);
+    });
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "57014")) throw error;
+    throw new HubError(
+      "deadline_exceeded",
+      `Finding these requests takes longer than ${timeoutMs} ms. Narrow the time with 'from' and 'to', or name a project or a key.`,
+      { cause: error },
+    );
+  }
 }
 
-const plainColumns = [
-  "project_id",
-  "project_name",
-  "key_id",
-  "key_name",
-  "team",
-  "cost_centre",
-  "requested_model",
-  "route",
-  "task",
-  "model",
-  "adapter",
-  "adapter_version",
-  "adapter_digest",
-  "upstream",
-  "default_model",
-  "usage_estimated",
-  "usage_inconsistent",
-  "pricing",
-  "outcome",
-  "http_status",
-  "error_code",
-  "stream",
-] as const;
+/** The lowest id of that millisecond. */
+function idAt(ms: number): string {
+  return `req_${sortableText(Math.max(0, Math.floor(ms)), (length) => new Uint8Array(length))}`;
+}
 
-const filterColumns = {
-  project: "project_id",
-  key: "key_id",
-  model: "model",
-  adapter: "adapter",
-  task: "task",
-  route: "route",
-  upstream: "upstream",
-  outcome: "outcome",
-  pricing: "pricing",
-} as const;
+/** From a request's arrival until it is reserved: its body comes between, and the wait for a place. */
+const arrivalMsMax = 60 * 60_000;
 
-const text = single(z.string().max(512).optional());
 const listQuery = z.object({
   limit: single(wholeNumber.pipe(z.int().min(1).max(100)).default(20)),
   after: single(requestId.optional()),
   from: single(moment.optional()),
   to: single(moment.optional()),
-  project: text,
-  key: text,
-  model: text,
-  adapter: text,
-  task: text,
-  route: text,
-  upstream: text,
-  outcome: text,
-  pricing: single(z.enum(["priced", "unpriced", "unused"]).optional()),
+  ...requestFilters.shape,
 });

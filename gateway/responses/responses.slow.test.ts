@@ -153,3 +153,76 @@ test("an answer that cannot be kept is given all the same, and says so", async (
     await database.sql`alter table gateway.away rename to responses`;
   }
 });
+
+test("tokens are counted with what is remembered, and nothing is sent or kept", async () => {
+  const { responses, conversations } = client();
+  const asked = emulator.requests.length;
+  const alone = await responses.inputTokens.count({ model, input: "Four words are here." });
+  expect(alone).toEqual({ object: "response.input_tokens", input_tokens: expect.any(Number) });
+  const { id: conversation } = await conversations.create({
+    items: [{ role: "user", content: "many more words ".repeat(50) }],
+  });
+  const remembered = await responses.inputTokens.count({
+    model,
+    conversation,
+    input: "Four words are here.",
+  });
+  expect(remembered.input_tokens).toBeGreaterThan(alone.input_tokens + 100);
+  expect(emulator.requests.length).toBe(asked);
+  expect((await conversations.items.list(conversation)).data).toHaveLength(1);
+  const theirs = client("sk-sy-key-of-other").responses;
+  await expect(theirs.inputTokens.count({ model, conversation })).rejects.toMatchObject({
+    status: 404,
+  });
+});
+
+test("a conversation is summed up as one item, which stands for it later on", async () => {
+  const { responses } = client();
+  const call = { call_id: "call_1", type: "function_call", name: "look", arguments: "{}" } as const;
+  const compacted = await responses.compact({
+    model,
+    instructions: "Be brief.",
+    input: [
+      { role: "user", content: "What is there?" },
+      call,
+      { type: "function_call_output", call_id: "call_1", output: "a cat" },
+    ],
+  });
+  // No model gets calls without the tools for them.
+  expect(emulator.requests.at(-1)?.body.messages).toMatchObject([
+    { role: "system", content: "Be brief." },
+    { role: "user", content: "What is there?" },
+    { role: "assistant", content: "[called look as call_1: {}]" },
+    { role: "user", content: "[call_1 answered: a cat]" },
+    { role: "user", content: expect.stringContaining("Sum up") },
+  ]);
+  expect(compacted).toMatchObject({
+    object: "response.compaction",
+    output: [{ type: "compaction", encrypted_content: expect.any(String) }],
+    usage: { input_tokens: expect.any(Number) },
+  });
+  const input = [
+    ...(compacted.output as OpenAI.Responses.ResponseInputItem[]),
+    { role: "user" as const, content: "And now?" },
+  ];
+  const first = await responses.create({ model, input });
+  const summary = { role: "system", content: expect.stringContaining("That was message 5.") };
+  const asked = [summary, { role: "user", content: "And now?" }];
+  expect(emulator.requests.at(-1)?.body.messages).toMatchObject(asked);
+  const lastBegan = () => emulator.requests.at(-1)?.body.messages.slice(0, asked.length);
+  await responses.create({ model, input: "Then?", previous_response_id: first.id });
+  expect(lastBegan()).toMatchObject(asked);
+  const again = await responses.compact({ model, previous_response_id: first.id });
+  expect(lastBegan()).toMatchObject(asked);
+  expect(again.output).toHaveLength(1);
+});
+
+test("what cannot be summed up is refused", async () => {
+  const compact = (body: object) => client().post("/responses/compact", { body });
+  const missing = { status: 400, code: "missing_required_parameter" };
+  await expect(compact({ input: "one" })).rejects.toMatchObject({ ...missing, param: "model" });
+  await expect(compact({ model })).rejects.toMatchObject({ ...missing, param: "input" });
+  await expect(compact({ model, previous_response_id: "resp_none" })).rejects.toMatchObject({
+    code: "previous_response_not_found",
+  });
+});

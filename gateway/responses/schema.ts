@@ -1,11 +1,10 @@
 /** The table of kept responses, which the gateway alone touches. Migrations are generated from this. */
-import { index, jsonb, pgSchema, text, timestamp } from "drizzle-orm/pg-core";
-
-const gateway = pgSchema("gateway");
-const moment = (name: string) => timestamp(name, { withTimezone: true, mode: "string" });
+import { index, integer, json, text } from "drizzle-orm/pg-core";
+import { gateway, moment } from "../kept/columns.ts";
 
 /**
- * What `store` keeps of a response: the object as its client got it, and the items that were its input.
+ * What `store` keeps of a response: the object as its client got it, and the items that were its input. As `json`,
+ * because `jsonb` refuses texts with NUL characters.
  * @public read by drizzle-kit
  */
 export const responses = gateway.table(
@@ -17,8 +16,10 @@ export const responses = gateway.table(
     expiresAt: moment("expires_at").notNull(),
     /** The response whose conversation this one continues; it may be gone. */
     previousId: text("previous_id"),
-    response: jsonb("response").notNull(),
-    input: jsonb("input").notNull(),
+    response: json("response").notNull(),
+    input: json("input").notNull(),
+    /** JSON of input and output; absent in rows of older gateways. */
+    historyBytes: integer("history_bytes"),
   },
   (table) => [index("responses_expires_at").on(table.expiresAt)],
 );

@@ -8,7 +8,7 @@ export type Obstacle = { reason: Rejection; error: HubError };
 
 export type ObstacleInput = Pick<
   PlanInput,
-  "scope" | "upstream" | "inputTokens" | "outputTokensMax" | "nowMs"
+  "scope" | "upstream" | "inputTokens" | "outputTokensMax" | "tariffs" | "nowMs" | "ownOnly"
 > & {
   /** Whether the client named this very model. */
   named: boolean;
@@ -36,6 +36,16 @@ export function findObstacle(target: Target, input: ObstacleInput): Obstacle | u
       error: new HubError(
         "unsupported_model",
         `'${target.name}' cannot be served: the upstream '${model.upstream}' serves no adapters.`,
+        { param: "model" },
+      ),
+    };
+  }
+  if (input.ownOnly && !upstream.own) {
+    return {
+      reason: "not_own_hardware",
+      error: new HubError(
+        "guardrail_blocked",
+        `A guardrail of this project keeps this request on hardware of its own, and '${target.name}' runs elsewhere.`,
         { param: "model" },
       ),
     };
@@ -68,11 +78,16 @@ export function findObstacle(target: Target, input: ObstacleInput): Obstacle | u
 }
 
 /** A project that refuses what has no price is never sent to where its spending would be unknown. */
-function priceObstacle(target: Target, { scope, nowMs }: ObstacleInput): HubError | undefined {
+function priceObstacle(
+  target: Target,
+  { scope, nowMs, tariffs }: ObstacleInput,
+): HubError | undefined {
   const { snapshot, projectId } = scope;
   if (snapshot.project(projectId)?.unpriced !== "refuse") return undefined;
   const prices = snapshot.price.bind(snapshot);
-  return isPriced(toPricedModel(target), prices, nowMs) ? undefined : noPrice([target.name]);
+  return isPriced(toPricedModel(target), prices, nowMs, tariffs)
+    ? undefined
+    : noPrice([target.name], tariffs);
 }
 
 /** A model that the client named itself is refused only on an exact count; else its upstream decides. */

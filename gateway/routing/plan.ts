@@ -1,7 +1,8 @@
 /** Decides where a request goes: candidates, hard filters, quality floor, cost, then the order of attempts. */
 import type { Measurement, TaskPolicy } from "../../sdk/protocol/catalog.ts";
-import { HubError } from "../../sdk/protocol/errors.ts";
+import { type ErrorCode, HubError } from "../../sdk/protocol/errors.ts";
 import { formatUsd, type PicoUsd } from "../../sdk/protocol/money.ts";
+import type { Tariff } from "../ledger/price-book.ts";
 import type { Classified } from "./classify.ts";
 import { findEvidence } from "./evidence.ts";
 import { expectedCost } from "./expected-cost.ts";
@@ -14,6 +15,7 @@ export type Rejection =
   | "upstream_not_configured"
   | "upstream_unhealthy"
   | "adapters_not_served"
+  | "not_own_hardware"
   | "base_changed"
   | "context_too_long"
   | "no_price"
@@ -50,15 +52,25 @@ export type Decision = {
   considered: Considered[];
   /** Models in the order in which they are tried. */
   attempts: string[];
+  /** By the code of a failure: who is tried after it, in place of those that are left. */
+  fallbackOn?: Record<string, string[]>;
+  /** Models that a budget refused, where the route has others for that. */
+  overBudget?: string[];
 };
 
-export type Plan = { targets: Target[]; decision: Decision };
+export type Plan = {
+  targets: Target[];
+  fallbackOn: ReadonlyMap<ErrorCode, readonly Target[]>;
+  decision: Decision;
+};
 
 /** What a plan asks about an upstream; kept small, so that a plan can be made without any. */
 export type UpstreamState = {
   /** Why it cannot be called at all, such as a missing credential; `undefined` when it can. */
   notConfigured: string | undefined;
   servesAdapters: boolean;
+  /** Whether it runs on hardware of one's own. */
+  own?: boolean;
   /** While its breaker is open: when it may be tried again. */
   retryAfterMs: number | undefined;
 };
@@ -73,8 +85,12 @@ export type PlanInput = {
   inputTokens: (target: Target) => { tokens: number; exact: boolean };
   /** The client's own bound of the output. */
   outputTokensMax: number | undefined;
+  /** How the request may be billed, where that is not as text. */
+  tariffs?: readonly Tariff[] | undefined;
   attemptsMax: number;
   nowMs: number;
+  /** A guardrail lets the request go to hardware of one's own alone. */
+  ownOnly?: boolean | undefined;
 };
 
 /**
@@ -101,6 +117,7 @@ export function makePlan(input: PlanInput): Plan {
     0,
     input.attemptsMax,
   );
+  const fallbackOn = planFallbacks(input);
   const decision: Decision = {
     requested: input.requested,
     ...(resolved.type === "route" && { route: resolved.route.name }),
@@ -109,9 +126,40 @@ export function makePlan(input: PlanInput): Plan {
     snapshotVersion: scope.snapshot.version,
     considered: ranked.map(({ considered }) => considered).filter(mayBeNamed(resolved)),
     attempts: targets.map(({ name }) => name),
+    ...(fallbackOn.size > 0 && {
+      fallbackOn: Object.fromEntries(
+        [...fallbackOn].map(([code, models]) => [code, namesOf(models)]),
+      ),
+    }),
   };
   if (targets.length === 0) throw nothingToTry(ranked, decision);
-  return { targets, decision };
+  return { targets, fallbackOn, decision };
+}
+
+/** The plan for those whom the route keeps for an empty budget; `undefined` where it has none. */
+export function withinBudget({ targets, fallbackOn, decision }: Plan): Plan | undefined {
+  const cheaper = fallbackOn.get("insufficient_quota") ?? [];
+  if (cheaper.length === 0) return undefined;
+  return {
+    targets: [...cheaper],
+    fallbackOn: new Map(),
+    decision: { ...decision, attempts: namesOf(cheaper), overBudget: namesOf(targets) },
+  };
+}
+
+function planFallbacks(input: PlanInput): Map<ErrorCode, Target[]> {
+  const { resolved } = input;
+  const named = resolved.type === "route" ? Object.entries(resolved.route.fallbackOn ?? {}) : [];
+  return new Map(
+    named.map(([code, models]) => {
+      const judged = (models ?? []).map((model) => judge(model, "fallback", input));
+      return [code as ErrorCode, distinct(judged.flatMap(({ target }) => target ?? []))];
+    }),
+  );
+}
+
+function namesOf(targets: readonly Target[]): string[] {
+  return targets.map(({ name }) => name);
 }
 
 /** A route for all projects may list an adapter that is another's: to this one it does not exist. */

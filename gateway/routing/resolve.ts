@@ -3,7 +3,8 @@ import { z } from "zod";
 import type { Adapter, AdapterVersion, Model, Route } from "../../sdk/protocol/catalog.ts";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
 import { defaultAlias, type ModelName, parseModelName } from "../../sdk/protocol/model-name.ts";
-import type { PricedModel } from "../metering/types.ts";
+import { mayUse } from "../identity/key-scopes.ts";
+import type { PricedModel, Principal } from "../metering/types.ts";
 import type { SnapshotIndex } from "../snapshot/snapshot-index.ts";
 import { nearMatches } from "./near-matches.ts";
 
@@ -31,13 +32,23 @@ export type MixedAdapter = { digest: string; weight: number };
 export type Resolved = { type: "target"; target: Target } | { type: "route"; route: Route };
 
 /** Whose eyes look: a project sees all models, its own adapters, shared ones, and its routes. */
-export type Scope = { snapshot: SnapshotIndex; projectId: string };
+export type Scope = {
+  snapshot: SnapshotIndex;
+  projectId: string;
+  /** What the key is for; all where it is not said. */
+  models: readonly string[] | undefined;
+};
+
+export function scopeOf({ key, project }: Principal, snapshot: SnapshotIndex): Scope {
+  return { snapshot, projectId: project.id, models: key.scopes?.models };
+}
 
 /**
  * A model wins over a route of the same name; `auto` is a route that may be missing.
  * @throws HubError `model_not_found`, in the same words whether a thing is absent or another project's
  */
 export function resolve(name: string, scope: Scope): Resolved {
+  if (!mayUse(name, scope.models)) throw notFound(name, scope);
   const target = findTarget(name, scope);
   if (target) return { type: "target", target };
   const route = scope.snapshot.route(scope.projectId, name);
@@ -99,12 +110,13 @@ export function toPricedModel({ model, adapter }: Target): PricedModel {
 }
 
 /** Every name that the project may use. */
-function usableNames({ snapshot, projectId }: Scope): string[] {
-  return [
+function usableNames({ snapshot, projectId, models }: Scope): string[] {
+  const names = [
     ...snapshot.models.map((model) => model.id),
     ...snapshot.adaptersFor(projectId).map((adapter) => `${adapter.base}:${adapter.name}`),
     ...snapshot.routesFor(projectId).map((route) => route.name),
   ];
+  return names.filter((name) => mayUse(name, models));
 }
 
 /** @throws never; builds the error with near matches that the caller may see */

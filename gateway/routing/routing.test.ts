@@ -46,10 +46,11 @@ const world: Snapshot = testSnapshot({
     ...testPrices("tiny", { input: "0.0000001", output: "0.0000003" }),
   ],
 });
-const scopeOf = (snapshot: Snapshot, projectId: string = acme.id): Scope => ({
-  snapshot: new SnapshotIndex(snapshot),
-  projectId,
-});
+const scopeOf = (
+  snapshot: Snapshot,
+  projectId: string = acme.id,
+  models?: readonly string[],
+): Scope => ({ snapshot: new SnapshotIndex(snapshot), projectId, models });
 const scope = scopeOf(world);
 
 function thrownBy(action: () => unknown): HubError {

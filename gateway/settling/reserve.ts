@@ -6,7 +6,10 @@ import type { Accounts, Reservation, ReserveRequest } from "../metering/types.ts
 import { type Target, toPricedModel } from "../routing/resolve.ts";
 import { countInput, inputTokensBound } from "../tokens/count.ts";
 
-export type ReserveInput = Pick<ReserveRequest, "requestId" | "principal"> & {
+export type ReserveInput = Pick<
+  ReserveRequest,
+  "requestId" | "principal" | "batchId" | "endUser"
+> & {
   call: Call;
   targets: readonly Target[];
   limits: GatewayLimits;
@@ -18,25 +21,31 @@ export type ReserveInput = Pick<ReserveRequest, "requestId" | "principal"> & {
  * @throws HubError as `Accounts.reserve` does
  */
 export async function reserve(accounts: Accounts, input: ReserveInput): Promise<Reservation> {
-  const { call, targets, limits, requestId, principal } = input;
-  const bound = inputTokensBound(call, limits.imageTokens);
-  const request: ReserveRequest = {
+  const { call, targets, limits, requestId, principal, batchId, endUser } = input;
+  const bound = inputTokensBound(call, limits);
+  const withTariffs = (
+    use: Pick<ReserveRequest, "inputTokens" | "outputTokensMax">,
+  ): ReserveRequest => ({
     requestId,
     principal,
+    batchId,
+    endUser,
     models: targets.map(toPricedModel),
+    ...use,
+    tariffs: call.tariffs?.(use),
+  });
+  const request = {
     inputTokens: most(targets, ({ model }) => Math.min(bound, model.contextLength ?? bound)),
     outputTokensMax:
       call.choices * most(targets, (target) => outputTokensMax(target, call, limits)),
   };
   try {
-    return await accounts.reserve(request);
+    return await accounts.reserve(withTariffs(request));
   } catch (refusal) {
     if (!wasTooMuch(refusal) || call.bodyBytes > limits.recountBytesMax) throw refusal;
-    const counted = most(targets, ({ model }) =>
-      countInput(call, model.tokenizer, limits.imageTokens),
-    );
+    const counted = most(targets, ({ model }) => countInput(call, model.tokenizer, limits));
     if (counted >= request.inputTokens) throw refusal;
-    return await accounts.reserve({ ...request, inputTokens: counted });
+    return await accounts.reserve(withTariffs({ ...request, inputTokens: counted }));
   }
 }
 

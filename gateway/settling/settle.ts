@@ -1,7 +1,9 @@
 /** Tells accounts, metrics and log what became of a request: once, and before its client sees the end. */
 import type { Logger } from "pino";
 import { errorTable, type HubError } from "../../sdk/protocol/errors.ts";
-import type { UsageVector } from "../../sdk/protocol/usage.ts";
+import { inputMeters, type Meter, type UsageVector } from "../../sdk/protocol/usage.ts";
+import type { AnswerStream } from "../attempts/answer-stream.ts";
+import type { Tried, Unanswered } from "../attempts/ask-model.ts";
 import type { AttemptResult } from "../attempts/attempt.ts";
 import type { RelayEnd } from "../attempts/relay.ts";
 import type { Call } from "../dialects/dialect.ts";
@@ -15,6 +17,8 @@ import type {
   Settlement,
 } from "../metering/types.ts";
 import type { GatewayMetrics } from "../metrics.ts";
+import type { OtlpExporter } from "../observing/otlp.ts";
+import { ownParts, rounded } from "../observing/timings.ts";
 import type { Plan } from "../routing/plan.ts";
 import { type Target, toPricedModel } from "../routing/resolve.ts";
 import { countOutput, guessInput } from "../tokens/count.ts";
@@ -23,6 +27,7 @@ export type SettleParts = {
   metrics: GatewayMetrics;
   logger: Logger;
   now: () => number;
+  telemetry?: OtlpExporter | undefined;
   imageTokens: number;
 };
 
@@ -34,10 +39,21 @@ export type SettleInput = {
   /** The route's default, whose price is the baseline of what routing saved. */
   defaultModel: PricedModel | undefined;
   tags: Readonly<Record<string, string>>;
+  endUser: string | undefined;
   reservation: Reservation;
+  /** Whether a model has a price for it: how it is billed. */
+  isPriced: (target: Target, meter: Meter) => boolean;
 };
 
+/** What an answer used. */
+export type Used = { usage: UsageVector; estimated: boolean; adapterDigest?: string | undefined };
+
 type Answered = Extract<AttemptResult, { type: "answer" | "stream" }>;
+
+/** What is asked of a stream that has ended. */
+type Relayed = Pick<Extract<Answered, { type: "stream" }>, "target" | "adapterDigest"> & {
+  stream: { reader: Pick<AnswerStream, "usage" | "relayed"> };
+};
 
 /** How a request ended, in the words of the settlement. */
 type Ending = {
@@ -49,62 +65,77 @@ type Ending = {
   usage: ReadUsage | undefined;
   estimated: boolean;
   ttftMs?: number | undefined;
+  /** Of an answer that was kept: what it used when it was made. */
+  responseCache?: Settlement["responseCache"];
 };
 
 export class Settling {
   readonly #input: SettleInput;
   readonly #parts: SettleParts;
-  #tried: AttemptResult["tried"] = [];
+  #tried: readonly Tried[] = [];
+  #unanswered: NonNullable<Settlement["unanswered"]> = [];
   #ttftMs: number | undefined;
+  #ending: Ending | undefined;
 
   constructor(input: SettleInput, parts: SettleParts) {
     this.#input = input;
     this.#parts = parts;
-    parts.metrics.inFlight.inc();
+    parts.metrics.inFlight.add(1);
   }
 
   /** The attempts are over and something answers, or nothing does. */
   attempted(result: AttemptResult): void {
     const { metrics, now } = this.#parts;
-    this.#tried = result.tried;
-    for (const { upstream, error, ms } of result.tried) {
-      metrics.upstreamAttempts.inc({ upstream, result: error ?? "ok" });
-      metrics.upstreamSeconds.observe({ upstream }, ms / 1000);
+    this.#input.exchange.timings?.attempted();
+    const used = new Map(result.unanswered.map((one) => [one.tried, this.#usedUnanswered(one)]));
+    this.#unanswered = [...used.values()];
+    this.#tried = result.tried.map((one) => {
+      const { usage, estimated } = used.get(one) ?? {};
+      return usage ? { ...one, usage, ...(estimated && { estimated }) } : one;
+    });
+    for (const { upstream, usage } of this.#unanswered) {
+      const tokens = inputMeters.reduce((sum, meter) => sum + (usage[meter] ?? 0), 0);
+      metrics.unansweredTokens.add(tokens, upstream);
+    }
+    for (const { upstream, error, ms, sentMs, headMs } of result.tried) {
+      metrics.upstreamAttempts.add(1, upstream, error ?? "ok");
+      metrics.upstreamSeconds.observe(ms / 1000, upstream);
+      if (sentMs !== undefined) metrics.upstreamSent.observe(sentMs / 1000, upstream);
+      if (headMs !== undefined) metrics.upstreamHead.observe(headMs / 1000, upstream);
     }
     if (result.type !== "stream") return;
     this.#ttftMs = now() - this.#input.exchange.startedAtMs;
-    metrics.ttft.observe({ model: result.target.model.id }, this.#ttftMs / 1000);
+    metrics.ttft.observe(this.#ttftMs / 1000, result.target.model.id);
   }
 
-  /** A whole answer is here. */
-  answered({
-    target,
-    adapterDigest,
-    answer,
-  }: Extract<Answered, { type: "answer" }>): Promise<Settled> {
-    const { usage } = answer;
+  /** A whole answer is here; where it may not pass, it is paid for all the same. */
+  answered(
+    { target, adapterDigest, answer }: Extract<Answered, { type: "answer" }>,
+    refusal?: HubError,
+  ): Promise<Settled> {
     return this.#settle({
-      outcome: "ok",
-      httpStatus: 200,
+      ...(refusal
+        ? { outcome: "refused", httpStatus: refusal.status, error: refusal }
+        : { outcome: "ok", httpStatus: 200 }),
       target,
       adapterDigest,
-      usage: usage ?? this.#estimate(target, answer.text),
-      estimated: usage === undefined,
+      ...this.#measure(target, { told: answer.usage, output: answer.text }),
     });
   }
 
   /** A stream has ended, one way or another; what was relayed is counted where nobody told the usage. */
-  relayed(
-    { target, adapterDigest, stream }: Extract<Answered, { type: "stream" }>,
-    end: RelayEnd,
-  ): Promise<Settled> {
+  relayed({ target, adapterDigest, stream }: Relayed, end: RelayEnd): Promise<Settled> {
     const { usage, relayed } = stream.reader;
     return this.#settle({
       ...(end.type === "done"
         ? { outcome: "ok", httpStatus: 200 }
         : end.type === "client_gone"
           ? { outcome: "client_gone", httpStatus: clientGoneStatus }
-          : { outcome: "upstream_failed", httpStatus: 200, error: end.error }),
+          : {
+              outcome: end.type === "cut" || isOurs(end.error) ? "refused" : "upstream_failed",
+              httpStatus: 200,
+              error: end.error,
+            }),
       target,
       adapterDigest,
       ...this.#usageOfStream(target, { told: usage, relayed, whole: end.type === "done" }),
@@ -116,14 +147,39 @@ export class Settling {
     target: Target,
     { told, relayed, whole }: { told: ReadUsage | undefined; relayed: object; whole: boolean },
   ): { usage: ReadUsage; estimated: boolean } {
-    if (told && whole) return { usage: told, estimated: false };
+    const measured = this.#measure(target, { told, output: relayed });
+    if (!told || whole || this.#input.call.measure) return measured;
     const counted = this.#estimate(target, relayed);
-    if (!told) return { usage: counted, estimated: true };
     const { output = 0, reasoning = 0 } = told.usage;
     const behind = (counted.usage.output ?? 0) - output - reasoning;
     if (behind <= 0) return { usage: told, estimated: false };
     const usage = { ...told.usage, output: output + behind };
     return { usage: { ...told, usage }, estimated: true };
+  }
+
+  /** An answer that was kept is given again: no model was asked, so nothing is used. */
+  replayed(target: Target, { usage, estimated, adapterDigest }: Used): Promise<Settled> {
+    const none = Object.keys(usage).map((meter) => [meter, 0] as const);
+    return this.#settle({
+      outcome: "ok",
+      httpStatus: 200,
+      target,
+      adapterDigest,
+      usage: { usage: Object.fromEntries(none), inconsistent: false },
+      estimated: false,
+      responseCache: { usage, estimated },
+    });
+  }
+
+  /** What was used, where `target` has answered to the end, and as the adapter that it stands for. */
+  usedBy(target: Target): Used | undefined {
+    const { outcome, target: answered, usage, estimated, adapterDigest } = this.#ending ?? {};
+    if (outcome !== "ok" || answered?.name !== target.name || !usage) return undefined;
+    const { digest } = target.adapter ?? {};
+    if (digest !== undefined && adapterDigest !== undefined && digest !== adapterDigest) {
+      return undefined;
+    }
+    return { usage: usage.usage, estimated: estimated === true, adapterDigest };
   }
 
   /**
@@ -138,7 +194,7 @@ export class Settling {
         httpStatus: error.status,
         error,
         target: sent,
-        usage: sent && this.#estimate(sent, ""),
+        usage: sent && this.#measure(sent, { told: undefined, output: "" }).usage,
         estimated: true,
       });
     }
@@ -150,6 +206,36 @@ export class Settling {
       usage: undefined,
       estimated: false,
     });
+  }
+
+  /** At least its input; of what was cut off the provider may count more than it had told by then. */
+  #usedUnanswered({ target, told, isPartial }: Unanswered) {
+    const { usage, estimated } = this.#measure(target, { told, output: "" });
+    return {
+      ...toPricedModel(target),
+      upstream: target.model.upstream,
+      usage: usage.usage,
+      ...((estimated || isPartial) && { estimated: true as const }),
+    };
+  }
+
+  /** What the provider told, and where it told nothing what can be known of it otherwise. */
+  #measure(
+    target: Target,
+    { told, output }: { told: ReadUsage | undefined; output: { toString(): string } },
+  ): { usage: ReadUsage; estimated: boolean } {
+    const { call, isPriced } = this.#input;
+    const measured = call.measure?.({
+      told: told?.usage,
+      output,
+      isPriced: (meter) => isPriced(target, meter),
+    });
+    if (measured) {
+      const { usage, estimated } = measured;
+      return { usage: { usage, inconsistent: told?.inconsistent ?? false }, estimated };
+    }
+    if (told) return { usage: told, estimated: false };
+    return { usage: this.#estimate(target, output), estimated: true };
   }
 
   #estimate(target: Target, output: { toString(): string }): ReadUsage {
@@ -166,7 +252,9 @@ export class Settling {
 
   async #settle(ending: Ending): Promise<Settled> {
     const { exchange, reservation } = this.#input;
+    this.#ending = ending;
     const durationMs = this.#parts.now() - exchange.startedAtMs;
+    exchange.timings?.skip();
     try {
       const settled = await reservation.settle(this.#toSettlement(ending, durationMs));
       this.#record(ending, durationMs, settled);
@@ -182,7 +270,7 @@ export class Settling {
   }
 
   #toSettlement(ending: Ending, durationMs: number): Settlement {
-    const { exchange, call, plan, defaultModel, tags } = this.#input;
+    const { exchange, call, plan, defaultModel, tags, endUser } = this.#input;
     const { decision } = plan;
     const { target, usage, error, adapterDigest } = ending;
     return {
@@ -196,36 +284,70 @@ export class Settling {
       }),
       ...(usage && { usage: usage.usage }),
       estimated: ending.estimated,
+      ...(ending.responseCache && { responseCache: ending.responseCache }),
       ...(usage?.inconsistent && { inconsistent: true }),
+      ...(this.#unanswered.length > 0 && { unanswered: this.#unanswered }),
       outcome: ending.outcome,
       httpStatus: ending.httpStatus,
       ...(error && { errorCode: error.code }),
+      format: call.dialect.format,
       requestedModel: decision.requested,
       ...(decision.route !== undefined && { route: decision.route }),
       ...(defaultModel && { defaultModel }),
       ...(decision.task !== undefined && { task: decision.task }),
+      endUser,
       tags,
       stream: call.stream,
       startedAtMs: Math.floor(exchange.startedAtMs),
       ...(this.#ttftMs !== undefined && { ttftMs: Math.round(this.#ttftMs) }),
       durationMs: Math.round(durationMs),
-      decision: { ...decision, tried: this.#tried },
+      ...(exchange.timings && { timings: exchange.timings.toRow() }),
+      decision: {
+        ...decision,
+        tried: this.#tried,
+        ...(call.guard && { guardrails: call.guard.reports() }),
+      },
     };
   }
 
   #record(ending: Ending, durationMs: number, { cost }: Settled): void {
     const { metrics, logger } = this.#parts;
     const { exchange, principal, call, plan } = this.#input;
+    const { timings } = exchange;
+    if (timings) {
+      timings.ended("settle");
+      for (const part of ownParts) metrics.overheadPart.observe(timings[`${part}Ms`] / 1000, part);
+      metrics.overhead.observe(timings.overheadMs / 1000);
+    }
     const model = ending.target?.name ?? "";
     const code = ending.error?.code ?? "";
     const { outcome, httpStatus } = ending;
     // Whoever reaches the door may read its metrics, and an adapter's name is its project's own.
     const base = ending.target?.model.id ?? "";
-    metrics.inFlight.dec();
-    metrics.requests.inc({ model: base, outcome, status: httpStatus, code });
-    metrics.duration.observe({ model: base, stream: String(call.stream) }, durationMs / 1000);
+    metrics.inFlight.add(-1);
+    metrics.requests.add(1, base, outcome, String(httpStatus), code);
+    metrics.duration.observe(durationMs / 1000, base, String(call.stream));
     countTokens(metrics, base, ending.usage?.usage);
-    if (ending.target && cost === undefined) metrics.unpriced.inc({ model: base });
+    if (ending.target && cost === undefined) metrics.unpriced.add(1, base);
+    this.#parts.telemetry?.settled({
+      trace: exchange.trace,
+      timings,
+      requestId: exchange.requestId,
+      projectId: principal.project.id,
+      format: call.dialect.format,
+      requestedModel: plan.decision.requested.slice(0, 200),
+      model: ending.target?.model.id,
+      answered: ending.target?.name,
+      route: plan.decision.route,
+      task: plan.decision.task,
+      stream: call.stream,
+      httpStatus,
+      errorCode: ending.error?.code,
+      usage: ending.usage?.usage,
+      ttftMs: this.#ttftMs,
+      startedAtMs: exchange.startedAtMs,
+      endedAtMs: exchange.startedAtMs + durationMs,
+    });
     const level = ending.error && errorTable[ending.error.code].status >= 500 ? "warn" : "info";
     logger[level](
       {
@@ -240,20 +362,28 @@ export class Settling {
         status: httpStatus,
         error: ending.error?.unquoted,
         ms: Math.round(durationMs),
+        overheadMs: timings && rounded(timings.overheadMs),
         ttftMs: this.#ttftMs === undefined ? undefined : Math.round(this.#ttftMs),
         usage: ending.usage?.usage,
         estimated: ending.estimated || undefined,
+        responseCache: ending.responseCache && "hit",
         picoUsd: cost?.toString(),
         tried: this.#tried.length > 1 ? this.#tried : undefined,
+        guardrails: call.guard?.reports(),
       },
       "request",
     );
   }
 }
 
+/** Whether we ended a stream, and not its upstream. */
+function isOurs({ code }: HubError): boolean {
+  return code === "guardrail_blocked" || code === "guardrail_unavailable";
+}
+
 function countTokens(metrics: GatewayMetrics, model: string, usage: UsageVector | undefined): void {
   for (const [meter, count] of Object.entries(usage ?? {})) {
-    if (count > 0) metrics.tokens.inc({ model, meter }, count);
+    if (count > 0) metrics.tokens.add(count, model, meter);
   }
 }
 

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { toChatCall } from "../dialects/openai-chat/request.ts";
 import { countInput, countOutput, countTokens, guessInput, inputTokensBound } from "./count.ts";
 
+const media = { imageTokens: 1000, documentTokens: 5000 };
 const image = { type: "image_url", image_url: { url: "https://x/y.png" } };
 function callOf(messages: unknown[], more: Record<string, unknown> = {}) {
   const body = { model: "m", messages, ...more };
@@ -33,8 +34,8 @@ test("the bound that is reserved is never below the count, whatever is written",
   fc.assert(
     fc.property(fc.array(message, { minLength: 1, maxLength: 5 }), (messages) => {
       const call = callOf(messages);
-      expect(countInput(call, "o200k_base", 2048)).toBeLessThanOrEqual(
-        inputTokensBound(call, 2048),
+      expect(countInput(call, "o200k_base", media)).toBeLessThanOrEqual(
+        inputTokensBound(call, media),
       );
     }),
   );
@@ -52,20 +53,32 @@ test("a word without an end is counted in parts, a little too high and soon", ()
 
 test("images count by number, however short their address is", () => {
   const call = callOf([{ role: "user", content: [image, image] }]);
-  expect(countInput(call, "o200k_base", 1000)).toBeGreaterThan(2000);
+  expect(countInput(call, "o200k_base", media)).toBeGreaterThan(2000);
   expect(guessInput(call, 1000)).toBeGreaterThan(2000);
+});
+
+test("documents count by number where they lie elsewhere, and by their bytes where they are sent", () => {
+  const documents = (parts: object[]) => {
+    const call = callOf([{ role: "user", content: parts }]);
+    return inputTokensBound(call, media) - inputTokensBound(call, { ...media, documentTokens: 0 });
+  };
+  const file = (file: object) => ({ type: "file", file });
+  expect(documents([file({ file_id: "file-1" }), file({ file_id: "file-2" })])).toBe(10_000);
+  expect(documents([file({ file_data: "data:application/pdf;base64,AA" })])).toBe(0);
 });
 
 test("tools and schemas are part of the input", () => {
   const plain = callOf([{ role: "user", content: "hi" }]);
   const tools = [{ type: "function", function: { name: "look_up", parameters: {} } }];
   const tooled = callOf([{ role: "user", content: "hi" }], { tools });
-  expect(countInput(tooled, "o200k_base", 0)).toBeGreaterThan(countInput(plain, "o200k_base", 0));
+  expect(countInput(tooled, "o200k_base", media)).toBeGreaterThan(
+    countInput(plain, "o200k_base", media),
+  );
 });
 
 test("a model without a tokenizer is counted with a margin for its smaller vocabulary", () => {
   const call = callOf([{ role: "user", content: "word ".repeat(100) }]);
-  expect(countInput(call, undefined, 0)).toBeGreaterThan(countInput(call, "o200k_base", 0));
+  expect(countInput(call, undefined, media)).toBeGreaterThan(countInput(call, "o200k_base", media));
 });
 
 test("output is counted by the tokenizer, else by four bytes a token", () => {

@@ -11,8 +11,8 @@ export type Tokenizer = NonNullable<Model["tokenizer"]>;
  * the JSON around each message is longer than what a chat template adds. Images are counted apart, because
  * a short URL may stand for many tokens.
  */
-export function inputTokensBound(call: Call, imageTokens: number): number {
-  return call.bodyBytes + imageTokens * call.images();
+export function inputTokensBound(call: Call, media: MediaTokens): number {
+  return call.bodyBytes + tokensOfMedia(call, media);
 }
 
 /**
@@ -22,14 +22,21 @@ export function inputTokensBound(call: Call, imageTokens: number): number {
 export function countInput(
   call: Call,
   tokenizer: Tokenizer | undefined,
-  imageTokens: number,
+  media: MediaTokens,
 ): number {
   const { all, schemas, tokenIds = 0 } = call.texts();
   const text = all.join("\n") + schemas;
   const counted = countTokens(text, tokenizer ?? "o200k_base");
   const framing = templateTokens * (all.length + 1);
   const known = tokenizer === undefined ? Math.ceil(counted * foreignMargin) : counted;
-  return known + tokenIds + framing + imageTokens * call.images();
+  return known + tokenIds + framing + tokensOfMedia(call, media);
+}
+
+/** What is taken for pictures, and for documents that are not in the request. */
+export type MediaTokens = { imageTokens: number; documentTokens: number };
+
+function tokensOfMedia(call: Call, { imageTokens, documentTokens }: MediaTokens): number {
+  return imageTokens * call.images() + documentTokens * (call.documents?.() ?? 0);
 }
 
 /** As `countInput`, for where a guess is enough: four bytes to a token, as in English. */

@@ -9,7 +9,7 @@ import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { newId, type ProjectId } from "../../sdk/protocol/ids.ts";
 import { type ArtifactStore, sha256Of } from "../artifacts/store.ts";
 import type { Change, ChangeLog } from "../change.ts";
-import type { Database } from "../db.ts";
+import type { Database, Queryable } from "../db.ts";
 import { findModel } from "../models.ts";
 import { getProject } from "../projects.ts";
 import { adapters, adapterVersions } from "../schema.ts";
@@ -23,6 +23,8 @@ export type Push = {
   manifest: Manifest;
   projectId: ProjectId;
   actor: string;
+  /** Asked once all is read and checked. @throws HubError when its sender may not push any more */
+  requireStill(db: Queryable): Promise<void>;
   config: Uint8Array;
   weights: Uint8Array;
 };
@@ -55,7 +57,10 @@ export async function pushAdapter(push: Push, parts: PushParts): Promise<Pushed>
 
   await parts.artifacts.put(version.configSha256, push.config);
   await parts.artifacts.put(version.weightsSha256, push.weights);
-  return parts.changes.change(push.actor, (change) => register(change, push, version));
+  return parts.changes.change(push.actor, async (change) => {
+    await push.requireStill(change.tx);
+    return register(change, push, version);
+  });
 }
 
 async function findBase(db: Database, base: string): Promise<Model> {

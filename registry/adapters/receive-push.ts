@@ -4,7 +4,7 @@ import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
 import type { RegistryLimits } from "../config.ts";
 import { readBytes } from "../http/body.ts";
 import { splitMultipart } from "../http/multipart.ts";
-import { actorOf, type Caller, readProject } from "../identity.ts";
+import { actorOf, type Caller, readProject, requireStill } from "../identity.ts";
 import { type Pushed, type PushParts, pushAdapter } from "./push.ts";
 
 type ReceiveParts = Omit<PushParts, "adapterRankMax"> & { limits: RegistryLimits };
@@ -47,6 +47,7 @@ export async function receivePush(
       manifest,
       projectId,
       actor: actorOf(caller),
+      requireStill: (db) => requireStill(db, caller, request),
       config: files["adapter_config.json"],
       weights: files["adapter_model.safetensors"],
     },

@@ -1,17 +1,12 @@
 /** Tells a database that is away from a statement that is wrong. */
+import { asUnstorable, databaseErrorCode } from "../../sdk/protocol/database-errors.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 
-/** The driver's or the server's code of an error, however deep it is wrapped. */
-export function databaseErrorCode(error: unknown): string | undefined {
-  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
-    if ("code" in at && typeof at.code === "string") return at.code;
-  }
-  return undefined;
-}
-
-/** A lost database becomes 503 with a time to come back; every other error is returned as it is. */
+/** A lost database becomes 503 with a time to come back, a value that it cannot hold 400; all else stays as it is. */
 export function withDatabaseUnavailable(error: unknown): unknown {
   if (error instanceof HubError) return error;
+  const refused = asUnstorable(error);
+  if (refused) return refused;
   const code = databaseErrorCode(error);
   if (code === undefined || !(awayCodes.has(code) || /^08|^57P0/.test(code))) return error;
   return new HubError(

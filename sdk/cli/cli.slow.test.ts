@@ -10,13 +10,14 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type Listening, listen } from "../../test/support/doubles.ts";
 import type { EvalRun } from "../protocol/admin.ts";
 import { HubError, toErrorResponse } from "../protocol/errors.ts";
+import { formatSse } from "../protocol/sse.ts";
 import { main } from "./main.ts";
 import type { Hooks } from "./program.ts";
 
 /** A small server with canned answers, no logic of ours; it remembers what arrived. */
 let server: Listening;
 let folder: string;
-const arrived: { method: string; path: string; key: string; body: unknown }[] = [];
+const arrived: { method: string; path: string; query: string; key: string; body: unknown }[] = [];
 
 beforeAll(async () => {
   server = await listen(cannedServer());
@@ -62,11 +63,28 @@ test("lists are neat tables, and whole values with --json", async () => {
     run(["projects", "list", "--json"]),
   ]);
   expect(table.stdout.split("\n")).toEqual([
-    "ID      NAME      TEAM     BUDGET  REQ/MIN  TOKENS/MIN  AT ONCE  UNPRICED",
-    "proj_1  checkout  -     $10/month    1,000           -        -  allow",
+    "ID      NAME      TEAM     BUDGET  REQ/MIN  TOKENS/MIN  AT ONCE  UNPRICED  CACHE",
+    "proj_1  checkout  -     $10/month    1,000           -        -  allow     -",
     "",
   ]);
   expect(JSON.parse(json.stdout)).toEqual([project]);
+});
+
+test("a project's answers are given again for so long, at the pace that is said", async () => {
+  const update = (...more: string[]) => run(["projects", "update", "checkout", ...more]);
+  const cached = await update(
+    "--response-cache",
+    "60",
+    "--cache-pace",
+    "recorded",
+    "--cache-sampled",
+  );
+  expect(cached.exitCode).toBe(0);
+  expect(sent("PATCH", "/api/projects/proj_1")).toEqual({
+    responseCache: { ttlSeconds: 60, pace: "recorded", sampled: true },
+  });
+  expect(cached.stdout).toContain("60 s, sampled, recorded pace");
+  expect((await update("--cache-sampled")).stderr).toContain("--response-cache");
 });
 
 test("the text of a key is shown once it is made, for the project of that name", async () => {
@@ -174,11 +192,39 @@ test("costs are a table with the exact total, and the server's CSV with --csv", 
     run(["report", "costs", "--csv"]),
   ]);
   expect(table.stdout).toContain(
-    "gpt-x  checkout        12         1,300            250         1  $1.2346  ████",
+    "gpt-x  checkout        12         1,300            250         1  $1.2346           3  $0.0021  ████",
   );
   expect(table.stdout).toContain("$1.234567890123 for 12 requests");
   expect(table.stdout).toContain("1 requests have no price");
+  expect(table.stdout).toContain(
+    "The response cache answered 3 of them for $0.0001, which saved $0.0021 (known of 2 of them).",
+  );
   expect(csv.stdout).toBe("model,cost_usd\r\ngpt-x,1.234567890123\r\n");
+});
+
+test("the log is a line for each request, oldest first, and goes on with what comes and what was lost", async () => {
+  const [text, json] = await Promise.all([
+    run(["logs", "-f", "--project", "checkout", "--status", "5xx"]),
+    run(["logs", "--json", "-n", "2"]),
+  ]);
+  expect(text.stdout.split("\n")).toEqual([
+    "2026-11-22 09:30:01  502 upstream_failed  checkout/ci  gpt-x  -→-  unpriced  1.2 s  error=upstream_error  req_1",
+    "2026-11-22 09:30:02  200 ok  checkout/ci  tiny:sorter@3  1,000→20  $0.000015  340 ms  +0.4 ms  task=sorting  user=ada  req_2",
+    "2026-11-22 09:30:03  200 ok  checkout/ci  tiny:sorter@3  1,000→20  $0.000015  340 ms  +0.4 ms  task=sorting  user=ada  req_3",
+    "",
+  ]);
+  expect(text).toMatchObject({
+    exitCode: 0,
+    stderr: "1,200 requests were too many at once and are left out.\n",
+  });
+  const lines = json.stdout.trim().split("\n");
+  expect(lines.map((line) => JSON.parse(line).id)).toEqual(["req_1", "req_2"]);
+  const searches = arrived.filter(({ path }) => path.startsWith("/api/requests"));
+  expect(searches.map(({ query }) => query).toSorted()).toEqual([
+    "limit=2",
+    "status=5xx&project=proj_1",
+    "status=5xx&project=proj_1&limit=20",
+  ]);
 });
 
 test("a report is one of costs when nothing else is said", async () => {
@@ -339,12 +385,14 @@ function cannedServer(): Hono {
     arrived.push({
       method: c.req.method,
       path: c.req.path,
+      query: new URL(c.req.url).search.slice(1),
       key: (c.req.header("authorization") ?? "").replace("Bearer ", ""),
       body: isJson ? await c.req.json() : await c.req.text(),
     });
     await next();
   });
   app.get("/api/projects", (c) => c.json({ data: [project] }));
+  app.patch("/api/projects/proj_1", async (c) => c.json({ ...project, ...(await c.req.json()) }));
   app.post("/api/keys", (c) => c.json({ id: "key_1", key: "sk-sy-secret" }, 201));
   app.get("/api/adapters", (c) =>
     c.json({ data: [{ id: "adp_1", base: "tiny", name: "sorter", aliases: {}, versions: [] }] }),
@@ -367,6 +415,18 @@ function cannedServer(): Hono {
       ? c.text("model,cost_usd\r\ngpt-x,1.234567890123\r\n")
       : c.json(costs),
   );
+  app.get("/api/requests", (c) => c.json({ data: [logged("req_2"), failedRequest] }));
+  app.get("/api/requests/stream", (c) => {
+    const events = [
+      [logged("req_2"), "request"],
+      [{ count: 1200 }, "lost"],
+      [logged("req_3"), "request"],
+    ] as const;
+    const frames = events.map(([data, event]) => formatSse(JSON.stringify(data), event));
+    return c.body(`: following\n\n${frames.join("")}`, 200, {
+      "content-type": "text/event-stream",
+    });
+  });
   app.post("/api/prices", (c) => c.json({ data: [] }, 201));
   app.post("/v1/chat/completions", async (c) => {
     const { model, messages } = await c.req.json();
@@ -392,6 +452,39 @@ function cannedServer(): Hono {
 const bin = fileURLToPath(new URL("../../deploy/cli/bin.js", import.meta.url));
 const digest = "d".repeat(64);
 
+const logged = (id: string) => ({
+  id,
+  at: `2026-11-22T09:30:0${id.slice(-1)}.120Z`,
+  project_name: "checkout",
+  key_name: "ci",
+  requested_model: "auto",
+  model: "tiny",
+  adapter: "sorter",
+  adapter_version: 3,
+  http_status: 200,
+  outcome: "ok",
+  tokens: { input: 900, cache_read: 100, output: 20, reasoning: null },
+  cost_usd: "0.000015",
+  duration_ms: 340,
+  timings: { overhead: 0.4321 },
+  task: "sorting",
+  end_user: "ada",
+});
+const failedRequest = {
+  id: "req_1",
+  at: "2026-11-22T09:30:01.000Z",
+  project_name: "checkout",
+  key_name: "ci",
+  requested_model: "gpt-x",
+  model: null,
+  http_status: 502,
+  outcome: "upstream_failed",
+  error_code: "upstream_error",
+  tokens: { input: null, output: null },
+  cost_usd: null,
+  duration_ms: 1200,
+  timings: null,
+};
 const project = {
   id: "proj_1",
   name: "checkout",
@@ -444,6 +537,13 @@ const figures = {
   unpriced_requests: 1,
   tokens: { input: 1200, cache_read: 100, cache_write: null, output: 250, reasoning: null },
   cost_usd: "1.234567890123",
+  response_cache: {
+    hits: 3,
+    cost_usd: "0.0001",
+    priced_hits: 2,
+    uncached_cost_usd: "0.0022",
+    saving_usd: "0.0021",
+  },
 };
 const costs = {
   from: "2026-11-01T00:00:00.000Z",

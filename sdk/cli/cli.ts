@@ -1,7 +1,7 @@
 /** What every command stands on: the client, the terminal, and one way to answer in text or JSON. */
 import type { Command } from "commander";
 import { Switchyard } from "../client/switchyard.ts";
-import { findConnection } from "./connection.ts";
+import { findAddress, findConnection } from "./connection.ts";
 import { type ExitCode, exitCodes } from "./failure.ts";
 import type { Terminal } from "./output/terminal.ts";
 
@@ -9,6 +9,8 @@ export type Cli = {
   terminal: Terminal;
   /** Made when a command needs it, so that `--help` works without keys. */
   client(): Switchyard;
+  /** Where the server is. */
+  address(): string;
   /** Whether programs read the answer. */
   json(): boolean;
   /** Writes the value as JSON, or as `render` shows it to people. */
@@ -20,13 +22,14 @@ export type Cli = {
 export function openCli(program: Command, terminal: Terminal): Cli {
   let client: Switchyard | undefined;
   const json = () => program.opts<{ json?: boolean }>().json === true;
+  const url = () => program.opts<{ url?: string }>().url;
   return {
     terminal,
     client() {
-      const { url } = program.opts<{ url?: string }>();
-      client ??= new Switchyard(findConnection(terminal.env, url));
+      client ??= new Switchyard(findConnection(terminal.env, url()));
       return client;
     },
+    address: () => findAddress(terminal.env, url()),
     json,
     show(value, render) {
       const text = json() ? JSON.stringify(value, null, 2) : render(value);

@@ -3,19 +3,29 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { UsageError } from "./failure.ts";
+import { readSession } from "./session-file.ts";
 
 export type Connection = { baseURL: string; apiKey?: string; adminKey?: string };
 
+/** @throws UsageError when the address is none */
+export function findAddress(env: NodeJS.ProcessEnv, url: string | undefined): string {
+  const baseURL = url ?? nonEmpty(env.SWITCHYARD_URL) ?? "http://127.0.0.1:8787";
+  hostOf(baseURL);
+  return baseURL;
+}
+
 /**
- * The flag, the environment, then the keys that a server on this machine wrote into its data folder.
- * Those stay on this machine: they are never sent to another host.
+ * The flag, the environment, then who is logged in at that address, whose session stands for an admin's key, then the
+ * keys that a server on this machine wrote into its data folder. Those stay on this machine: they are never sent to
+ * another host.
  * @throws UsageError when the address is none
  */
 export function findConnection(env: NodeJS.ProcessEnv, url: string | undefined): Connection {
-  const baseURL = url ?? nonEmpty(env.SWITCHYARD_URL) ?? "http://127.0.0.1:8787";
+  const baseURL = findAddress(env, url);
   const stored = loopback.has(hostOf(baseURL)) ? readStoredKeys(env) : {};
   const apiKey = nonEmpty(env.SWITCHYARD_API_KEY) ?? stored.apiKey;
-  const adminKey = nonEmpty(env.SWITCHYARD_ADMIN_KEY) ?? stored.adminKey;
+  const session = readSession(env, baseURL)?.token;
+  const adminKey = nonEmpty(env.SWITCHYARD_ADMIN_KEY) ?? session ?? stored.adminKey;
   return { baseURL, ...(apiKey ? { apiKey } : {}), ...(adminKey ? { adminKey } : {}) };
 }
 

@@ -80,13 +80,14 @@ function openaiError(error: unknown): SwitchyardError | undefined {
 const ourFault = new Set(["invalid_file", "invalid_folder", "missing_api_key", "ambiguous_name"]);
 
 const keysComeFrom =
-  "Keys come from SWITCHYARD_API_KEY and SWITCHYARD_ADMIN_KEY, or for a server on this machine from keys.json in its data folder (SWITCHYARD_DATA_DIR, else .switchyard).";
+  "Keys come from SWITCHYARD_API_KEY and SWITCHYARD_ADMIN_KEY, from 'switchyard login', or for a server on this machine from keys.json in its data folder (SWITCHYARD_DATA_DIR, else .switchyard).";
 
 const hints: Record<string, string> = {
   connection_failed: "Start it with 'npm start', or say where it is with --url or SWITCHYARD_URL.",
   missing_api_key: keysComeFrom,
   invalid_api_key: keysComeFrom,
-  permission_denied: "Some things want an admin's key, runs of evals a project's.",
+  permission_denied:
+    "Some things want an admin's key or a role that 'switchyard whoami' does not show, runs of evals a project's key.",
   alias_moved:
     "Somebody moved the alias in between. Look with 'switchyard adapters show NAME' and try again.",
   no_evidence:

@@ -39,8 +39,14 @@ export type ListedSource = {
   pulledAt: string;
 };
 
+export type ListedEncoder = Pick<
+  ListedImport,
+  "digest" | "source" | "sizeBytes" | "importedAt" | "usedBy"
+>;
+
 export type LocalLibrary = {
   imports: ListedImport[];
+  encoders: ListedEncoder[];
   sources: ListedSource[];
   unfinished: { repo: string; sizeBytes: number }[];
 };
@@ -74,7 +80,7 @@ export type ImportedFacts = { digest: string; format: string; sizeBytes: number;
 
 export type Verdict = {
   what: string;
-  type: "import" | "source";
+  type: "import" | "encoder" | "source";
   result: "ok" | "damaged" | "unknown";
   problems: string[];
 };

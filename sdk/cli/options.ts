@@ -18,7 +18,11 @@ export function addLimitOptions(command: Command): Command {
     .option("--requests-per-minute <n>", "most requests a minute, also as one burst", wholeNumber)
     .option("--tokens-per-minute <n>", "most tokens a minute, also as one burst", wholeNumber)
     .option("--concurrent-requests <n>", "limit of requests at one time", wholeNumber)
-    .option("--budget <usd/period>", 'such as "250/month", "5/day" or "1000/total"', readBudget);
+    .option(
+      "--budget <usd/period>",
+      'such as "250/month", "5/day", "60/week" or "1000/total"',
+      readBudget,
+    );
 }
 
 /** `undefined` when none was given, so that an update leaves what there is. */
@@ -68,11 +72,15 @@ export async function findProject(client: Switchyard, ref: string): Promise<Proj
 }
 
 export function budgetText(budget: Budget | undefined): string {
-  return budget === undefined ? "-" : `$${budget.limitUsd}/${budget.period}`;
+  if (budget === undefined) return "-";
+  const { limitUsd, period, everyDays, timeZone, hard = true } = budget;
+  const length = period === "custom" ? `${everyDays} days` : period;
+  return `$${limitUsd}/${length}${timeZone ? ` ${timeZone}` : ""}${hard ? "" : " (soft)"}`;
 }
 
 function readBudget(text: string): Budget {
-  const [, limitUsd, period] = /^\$?(\d+(?:\.\d+)?)\/(day|month|total)$/.exec(text) ?? [];
+  const [, limitUsd, period] =
+    /^\$?(\d+(?:\.\d+)?)\/(day|week|month|quarter|year|total)$/.exec(text) ?? [];
   if (limitUsd === undefined || period === undefined) {
     throw new InvalidArgumentError('Write dollars and a period, such as "250/month".');
   }

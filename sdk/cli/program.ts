@@ -2,12 +2,16 @@
 import { Command } from "commander";
 import { type Cli, openCli } from "./cli.ts";
 import { addAdapters } from "./commands/adapters.ts";
+import { addBudgets } from "./commands/budgets.ts";
 import { addChat } from "./commands/chat.ts";
 import { addConfig, type ConfigCheck } from "./commands/config.ts";
 import { addDatasets } from "./commands/datasets.ts";
 import { addEngine } from "./commands/engine.ts";
 import { addEvals } from "./commands/evals.ts";
+import { addGuardrails } from "./commands/guardrails.ts";
 import { addKeys } from "./commands/keys.ts";
+import { addLogin } from "./commands/login.ts";
+import { addLogs } from "./commands/logs.ts";
 import { addModels } from "./commands/models.ts";
 import { addPrices } from "./commands/prices.ts";
 import { addProjects } from "./commands/projects.ts";
@@ -36,7 +40,7 @@ export function createProgram(hooks: Hooks, terminal: Terminal): { program: Comm
     .showHelpAfterError("(add --help for how to write it)")
     .addHelpText(
       "after",
-      "\nExit codes: 0 done, 1 failed, 2 wrong use, 3 inconclusive.\nKeys: SWITCHYARD_API_KEY, SWITCHYARD_ADMIN_KEY, else those of the server on this machine.",
+      "\nExit codes: 0 done, 1 failed, 2 wrong use, 3 inconclusive.\nKeys: SWITCHYARD_API_KEY, SWITCHYARD_ADMIN_KEY, else who is logged in, else those of the server on this machine.",
     );
   const cli = openCli(program, terminal);
   addChat(program, cli);
@@ -45,10 +49,14 @@ export function createProgram(hooks: Hooks, terminal: Terminal): { program: Comm
   addDatasets(program, cli);
   addEvals(program, cli);
   addRoutes(program, cli);
+  addGuardrails(program, cli);
   addReport(program, cli);
+  addLogs(program, cli);
+  addBudgets(program, cli);
   addPrices(program, cli);
   addProjects(program, cli);
   addKeys(program, cli);
+  addLogin(program, cli);
   addConfig(program, cli, hooks.configCheck);
   addServe(program, hooks.serve);
   addEngine(program, cli, hooks.simulate);

@@ -81,6 +81,7 @@ test("admin calls go out with the admin key and the body of the protocol", async
     Response.json({ id: "proj_1", name: "checkout" }, { status: 201 });
   answers["PATCH /api/projects/proj_1"] = () => Response.json({ id: "proj_1" });
   answers["POST /api/keys"] = () => Response.json({ id: "key_1", key: "sk-sy-x" }, { status: 201 });
+  answers["POST /api/keys/key_1/rotate"] = () => Response.json({ id: "key_1", key: "sk-sy-y" });
   answers["DELETE /api/keys/key_1"] = () => Response.json({ id: "key_1" });
   answers["PUT /api/models/org/model-1"] = () => Response.json({ id: "org/model-1" });
   answers["PUT /api/routes/auto"] = () => Response.json({ name: "auto" });
@@ -89,6 +90,7 @@ test("admin calls go out with the admin key and the body of the protocol", async
   await client.projects.create({ name: "checkout" });
   await client.projects.update("proj_1", { budget: null });
   expect((await client.keys.create({ name: "ci" })).key).toBe("sk-sy-x");
+  expect((await client.keys.rotate("key_1")).key).toBe("sk-sy-y");
   await client.keys.revoke("key_1");
   await client.models.declare("org/model-1", {
     upstream: "openai",
@@ -100,7 +102,7 @@ test("admin calls go out with the admin key and the body of the protocol", async
     { model: "m", meter: "input", usdPerToken: "0.00000015", source: "list" },
   ]);
 
-  expect(arrived.map(({ key }) => key)).toEqual(Array(7).fill("admin-key"));
+  expect(arrived.map(({ key }) => key)).toEqual(Array(8).fill("admin-key"));
   expect(arrived.map(({ method, path }) => `${method} ${path}`)).toEqual(Object.keys(answers));
   expect(arrived[1]?.body).toEqual({ budget: null });
 });

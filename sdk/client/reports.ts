@@ -1,5 +1,5 @@
 /** What was spent: by model, adapter, project and whatever else finance groups by. */
-import type { Meter } from "../protocol/usage.ts";
+import type { TokenMeter, UnitMeter } from "../protocol/usage.ts";
 import type { Transport } from "./transport.ts";
 
 export type CostsQuery = {
@@ -9,18 +9,28 @@ export type CostsQuery = {
   groupBy?: readonly string[] | undefined;
 };
 
-/** Sums over a group. Amounts are decimal strings; tokens that no request reported are null. */
+/** Sums over a group. Amounts are decimal strings; tokens and units that no request reported are null. */
 export type CostFigures = {
   requests: number;
   /** Of them, those whose cost is unknown; they are in no amount. */
   unpriced_requests: number;
-  tokens: Record<Meter, number | null>;
+  tokens: Record<TokenMeter, number | null>;
+  /** Images, milliseconds of audio and characters, which some providers bill in place of tokens. */
+  units: Record<UnitMeter, number | null>;
   cost_usd: string;
   /** What the routes' default models would have cost for the same tokens; an estimate. */
   saving?: {
     requests: number;
     cost_usd: string;
     default_model_cost_usd: string;
+    saving_usd: string;
+  };
+  /** Of the requests, those that the response cache answered, and what it saved; an older server does not tell. */
+  response_cache?: {
+    hits: number;
+    cost_usd: string;
+    priced_hits: number;
+    uncached_cost_usd: string;
     saving_usd: string;
   };
 };

@@ -2,8 +2,10 @@
 import OpenAI from "openai";
 import type { Whoami } from "../protocol/admin.ts";
 import { Adapters } from "./adapters.ts";
+import { Budgets } from "./budgets.ts";
 import { Datasets } from "./datasets.ts";
 import { Evals } from "./evals.ts";
+import { Guardrails } from "./guardrails.ts";
 import { Keys } from "./keys.ts";
 import { Models } from "./models.ts";
 import { Prices } from "./prices.ts";
@@ -11,7 +13,7 @@ import { Projects } from "./projects.ts";
 import { Reports } from "./reports.ts";
 import { Requests } from "./requests.ts";
 import { Routes } from "./routes.ts";
-import { Transport, type TransportOptions } from "./transport.ts";
+import { type KeyChoice, Transport, type TransportOptions } from "./transport.ts";
 
 export type SwitchyardOptions = TransportOptions;
 
@@ -23,8 +25,10 @@ export class Switchyard {
   readonly adapters: Adapters;
   readonly datasets: Datasets;
   readonly evals: Evals;
+  readonly guardrails: Guardrails;
   readonly routes: Routes;
   readonly prices: Prices;
+  readonly budgets: Budgets;
   readonly reports: Reports;
   readonly requests: Requests;
   readonly #transport: Transport;
@@ -40,8 +44,10 @@ export class Switchyard {
     this.adapters = new Adapters(this.#transport);
     this.datasets = new Datasets(this.#transport);
     this.evals = new Evals(this.#transport);
+    this.guardrails = new Guardrails(this.#transport);
     this.routes = new Routes(this.#transport);
     this.prices = new Prices(this.#transport);
+    this.budgets = new Budgets(this.#transport);
     this.reports = new Reports(this.#transport);
     this.requests = new Requests(this.#transport);
   }
@@ -57,8 +63,8 @@ export class Switchyard {
     return this.#openai;
   }
 
-  /** Whose key this is; the project's key if there is one. */
-  whoami(): Promise<Whoami> {
-    return this.#transport.call("/api/whoami", { key: "project" });
+  /** Whose key this is; the project's key if there is one and no other is asked for. */
+  whoami(key: KeyChoice = "project"): Promise<Whoami> {
+    return this.#transport.call("/api/whoami", { key });
   }
 }

@@ -4,33 +4,54 @@ import {
   adapterVersion,
   apiKey,
   budget,
+  budgets,
+  keyScopes,
   measurement,
   model,
+  organization,
+  ownKeys,
   price,
   rateLimits,
+  responseCacheSetting,
   route,
+  tags,
 } from "./catalog.ts";
-import { projectId, sha256 } from "./ids.ts";
+import { contentLogSetting } from "./content-log.ts";
+import { guardrails } from "./guardrails.ts";
+import { keyId, projectId, sha256 } from "./ids.ts";
 import { adapterName, aliasName, baseName } from "./model-name.ts";
+import { role } from "./roles.ts";
 
 export const createProject = z.strictObject({
   name: z.string().min(1).max(128),
   team: z.string().max(128).optional(),
   costCentre: z.string().max(128).optional(),
+  tags: tags.optional(),
   limits: rateLimits.default({}),
   budget: budget.optional(),
+  budgets: budgets.optional(),
+  ownKeys: ownKeys.optional(),
   unpriced: z.enum(["allow", "refuse"]).default("allow"),
+  guardrails: guardrails.optional(),
+  responseCache: responseCacheSetting.optional(),
+  contentLog: contentLogSetting.optional(),
 });
 export type CreateProject = z.input<typeof createProject>;
 
-/** Absent leaves a field; `budget: null` removes it. */
+/** Absent leaves a field; `null` removes it, as an empty list does all of `budgets` and an empty object all `tags`. */
 export const updateProject = z.strictObject({
   name: z.string().min(1).max(128).optional(),
   team: z.string().max(128).optional(),
   costCentre: z.string().max(128).optional(),
+  tags: tags.optional(),
   limits: rateLimits.optional(),
   budget: budget.nullable().optional(),
+  budgets: budgets.optional(),
+  ownKeys: ownKeys.nullable().optional(),
   unpriced: z.enum(["allow", "refuse"]).optional(),
+  guardrails: guardrails.nullable().optional(),
+  responseCache: responseCacheSetting.nullable().optional(),
+  contentLog: contentLogSetting.nullable().optional(),
 });
 export type UpdateProject = z.input<typeof updateProject>;
 
@@ -39,14 +60,54 @@ export const createKey = z.strictObject({
   role: z.enum(["admin", "project"]).default("project"),
   /** Required for a project key. */
   projectId: projectId.optional(),
-  expiresInSeconds: z.int().positive().optional(),
+  /** At most a hundred years. */
+  expiresInSeconds: z.int().positive().max(3_155_760_000).optional(),
+  scopes: keyScopes.optional(),
   limits: rateLimits.default({}),
   budget: budget.optional(),
+  budgets: budgets.optional(),
+  /** Where its requests are booked, in place of the project's. */
+  costCentre: z.string().max(128).optional(),
+  tags: tags.optional(),
 });
 export type CreateKey = z.input<typeof createKey>;
 
-/** A key as admins see it: without its hash, from which a weak key could be guessed. */
-export const keyInfo = apiKey.omit({ hash: true }).extend({ createdAt: z.string() });
+/** `POST /api/me/keys`: a key that a person makes for themselves, no more than the project's `ownKeys` let it be. */
+export const createOwnKey = createKey
+  .omit({ role: true, projectId: true, costCentre: true, tags: true, budget: true })
+  .extend({ projectId });
+export type CreateOwnKey = z.input<typeof createOwnKey>;
+
+/** `PUT /api/organization`; alerts of spending have addresses of their own. */
+export const declareOrganization = organization.omit({ spendAlerts: true }).extend({
+  /** Absent keeps what is set; null takes it away. Of people only admins and owners may change it. */
+  ownKeys: ownKeys.nullable().optional(),
+});
+export type DeclareOrganization = z.infer<typeof declareOrganization>;
+
+/** `POST /api/keys/used`, of a gateway: when keys were used, which is written down once a minute at most. */
+export const keysUsed = z.strictObject({
+  keys: z.array(z.strictObject({ id: keyId, at: z.iso.datetime() })).max(1000),
+});
+export type KeysUsed = z.infer<typeof keysUsed>;
+
+/** `POST /api/keys/:id/rotate`: how long the key's old text goes on beside its new one. */
+export const rotateKey = z.strictObject({
+  overlapSeconds: z
+    .int()
+    .min(0)
+    .max(30 * 86_400)
+    .default(86_400),
+});
+export type RotateKey = z.input<typeof rotateKey>;
+
+/** A key as admins see it: without its hashes, from which a weak key could be guessed. */
+export const keyInfo = apiKey.omit({ hash: true, previous: true }).extend({
+  createdAt: z.string(),
+  previousUntil: z.string().optional(),
+  /** To the minute. */
+  lastUsedAt: z.string().optional(),
+});
 export type KeyInfo = z.infer<typeof keyInfo>;
 
 /** `POST /api/keys`: the only time that the key itself is shown. */
@@ -103,6 +164,12 @@ export const moveAlias = z.strictObject({
 });
 export type MoveAlias = z.input<typeof moveAlias>;
 
+/** `POST …/aliases/:alias/rollback`: to the version before; `expect` is the one it points at now. */
+export const rollBackAlias = z.strictObject({
+  expect: z.int().positive().optional(),
+  reason: z.string().max(1024).default(""),
+});
+
 export const addMeasurements = z.strictObject({
   measurements: z
     .array(measurement.omit({ id: true }))
@@ -113,11 +180,43 @@ export type AddMeasurements = z.input<typeof addMeasurements>;
 
 /** `GET /api/whoami`: whose key this is. */
 export const whoami = z.strictObject({
+  /** Of a person who is logged in it is theirs. */
   keyId: z.string(),
-  role: z.enum(["admin", "project", "operator"]),
+  role: z.enum(["admin", "project", "operator", "user"]),
   projectId: projectId.optional(),
+  user: z
+    .strictObject({
+      role,
+      email: z.string().optional(),
+      name: z.string().optional(),
+      /** That they are a member of. */
+      projects: z.array(
+        z.strictObject({ id: projectId, name: z.string(), role: z.enum(["member", "owner"]) }),
+      ),
+    })
+    .optional(),
 });
 export type Whoami = z.infer<typeof whoami>;
+
+/** `POST /api/sessions`, of a gateway that saw a person log in. */
+export const openSession = z.strictObject({
+  issuer: z.string().min(1).max(1024),
+  subject: z.string().min(1).max(255),
+  email: z.string().max(320).optional(),
+  /** The provider vouches for the address, so that it may stand for an invitation. */
+  emailVerified: z.boolean().default(false),
+  name: z.string().max(256).optional(),
+  /** By the person's groups; absent for who is in none and comes in by an invitation or not at all. */
+  role: role.optional(),
+  hours: z.number().positive().max(720),
+});
+export type OpenSession = z.input<typeof openSession>;
+
+/** `POST /api/sessions/rotate` and `/end`. */
+export const sessionToken = z.strictObject({ token: z.string().min(1).max(256) });
+
+export const sessionOpened = z.strictObject({ token: z.string(), expiresAt: z.string() });
+export type SessionOpened = z.infer<typeof sessionOpened>;
 
 /** How an eval's answer is judged against the row's reference. */
 export const scorer = z.discriminatedUnion("type", [
@@ -178,18 +277,19 @@ export const candidateResult = z.strictObject({
 });
 export type CandidateResult = z.infer<typeof candidateResult>;
 
-export type EvalRun = {
-  id: string;
-  projectId: string;
-  task: string;
-  dataset: string;
-  scorer: Scorer;
-  status: "running" | "done" | "failed";
-  error?: string;
-  rows: number;
+export const evalRun = z.strictObject({
+  id: z.string(),
+  projectId: z.string(),
+  task: z.string(),
+  dataset: z.string(),
+  scorer,
+  status: z.enum(["running", "done", "failed"]),
+  error: z.string().optional(),
+  rows: z.int(),
   /** Rows answered, over all candidates; `rows × candidates` when done. */
-  answered: number;
-  candidates: CandidateResult[];
-  createdAt: string;
-  finishedAt?: string;
-};
+  answered: z.int(),
+  candidates: z.array(candidateResult),
+  createdAt: z.string(),
+  finishedAt: z.string().optional(),
+});
+export type EvalRun = z.infer<typeof evalRun>;

@@ -5,12 +5,38 @@ const textPart = z.looseObject({ type: z.literal("text"), text: z.string() });
 const contentPart = z.union([textPart, z.looseObject({ type: z.string() })]);
 const content = z.union([z.string(), z.array(contentPart)]);
 
+/** What may stand in place of an assistant's content. */
+const besidesContent = [
+  "tool_calls",
+  "function_call",
+  "audio",
+  "refusal",
+  "reasoning_content",
+  "reasoning",
+];
+
 /** Every role may send a string or parts; an assistant that called tools may send no content. */
-export const chatMessage = z.looseObject({
-  role: z.enum(["developer", "system", "user", "assistant", "tool", "function"]),
-  content: content.nullish(),
-  name: z.string().nullish(),
-});
+export const chatMessage = z
+  .looseObject({
+    role: z.enum(["developer", "system", "user", "assistant", "tool", "function"]),
+    content: content.nullish(),
+    name: z.string().nullish(),
+  })
+  .superRefine((message, context) => {
+    if (message.content != null) return;
+    if (message.role === "assistant" && besidesContent.some((field) => message[field] != null))
+      return;
+    const where = { path: ["content"], input: message.content };
+    context.addIssue(
+      message.content === undefined
+        ? { ...where, code: "invalid_type", expected: "string" }
+        : {
+            ...where,
+            code: "custom",
+            message: "expected a string or parts; only who calls may say nothing",
+          },
+    );
+  });
 export type ChatMessage = z.infer<typeof chatMessage>;
 
 /**
@@ -48,9 +74,15 @@ export const chatUsage = z.looseObject({
   completion_tokens: z.int().nonnegative(),
   total_tokens: z.int().nonnegative(),
   prompt_tokens_details: z
-    .looseObject({ cached_tokens: z.int().nullish(), cache_write_tokens: z.int().nullish() })
+    .looseObject({
+      cached_tokens: z.int().nullish(),
+      cache_write_tokens: z.int().nullish(),
+      audio_tokens: z.int().nullish(),
+    })
     .nullish(),
-  completion_tokens_details: z.looseObject({ reasoning_tokens: z.int().nullish() }).nullish(),
+  completion_tokens_details: z
+    .looseObject({ reasoning_tokens: z.int().nullish(), audio_tokens: z.int().nullish() })
+    .nullish(),
 });
 export type ChatUsage = z.infer<typeof chatUsage>;
 
@@ -92,11 +124,16 @@ export type ChatCompletion = {
     };
     logprobs: ChatLogprobs | null;
     finish_reason: FinishReason;
+    /** vLLM's: the request's own stop string or token that ended the answer; null where something else did. */
+    stop_reason?: number | string | null;
+    /** vLLM's, where `return_token_ids` asks for it: all that the model said, the end included. */
+    token_ids?: readonly number[];
   }[];
   usage: ChatUsage;
   system_fingerprint: string;
-  /** vLLM's, where it was asked for. */
+  /** vLLM's, where they were asked for. */
   prompt_logprobs?: PromptLogprobEntry[];
+  prompt_token_ids?: readonly number[];
 };
 
 /** As vLLM tells of each token of a prompt: itself and the likeliest, by their ids; nothing of the first one. */
@@ -121,10 +158,16 @@ export type ChatCompletionChunk = {
     };
     logprobs: ChatLogprobs | null;
     finish_reason: FinishReason | null;
+    /** With the finish. */
+    stop_reason?: number | string | null;
+    /** Those that came since the choice's last chunk. */
+    token_ids?: readonly number[];
   }[];
   /** Null on every chunk but the last when the client asked for usage; absent when it did not. */
   usage?: ChatUsage | null;
   system_fingerprint: string;
+  /** On each choice's first chunk, where `return_token_ids` asks for it. */
+  prompt_token_ids?: readonly number[];
 };
 
 /** `GET /v1/models`: OpenAI's fields; an adapter also names its base (`parent`) and digest (`root`). */

@@ -43,6 +43,11 @@ export type TextCompletion = {
     text: string;
     logprobs: TextLogprobs | null;
     finish_reason: FinishReason;
+    /** vLLM's: the request's own stop string or token that ended the answer; null where something else did. */
+    stop_reason?: number | string | null;
+    /** vLLM's, where `return_token_ids` asks for them. */
+    token_ids?: readonly number[];
+    prompt_token_ids?: readonly number[];
     prompt_logprobs?: PromptLogprobEntry[];
   }[];
   usage: ChatUsage;

@@ -14,6 +14,8 @@ export const errorTable = {
   number_out_of_range: { status: 400, type: "invalid_request_error", retry: false },
   unsupported_parameter: { status: 400, type: "invalid_request_error", retry: false },
   context_length_exceeded: { status: 400, type: "invalid_request_error", retry: false },
+  content_filter: { status: 400, type: "invalid_request_error", retry: false },
+  guardrail_blocked: { status: 400, type: "invalid_request_error", retry: false },
   request_too_large: { status: 413, type: "invalid_request_error", retry: false },
   unsupported_media_type: { status: 415, type: "invalid_request_error", retry: false },
 
@@ -23,9 +25,15 @@ export const errorTable = {
   permission_denied: { status: 403, type: "invalid_request_error", retry: false },
   previous_response_not_found: { status: 400, type: "invalid_request_error", retry: false },
   model_not_found: { status: 404, type: "invalid_request_error", retry: false },
+  invalid_state: { status: 409, type: "invalid_request_error", retry: false },
   not_found: { status: 404, type: "invalid_request_error", retry: false },
   unknown_url: { status: 404, type: "invalid_request_error", retry: false },
   method_not_allowed: { status: 405, type: "invalid_request_error", retry: false },
+
+  // Requests that are sent again.
+  idempotency_key_reused: { status: 422, type: "invalid_request_error", retry: false },
+  idempotency_key_in_use: { status: 409, type: "invalid_request_error", retry: true },
+  idempotency_answer_lost: { status: 409, type: "invalid_request_error", retry: false },
 
   // Limits and budgets.
   rate_limit_exceeded: { status: 429, type: "rate_limit_error", retry: true },
@@ -45,6 +53,7 @@ export const errorTable = {
   no_evidence: { status: 400, type: "invalid_request_error", retry: false },
 
   // Something behind the gateway failed, or we are full.
+  guardrail_unavailable: { status: 503, type: "service_unavailable_error", retry: true },
   upstream_error: { status: 502, type: "server_error", retry: true },
   upstream_model_not_found: { status: 502, type: "server_error", retry: false },
   upstream_auth_failed: { status: 502, type: "server_error", retry: false },
@@ -57,6 +66,7 @@ export const errorTable = {
   deadline_exceeded: { status: 504, type: "server_error", retry: false },
   request_cancelled: { status: 499, type: "invalid_request_error", retry: false },
   unsupported_model: { status: 400, type: "invalid_request_error", retry: false },
+  content_unreadable: { status: 500, type: "server_error", retry: false },
   request_quarantined: { status: 500, type: "server_error", retry: false },
   internal_error: { status: 500, type: "server_error", retry: true },
 } as const satisfies Record<string, { status: number; type: string; retry: boolean }>;

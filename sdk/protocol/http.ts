@@ -11,6 +11,8 @@ export const servedModelHeader = "x-switchyard-model";
 export const taskHeader = "x-switchyard-task";
 /** Free-form labels of a request, `key=value` pairs joined by commas; they reach reports. */
 export const tagsHeader = "x-switchyard-tags";
+/** The end user whom a request is for; goes before what the body says. */
+export const endUserHeader = "x-switchyard-user";
 /** The tenant on whose behalf the gateway calls an adapter-server; salts caches. */
 export const tenantHeader = "x-switchyard-tenant";
 /** Milliseconds after which an adapter-server's answer is of no use: what is not complete by then is ended. */

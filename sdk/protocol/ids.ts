@@ -27,6 +27,16 @@ export type RouteId = z.infer<typeof routeId>;
 export const measurementId = id<"MeasurementId">("msr");
 export type MeasurementId = z.infer<typeof measurementId>;
 
+export const userId = id<"UserId">("user");
+export type UserId = z.infer<typeof userId>;
+export const serviceAccountId = id<"ServiceAccountId">("svc");
+export type ServiceAccountId = z.infer<typeof serviceAccountId>;
+
+export const inviteId = id<"InviteId">("invite");
+export type InviteId = z.infer<typeof inviteId>;
+export const spendAlertId = id<"SpendAlertId">("alert");
+export type SpendAlertId = z.infer<typeof spendAlertId>;
+
 /** The content's identity, everywhere: 64 lower-case hex digits of SHA-256. */
 export const sha256 = z
   .string()
@@ -44,6 +54,10 @@ type Prefixed = {
   price: PriceId;
   route: RouteId;
   msr: MeasurementId;
+  user: UserId;
+  svc: ServiceAccountId;
+  invite: InviteId;
+  alert: SpendAlertId;
 };
 
 /** Source of an id's 80 random bits; `crypto.getRandomValues` unless a test passes its own. */
@@ -58,12 +72,29 @@ export function newId<P extends keyof Prefixed>(
   nowMs = Date.now(),
   random: RandomBytes = randomBytes,
 ): Prefixed[P] {
-  let bits = BigInt(nowMs) << 80n;
-  for (const [index, byte] of random(10).entries()) bits |= BigInt(byte) << BigInt(72 - 8 * index);
+  return `${prefix}_${sortableText(nowMs, random)}` as Prefixed[P];
+}
+
+/** The 26 characters of an id, for ids whose form is another's: OpenAI's files are `file-…`. */
+export function sortableText(nowMs: number, random: RandomBytes = randomBytes): string {
+  // In halves that a double holds exactly: a BigInt of all 128 bits is an object for each of its digits.
   let text = "";
-  for (let digit = 25; digit >= 0; digit--)
-    text += alphabet[Number((bits >> BigInt(5 * digit)) & 31n)];
-  return `${prefix}_${text}` as Prefixed[P];
+  for (let digit = 9, rest = nowMs; digit >= 0; digit--) {
+    text = alphabet[rest % 32] + text;
+    rest = Math.floor(rest / 32);
+  }
+  const bytes = random(10);
+  for (let at = 0; at < bytes.length; at += 5) {
+    let high = 0;
+    for (let index = at; index < at + 5; index++) high = high * 256 + (bytes[index] ?? 0);
+    let part = "";
+    for (let digit = 0; digit < 8; digit++) {
+      part = alphabet[high % 32] + part;
+      high = Math.floor(high / 32);
+    }
+    text += part;
+  }
+  return text;
 }
 
 const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";

@@ -1,4 +1,5 @@
 /** Server-sent events: frames found in bytes however they are cut, and frames written. */
+import { PendingBytes } from "./pending-bytes.ts";
 
 /**
  * One event as the WHATWG specification defines it. `raw` is the exact bytes of the frame, its blank
@@ -16,7 +17,7 @@ export type SseParserOptions = {
  * Feed it chunks cut anywhere, even inside a character or a line end. Accepts LF, CRLF and CR.
  */
 export class SseFramer {
-  #pending: Uint8Array = new Uint8Array(0);
+  readonly #pending = new PendingBytes();
   #scanned = 0;
   readonly #frameBytesMax: number;
 
@@ -29,18 +30,18 @@ export class SseFramer {
    * @throws Error when a frame grows past its bound
    */
   push(chunk: Uint8Array): Uint8Array[] {
-    this.#pending = this.#pending.length === 0 ? chunk : concat(this.#pending, chunk);
+    const bytes = this.#pending.push(chunk);
     const frames: Uint8Array[] = [];
     let start = 0;
-    let end = findFrameEnd(this.#pending, start, Math.max(0, this.#scanned - 3));
+    let end = findFrameEnd(bytes, start, Math.max(0, this.#scanned - 3));
     while (end !== -1) {
-      frames.push(this.#pending.subarray(start, end));
+      frames.push(bytes.subarray(start, end));
       start = end;
-      end = findFrameEnd(this.#pending, start, start);
+      end = findFrameEnd(bytes, start, start);
     }
-    this.#pending = this.#pending.subarray(start);
+    this.#pending.drop(start);
     this.#scanned = this.#pending.length;
-    if (this.#pending.length > this.#frameBytesMax) {
+    if (this.#scanned > this.#frameBytesMax) {
       throw new Error(`a server-sent event is larger than ${this.#frameBytesMax} bytes`);
     }
     return frames;
@@ -48,10 +49,8 @@ export class SseFramer {
 
   /** What a stream that ended without its last blank line still held; empty when nothing. */
   end(): Uint8Array {
-    const rest = this.#pending;
-    this.#pending = new Uint8Array(0);
     this.#scanned = 0;
-    return rest;
+    return this.#pending.takeAll();
   }
 }
 
@@ -128,13 +127,6 @@ function findFrameEnd(bytes: Uint8Array, start: number, from: number): number {
     i = after - 1;
   }
   return -1;
-}
-
-function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const joined = new Uint8Array(a.length + b.length);
-  joined.set(a);
-  joined.set(b, a.length);
-  return joined;
 }
 
 const LF = 10;

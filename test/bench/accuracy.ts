@@ -19,7 +19,7 @@ import {
 } from "../../adapter-server/models/quantization/report.ts";
 import { type Measured, printResults } from "./report.ts";
 
-const SHIPPED: readonly ModelFormat[] = ["auto", "int8", "int8-blocks", "int4"];
+const SHIPPED: readonly ModelFormat[] = ["auto", "int8", "int8-a16", "int8-blocks", "int4"];
 /** Points that a quantized form may lose. */
 const POINTS = 1;
 

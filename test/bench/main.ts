@@ -2,8 +2,10 @@
 const benches: Record<string, () => Promise<{ run(args: readonly string[]): Promise<void> }>> = {
   accuracy: () => import("./accuracy.ts"),
   adapters: () => import("./adapters/main.ts"),
+  dialects: () => import("./dialects/main.ts"),
   engine: () => import("./engine/main.ts"),
-  gateway: () => import("./gateway.ts"),
+  gateway: () => import("./gateway/main.ts"),
+  keys: () => import("./keys.ts"),
   "prefix-cache": () => import("./prefix-cache.ts"),
   start: () => import("./start.ts"),
 };

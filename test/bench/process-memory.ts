@@ -8,3 +8,12 @@ export function memoryBytes(field: "Pss" | "Rss", pid: number | "self" = "self")
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   return 1024 * Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(text)?.[1]);
 }
+
+/** Pages in memory, read quickly enough to be sampled. */
+export function residentBytes(pid: number): number {
+  const pages = Number(readFileSync(`/proc/${pid}/statm`, "utf8").split(" ")[1]);
+  return pages * pageBytes;
+}
+
+/** Of x86-64, and of most of arm64. */
+const pageBytes = 4096;

@@ -141,8 +141,13 @@ describe("an adapter that is pushed", () => {
     ],
     [
       "needs what is not served",
+      () => buildAdapter({ shape, config: { modules_to_save: ["lm_head"] } }),
+      { code: "unsupported_adapter", param: "modules_to_save", says: "modules_to_save" },
+    ],
+    [
+      "is DoRA without its magnitudes",
       () => buildAdapter({ shape, config: { use_dora: true } }),
-      { code: "unsupported_adapter", param: "use_dora", says: "use_dora" },
+      { code: "invalid_adapter", says: "lora_magnitude_vector" },
     ],
     [
       "has a config that is no JSON",

@@ -232,8 +232,8 @@ describe("an address", () => {
   );
 
   test.each([
-    ["DELETE", "/v1/chat/completions", "POST"],
-    ["GET", "/v1/chat/completions", "POST"],
+    ["DELETE", "/v1/chat/completions", "GET or POST"],
+    ["GET", "/v1/embeddings", "POST"],
     ["POST", "/v1/models", "GET"],
   ])("tells which method it takes: %s %s", async (method, path, allowed) => {
     await expectRefusal(await send(path, { method }), {
@@ -314,6 +314,30 @@ describe("the admin API's bodies", () => {
       { code: "invalid_value", param: "prices[0].usdPerToken", says: "decimal string" },
     ],
     [
+      "a price of the year 20",
+      "POST",
+      "/api/prices",
+      {
+        prices: [
+          {
+            model: "m",
+            meter: "input",
+            usdPerToken: "1",
+            source: "x",
+            validFrom: "0020-02-29T00:00:00Z",
+          },
+        ],
+      },
+      { code: "invalid_value", param: "prices[0].validFrom", says: "after 1970" },
+    ],
+    [
+      "a key that outlives the calendar",
+      "POST",
+      "/api/keys",
+      { name: "x", role: "admin", expiresInSeconds: 9007199254740990 },
+      { code: "number_out_of_range", param: "expiresInSeconds", says: "<=3155760000" },
+    ],
+    [
       "a meter that is none",
       "POST",
       "/api/prices",
@@ -332,6 +356,38 @@ describe("the admin API's bodies", () => {
       { code: "number_out_of_range", param: "tasks[0].qualityFloor", says: "<=1" },
     ],
     [
+      "a character that no database keeps",
+      "POST",
+      "/api/projects",
+      { name: "a\u0000b" },
+      { code: "invalid_value", says: "cannot be stored" },
+    ],
+    [
+      "half a surrogate pair where it becomes JSON again",
+      "PUT",
+      "/api/routes/r",
+      {
+        defaultModel: "dear-model",
+        fallbacks: [],
+        tasks: [
+          {
+            task: "t",
+            rules: [{ contains: "\ud800" }],
+            candidates: ["dear-model"],
+            qualityFloor: 0,
+          },
+        ],
+      },
+      { code: "invalid_value", says: "cannot be stored" },
+    ],
+    [
+      "more than a megabyte",
+      "POST",
+      "/api/evals/runs",
+      { task: "x".repeat(1 << 20) },
+      { code: "request_too_large", says: "1048576 bytes" },
+    ],
+    [
       "more than a megabyte",
       "POST",
       "/api/projects",
@@ -346,6 +402,14 @@ describe("the admin API's bodies", () => {
     });
     await expectRefusal(response, refusal);
   });
+
+  test.each(["/api/requests?model=%00", "/api/measurements?task=%00", "/api/models?after=%00"])(
+    "take no query that no database keeps: %s",
+    async (path) => {
+      const response = await send(path, { key: service.server.adminKey });
+      await expectRefusal(response, { code: "invalid_value", says: "cannot be stored" });
+    },
+  );
 
   test("of evals are checked: scorer, dataset, and the dataset's lines", async () => {
     const dataset = "0".repeat(64);

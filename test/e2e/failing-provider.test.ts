@@ -78,7 +78,10 @@ test("a provider that fails before its first byte is replaced by the fallback, s
     model: "dear-model",
     decision: {
       attempts: ["failing-model", "dear-model"],
-      tried: [{ model: "failing-model", error: "upstream_error" }, { model: "dear-model" }],
+      tried: [
+        ...Array.from({ length: 3 }, () => ({ model: "failing-model", error: "upstream_error" })),
+        { model: "dear-model" },
+      ],
     },
   });
 });

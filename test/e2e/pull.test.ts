@@ -84,5 +84,10 @@ test("what was pulled is served by its reference, without the hub, and stays whi
   await server.stop();
   await settings.remove();
   expect((await cli.run("models", "remove", "hf:demo/support-tiny", "--yes")).exitCode).toBe(0);
-  expect(await cli.json("models", "list")).toEqual({ imports: [], sources: [], unfinished: [] });
+  expect(await cli.json("models", "list")).toEqual({
+    imports: [],
+    encoders: [],
+    sources: [],
+    unfinished: [],
+  });
 });

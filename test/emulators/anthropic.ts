@@ -7,6 +7,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { findFault } from "./anthropic-rules.ts";
+import { type Pieces, words } from "./pieces.ts";
 
 export type EmulatedBlock = { type: string; [field: string]: unknown };
 
@@ -32,6 +33,8 @@ export type AnthropicEmulatorOptions = {
   apiKey?: string;
   /** Pause before each event of a stream. */
   eventDelayMs?: number;
+  /** How texts are cut into deltas; by words when absent. */
+  pieces?: Pieces;
 };
 
 export type AnthropicEmulator = {
@@ -96,7 +99,7 @@ function serve(
     return;
   }
   const answer = toMessage(options.answer?.(body) ?? "Hello! How can I help you today?", body);
-  if (sent.stream === true) void streamAnswer(response, answer, fault, options.eventDelayMs ?? 0);
+  if (sent.stream === true) void streamAnswer(response, answer, fault, options);
   else sendAnswer(response, answer, fault);
 }
 
@@ -191,12 +194,12 @@ async function streamAnswer(
   response: ServerResponse,
   message: Message,
   fault: Fault,
-  eventDelayMs: number,
+  { eventDelayMs = 0, pieces = words }: AnthropicEmulatorOptions,
 ): Promise<void> {
   response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", ...headers() });
   const lineEnd = fault.name === "crlf" ? "\r\n" : "\n";
   let written = 0;
-  for (const event of events(message)) {
+  for (const event of events(message, pieces)) {
     if (written > 0 && eventDelayMs > 0) await pause(eventDelayMs);
     if (response.destroyed) return;
     if (written === fault.argument) {
@@ -221,7 +224,7 @@ async function streamAnswer(
 }
 
 /** The events in Anthropic's order: the head, a sign of life, each block from start to stop, the reason, the end. */
-function* events(message: Message): Generator<EmulatedBlock> {
+function* events(message: Message, pieces: Pieces): Generator<EmulatedBlock> {
   const { content, stop_reason, stop_sequence, stop_details, usage, ...head } =
     wholeMessage(message);
   const { output_tokens, output_tokens_details, ...input } = usage;
@@ -239,7 +242,7 @@ function* events(message: Message): Generator<EmulatedBlock> {
   yield { type: "ping" };
   for (const [index, block] of content.entries()) {
     yield { type: "content_block_start", index, content_block: emptied(block) };
-    for (const delta of deltas(block)) yield { type: "content_block_delta", index, delta };
+    for (const delta of deltas(block, pieces)) yield { type: "content_block_delta", index, delta };
     yield { type: "content_block_stop", index };
   }
   yield {
@@ -261,7 +264,7 @@ function* events(message: Message): Generator<EmulatedBlock> {
 function emptied(block: EmulatedBlock): EmulatedBlock {
   switch (block.type) {
     case "text":
-      return { type: "text", text: "", citations: block.citations ? [] : null };
+      return { type: "text", text: "", ...(block.citations ? { citations: [] } : {}) };
     case "thinking":
       return { type: "thinking", thinking: "", signature: "" };
     case "tool_use":
@@ -271,16 +274,16 @@ function emptied(block: EmulatedBlock): EmulatedBlock {
   }
 }
 
-function* deltas(block: EmulatedBlock): Generator<EmulatedBlock> {
+function* deltas(block: EmulatedBlock, pieces: Pieces): Generator<EmulatedBlock> {
   switch (block.type) {
     case "text":
-      for (const text of words(String(block.text))) yield { type: "text_delta", text };
+      for (const text of pieces(String(block.text))) yield { type: "text_delta", text };
       for (const citation of (block.citations as object[] | undefined) ?? []) {
         yield { type: "citations_delta", citation };
       }
       return;
     case "thinking":
-      for (const thinking of words(String(block.thinking))) {
+      for (const thinking of pieces(String(block.thinking))) {
         yield { type: "thinking_delta", thinking };
       }
       yield { type: "signature_delta", signature: block.signature };
@@ -324,7 +327,6 @@ function wholeMessage({ id, model, content, usage, ...stop }: Message) {
 }
 
 function withNulls(block: EmulatedBlock): EmulatedBlock {
-  if (block.type === "text") return { citations: null, ...block };
   return block.type === "tool_use" ? { caller: { type: "direct" }, ...block } : block;
 }
 
@@ -355,11 +357,6 @@ function textOf(content: unknown): string {
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) return "";
   return content.map((block: EmulatedBlock) => String(block.text ?? "")).join(" ");
-}
-
-/** A word with the space before it stands for a token. */
-function words(text: string): string[] {
-  return text.match(/\s*\S+|\s+$/g) ?? [];
 }
 
 function frame(event: EmulatedBlock, lineEnd: string): string {

@@ -3,6 +3,7 @@ import {
   BedrockRuntimeClient,
   ConverseCommand,
   ConverseStreamCommand,
+  InvokeModelCommand,
 } from "@aws-sdk/client-bedrock-runtime";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { http1 } from "../support/http1.ts";
@@ -85,4 +86,25 @@ test("errors, before an answer and within it", async () => {
     for await (const _ of stream ?? []);
   };
   await expect(read()).rejects.toMatchObject({ name: "ThrottlingException" });
+});
+
+test("embeddings of Titan and Cohere, as InvokeModel gives them", async () => {
+  const invoke = async (modelId: string, body: object) => {
+    const command = new InvokeModelCommand({ modelId, body: JSON.stringify(body) });
+    return JSON.parse(new TextDecoder().decode((await connect(bearer).send(command)).body));
+  };
+  const titan = { inputText: "two words", dimensions: 256 };
+  expect(await invoke("amazon.titan-embed-text-v2:0", titan)).toMatchObject({
+    embedding: expect.objectContaining({ length: 256 }),
+    inputTextTokenCount: 2,
+  });
+  const cohere = { texts: ["a", "four"], input_type: "search_query" };
+  expect(await invoke("cohere.embed-english-v3", cohere)).toMatchObject({
+    response_type: "embeddings_floats",
+    embeddings: [
+      [1, 1.125, 1.25, 1.375],
+      [4, 4.125, 4.25, 4.375],
+    ],
+  });
+  await expect(invoke("cohere.embed-english-v3", { texts: ["a"] })).rejects.toThrow("Malformed");
 });

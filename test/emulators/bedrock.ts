@@ -8,6 +8,9 @@ import { createHash, createHmac } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { EventStreamCodec } from "@smithy/eventstream-codec";
+import { z } from "zod";
+import { findFault as findAnyFault } from "./bedrock-rules.ts";
+import { type Pieces, words } from "./pieces.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -28,6 +31,10 @@ export type BedrockEmulatorOptions = {
   apiKey?: string;
   /** Or the only keys whose signatures are let in. */
   keys?: { accessKeyId: string; secretAccessKey: string; region: string };
+  /** Whether all fields are looked at, as Bedrock does; else only the order of a conversation. */
+  strict?: boolean;
+  /** How texts are cut into deltas; by words when absent. */
+  pieces?: Pieces;
 };
 
 export type BedrockEmulator = {
@@ -58,7 +65,7 @@ type Exchange = { request: IncomingMessage; response: ServerResponse; text: stri
 
 function serve({ options, requests }: State, { request, response, text }: Exchange): void {
   const [, encoded = "", method] =
-    /^\/model\/([^/]+)\/(converse|converse-stream)$/.exec(request.url ?? "") ?? [];
+    /^\/model\/([^/]+)\/(converse|converse-stream|invoke)$/.exec(request.url ?? "") ?? [];
   if (request.method !== "POST" || method === undefined) {
     sendError(response, 404, "UnknownOperationException", "no such operation");
     return;
@@ -71,7 +78,11 @@ function serve({ options, requests }: State, { request, response, text }: Exchan
   const [name, argument] = faultText?.split("-") ?? [];
   const fault = { name, argument: Number(argument ?? 0) };
   const body = JSON.parse(text) as BedrockEmulatedRequest["body"];
-  const refusal = findFault(body);
+  if (method === "invoke") {
+    invoke(response, model, body);
+    return;
+  }
+  const refusal = (options.strict ? findAnyFault : findFault)(body);
   if (refusal !== undefined) {
     sendError(response, 400, "ValidationException", refusal);
     return;
@@ -84,13 +95,62 @@ function serve({ options, requests }: State, { request, response, text }: Exchan
     return;
   }
   const answer = toAnswer(options.answer?.(asked) ?? "Hello! How can I help?", asked);
-  if (asked.stream) void streamAnswer(response, answer, fault);
+  if (asked.stream)
+    void streamAnswer(response, answer, { ...fault, pieces: options.pieces ?? words });
   else {
     const { content, stopReason, usage } = answer;
     const output = { message: { role: "assistant", content } };
     sendJson(response, 200, { output, stopReason, usage, metrics: { latencyMs: 5 } });
   }
 }
+
+/**
+ * InvokeModel of models that make embeddings: Titan's take one text, Cohere's several (the bodies by the user guide's pages
+ * on both, read 2026-11-22). A text's length and eighths of it are its vector.
+ */
+function invoke(response: ServerResponse, model: string, body: Fields): void {
+  const isTitan = model.includes("titan-embed-text");
+  const parsed = (isTitan ? titanBody : cohereBody).safeParse(body);
+  if (!parsed.success) {
+    sendError(response, 400, "ValidationException", `Malformed input request: ${parsed.error}`);
+    return;
+  }
+  const { data } = parsed;
+  const texts = "texts" in data ? data.texts : [data.inputText];
+  const dimensions = ("texts" in data ? data.output_dimension : data.dimensions) ?? 4;
+  const vectors = texts.map((text) =>
+    Array.from({ length: dimensions }, (_, at) => text.length + at / 8),
+  );
+  const tokens = texts.reduce((sum, text) => sum + text.split(/\s+/).length, 0);
+  response.setHeader("x-amzn-bedrock-input-token-count", String(tokens));
+  if (isTitan) {
+    const [embedding] = vectors;
+    const embeddingsByType = { float: embedding };
+    sendJson(response, 200, { embedding, embeddingsByType, inputTextTokenCount: tokens });
+    return;
+  }
+  const isByType = "embedding_types" in data && data.embedding_types !== undefined;
+  sendJson(response, 200, {
+    id: "embedded",
+    texts,
+    response_type: isByType ? "embeddings_by_type" : "embeddings_floats",
+    embeddings: isByType ? { float: vectors } : vectors,
+  });
+}
+
+const titanBody = z.strictObject({
+  inputText: z.string().min(1),
+  dimensions: z.literal([256, 512, 1024]).optional(),
+  normalize: z.boolean().optional(),
+  embeddingTypes: z.array(z.enum(["float", "binary"])).optional(),
+});
+const cohereBody = z.strictObject({
+  texts: z.array(z.string().min(1)).min(1).max(96),
+  input_type: z.enum(["search_document", "search_query", "classification", "clustering"]),
+  truncate: z.enum(["NONE", "START", "END", "LEFT", "RIGHT"]).optional(),
+  embedding_types: z.array(z.enum(["float"])).optional(),
+  output_dimension: z.int().positive().optional(),
+});
 
 /** What the service checks of a conversation before it asks a model. */
 function findFault({
@@ -162,7 +222,10 @@ function toAnswer(
 }
 
 /** In Bedrock's order: start, each block's deltas and its end, stop, and the usage last. */
-function* eventsOf({ content, stopReason, usage }: WholeAnswer): Generator<[string, Fields]> {
+function* eventsOf(
+  { content, stopReason, usage }: WholeAnswer,
+  pieces: Pieces,
+): Generator<[string, Fields]> {
   yield ["messageStart", { role: "assistant" }];
   for (const [contentBlockIndex, block] of content.entries()) {
     const toolUse = block.toolUse as
@@ -175,7 +238,7 @@ function* eventsOf({ content, stopReason, usage }: WholeAnswer): Generator<[stri
         yield ["contentBlockDelta", { contentBlockIndex, delta: { toolUse: { input: piece } } }];
       }
     } else {
-      for (const delta of deltasOf(block)) {
+      for (const delta of deltasOf(block, pieces)) {
         yield ["contentBlockDelta", { contentBlockIndex, delta }];
       }
     }
@@ -185,8 +248,16 @@ function* eventsOf({ content, stopReason, usage }: WholeAnswer): Generator<[stri
   yield ["metadata", { usage, metrics: { latencyMs: 5 } }];
 }
 
-function deltasOf(block: Fields): Fields[] {
-  if (typeof block.text === "string") return words(block.text).map((text) => ({ text }));
+function deltasOf(block: Fields, pieces: Pieces): Fields[] {
+  if (typeof block.text === "string") return pieces(block.text).map((text) => ({ text }));
+  const cited = block.citationsContent as { content: Fields[]; citations: Fields[] } | undefined;
+  if (cited) {
+    const said = cited.content.flatMap(({ text }) => pieces(String(text)));
+    return [
+      ...said.map((text) => ({ text })),
+      ...cited.citations.map((citation) => ({ citation })),
+    ];
+  }
   const { reasoningText, redactedContent } = block.reasoningContent as {
     reasoningText?: { text: string; signature?: string };
     redactedContent?: string;
@@ -194,7 +265,7 @@ function deltasOf(block: Fields): Fields[] {
   if (redactedContent !== undefined) return [{ reasoningContent: { redactedContent } }];
   const { text = "", signature } = reasoningText ?? {};
   return [
-    ...words(text).map((word) => ({ reasoningContent: { text: word } })),
+    ...pieces(text).map((word) => ({ reasoningContent: { text: word } })),
     ...(signature === undefined ? [] : [{ reasoningContent: { signature } }]),
   ];
 }
@@ -202,11 +273,11 @@ function deltasOf(block: Fields): Fields[] {
 async function streamAnswer(
   response: ServerResponse,
   answer: WholeAnswer,
-  fault: { name: string | undefined; argument: number },
+  fault: { name: string | undefined; argument: number; pieces: Pieces },
 ): Promise<void> {
   response.writeHead(200, { "content-type": "application/vnd.amazon.eventstream" });
   let written = 0;
-  for (const [name, payload] of eventsOf(answer)) {
+  for (const [name, payload] of eventsOf(answer, fault.pieces)) {
     const frame = encode("event", name, payload);
     if (written++ === fault.argument) {
       if (fault.name === "cut") {
@@ -259,11 +330,6 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
 
 function textOf({ text }: Fields): string {
   return typeof text === "string" ? text : "";
-}
-
-/** A word with the space before it stands for a token. */
-function words(text: string): string[] {
-  return text.match(/\s*\S+|\s+$/g) ?? [];
 }
 
 function sha256(text: string): string {

@@ -65,3 +65,23 @@ test("errors, before an answer and within it", async () => {
     await expect(read()).rejects.toThrow(ApiError);
   }
 });
+
+test("embeddings of Vertex, by predict and by content", async () => {
+  const open = await startGeminiEmulator();
+  const vertex = new GoogleGenAI({
+    vertexai: true,
+    apiKey: "key",
+    httpOptions: { baseUrl: open.origin },
+  });
+  const config = { outputDimensionality: 2, taskType: "RETRIEVAL_QUERY" };
+  const many = { model: "text-embedding-005", contents: ["a", "four"], config };
+  expect((await vertex.models.embedContent(many)).embeddings).toMatchObject([
+    { values: [1, 1.125], statistics: { tokenCount: 1 } },
+    { values: [4, 4.125], statistics: { tokenCount: 1 } },
+  ]);
+  const one = { model: "gemini-embedding-2", contents: "two words", config };
+  expect((await vertex.models.embedContent(one)).embeddings).toMatchObject([
+    { values: [9, 9.125], statistics: { tokenCount: 2 } },
+  ]);
+  await open.close();
+});

@@ -7,6 +7,9 @@
 import { createPublicKey, createVerify, type KeyObject } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { z } from "zod";
+import { findFault } from "./gemini-rules.ts";
+import { type Pieces, words } from "./pieces.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -39,6 +42,10 @@ export type GeminiEmulatorOptions = {
   /** Of a service account: then only tokens that were given out for it are let in. */
   serviceAccount?: { email: string; publicKey: string; tokenSeconds: number };
   deltaDelayMs?: number;
+  /** How texts are cut into deltas; by words when absent. */
+  pieces?: Pieces;
+  /** Whether all fields are looked at, not only the outermost; their names have to be in camel case then. */
+  strict?: boolean;
 };
 
 export type GeminiEmulator = {
@@ -81,6 +88,89 @@ type State = {
   tokens: string[];
 };
 type Fault = { name: string | undefined; argument: number };
+type EmulatedEmbedding = {
+  content: { parts: { text: string }[] };
+  outputDimensionality?: number | undefined;
+};
+
+/** A text's length and eighths of it, which floats of 32 bits hold exactly. */
+function embed({ content, outputDimensionality = 4 }: EmulatedEmbedding) {
+  const { length } = content.parts.map(({ text }) => text).join("");
+  return { values: Array.from({ length: outputDimensionality }, (_, at) => length + at / 8) };
+}
+
+/**
+ * Vertex's `:predict` of text embeddings (cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api,
+ * read 2026-11-22).
+ * @returns what is wrong with the request, or the answer
+ */
+function predict(body: Fields): Fields | string {
+  const parsed = predictBody.safeParse(body);
+  if (!parsed.success) return `Invalid value: ${parsed.error.message}`;
+  const { instances, parameters } = parsed.data;
+  return {
+    predictions: instances.map(({ content }) => ({
+      embeddings: {
+        ...embed({ content: { parts: [{ text: content }] }, ...parameters }),
+        statistics: { truncated: false, token_count: words(content).length },
+      },
+    })),
+    metadata: { billableCharacterCount: instances.map(({ content }) => content).join("").length },
+  };
+}
+
+/** Vertex's `:embedContent`, as @google/genai 2 puts it and reads it. */
+function embedOne(body: Fields): Fields | string {
+  const parsed = embedContentBody.safeParse(body);
+  if (!parsed.success) return `Invalid value: ${parsed.error.message}`;
+  const { content, embedContentConfig: { outputDimensionality } = {} } = parsed.data;
+  const texts = content.parts.map(({ text }) => text).join(" ");
+  return {
+    embedding: embed({ content, outputDimensionality }),
+    usageMetadata: { promptTokenCount: words(texts).length },
+    truncated: false,
+  };
+}
+
+const predictBody = z.strictObject({
+  instances: z
+    .array(
+      z.strictObject({
+        content: z.string().min(1),
+        task_type: z.string().optional(),
+        title: z.string().optional(),
+      }),
+    )
+    .min(1)
+    .max(250),
+  parameters: z
+    .strictObject({
+      outputDimensionality: z.int().positive().optional(),
+      autoTruncate: z.boolean().optional(),
+    })
+    .optional(),
+});
+const embedContentBody = z.strictObject({
+  content: z.strictObject({
+    role: z.string().optional(),
+    parts: z.array(z.strictObject({ text: z.string().min(1) })).min(1),
+  }),
+  embedContentConfig: z
+    .strictObject({
+      taskType: z.string().optional(),
+      title: z.string().optional(),
+      outputDimensionality: z.int().positive().optional(),
+      autoTruncate: z.boolean().optional(),
+    })
+    .optional(),
+});
+
+/** Newer models tell how much they read. */
+function toldOf(requests: readonly EmulatedEmbedding[], { name }: Fault) {
+  if (name === "nousage") return {};
+  const texts = requests.flatMap(({ content }) => content.parts.map(({ text }) => text));
+  return { usageMetadata: { promptTokenCount: words(texts.join(" ")).length } };
+}
 
 function serve(
   state: State,
@@ -125,6 +215,17 @@ function serve(
     sendJson(response, 200, { totalTokens: words(parts.map(textOf).join(" ")).length });
     return;
   }
+  if (method === "batchEmbedContents") {
+    const { requests = [] } = JSON.parse(text) as { requests?: EmulatedEmbedding[] };
+    sendJson(response, 200, { embeddings: requests.map(embed), ...toldOf(requests, fault) });
+    return;
+  }
+  if (method === "predict" || method === "embedContent") {
+    const vectors = method === "predict" ? predict(body) : embedOne(body);
+    if (typeof vectors === "string") sendError(response, 400, "INVALID_ARGUMENT", vectors);
+    else sendJson(response, 200, vectors);
+    return;
+  }
   const unknown = Object.keys(body).find((field) => !knownFields.has(field));
   if (unknown !== undefined) {
     const message = `Invalid JSON payload received. Unknown name "${unknown}": Cannot find field.`;
@@ -133,6 +234,14 @@ function serve(
         "@type": `${types}BadRequest`,
         fieldViolations: [{ field: unknown, description: message }],
       },
+    ]);
+    return;
+  }
+  const wrong = state.options.strict ? findFault(body) : undefined;
+  if (wrong) {
+    const { field, message } = wrong;
+    sendError(response, 400, "INVALID_ARGUMENT", message, [
+      { "@type": `${types}BadRequest`, fieldViolations: [{ field, description: message }] },
     ]);
     return;
   }
@@ -146,7 +255,7 @@ function serve(
     return;
   }
   const isSse = url.searchParams.get("alt") === "sse";
-  void streamAnswer(response, chunksOf(asked, answer), {
+  void streamAnswer(response, chunksOf(asked, answer, state.options.pieces ?? words), {
     isSse,
     fault,
     delayMs: state.options.deltaDelayMs ?? 0,
@@ -243,13 +352,13 @@ function sendAnswer(
 }
 
 /** Texts come word by word, calls whole; each chunk tells the usage so far. */
-function chunksOf(request: GeminiEmulatedRequest, answer: WholeAnswer): Fields[] {
+function chunksOf(request: GeminiEmulatedRequest, answer: WholeAnswer, cut: Pieces): Fields[] {
   const shared = head(request);
   const { usage, promptFeedback } = answer;
   if (promptFeedback) return [{ promptFeedback, usageMetadata: usage, ...shared }];
   const pieces = answer.parts.flatMap((part): Fields[] =>
     typeof part.text === "string"
-      ? words(part.text).map((text, index) => {
+      ? cut(part.text).map((text, index) => {
           const { thoughtSignature, ...rest } = part;
           const signed = thoughtSignature !== undefined && index === 0;
           return { ...rest, text, ...(signed && { thoughtSignature }) };
@@ -325,11 +434,6 @@ function textOf({ text }: Fields): string {
   return typeof text === "string" ? text : "";
 }
 
-/** A word with the space before it stands for a token. */
-function words(text: string): string[] {
-  return text.match(/\s*\S+|\s+$/g) ?? [];
-}
-
 let answers = 0;
 function head({ model }: GeminiEmulatedRequest): Fields {
   answers++;
@@ -374,6 +478,9 @@ const methods: ReadonlySet<string> = new Set([
   "generateContent",
   "streamGenerateContent",
   "countTokens",
+  "batchEmbedContents",
+  "predict",
+  "embedContent",
 ]);
 const types = "type.googleapis.com/google.rpc.";
 const statusNames: Readonly<Record<number, string>> = {

@@ -7,6 +7,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { answerAsResponse } from "./openai-responses.ts";
+import { findFault, outputsFault } from "./openai-rules.ts";
+import { type Pieces, words } from "./pieces.ts";
 
 export type EmulatedMessage = { role: string; content?: unknown };
 
@@ -23,17 +25,21 @@ export type EmulatedUsage = {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  prompt_tokens_details?: { cached_tokens: number };
+  prompt_tokens_details?: { cached_tokens: number; cache_write_tokens?: number };
   completion_tokens_details?: { reasoning_tokens: number };
 };
 
 /** What the model says; usage is counted in words where it is not given. */
 export type EmulatedAnswer = {
   content: string;
-  toolCalls?: { id: string; name: string; arguments: string }[];
+  toolCalls?: { id: string; name: string; arguments: string; custom?: boolean }[];
   /** As vLLM and DeepSeek send it. */
   reasoning?: string;
   refusal?: string;
+  /** Pages that the text cites. */
+  citations?: { url: string; title: string; start_index: number; end_index: number }[];
+  /** Of the text, word by word, told where they are asked for. */
+  logprobs?: { token: string; logprob: number; bytes: number[]; top_logprobs: unknown[] }[];
   finish?: string;
   usage?: EmulatedUsage;
 };
@@ -42,10 +48,16 @@ type WholeAnswer = EmulatedAnswer & { usage: EmulatedUsage };
 
 export type OpenAiEmulatorOptions = {
   answer?: (request: EmulatedRequest) => string | EmulatedAnswer;
+  /** What happens before an answer; it waits for that. */
+  before?: (request: EmulatedRequest) => Promise<void> | void;
   /** The only key that is let in; absent lets everyone in. */
   apiKey?: string;
+  /** Whether fields that OpenAI does not know are refused, as it does; else it takes what others take. */
+  strict?: boolean;
   /** Pause before each delta of a stream. */
   deltaDelayMs?: number;
+  /** How texts are cut into deltas; by words when absent. */
+  pieces?: Pieces;
   port?: number;
 };
 
@@ -95,8 +107,8 @@ function serve(
   options: OpenAiEmulatorOptions,
   record: (body: EmulatedRequest) => void,
 ): void {
-  const isResponses = request.url === "/v1/responses";
-  if ((request.url !== "/v1/chat/completions" && !isResponses) || request.method !== "POST") {
+  const kind = kinds.get(request.url ?? "");
+  if (!kind || request.method !== "POST") {
     sendError(response, 404, `Unknown request URL: ${request.method} ${request.url}.`, {
       code: "unknown_url",
     });
@@ -120,21 +132,61 @@ function serve(
   }
   const [model = "", faultName, faultArgument] = sent.model.split(/[!:]/);
   const body = { ...sent, model };
+  const wrong = options.strict
+    ? findFault(sent, kind)
+    : kind === "responses"
+      ? outputsFault(sent)
+      : undefined;
+  if (wrong) {
+    const { message, param } = wrong;
+    sendError(response, 400, message, { code: "invalid_request_error", param });
+    return;
+  }
   record(body);
   const fault = { name: faultName, argument: Number(faultArgument ?? 0) };
   if (failBefore(response, fault)) return;
+  const reply = () => replyTo(response, { sent, body, fault, kind }, options);
+  if (options.before) void Promise.resolve(options.before(body)).then(reply);
+  else reply();
+}
+
+type Asked = {
+  /** As it came, and freed of the fault. */
+  sent: EmulatedRequest;
+  body: EmulatedRequest;
+  fault: Fault;
+  kind: Kind;
+};
+
+function replyTo(
+  response: ServerResponse,
+  { sent, body, fault, kind }: Asked,
+  options: OpenAiEmulatorOptions,
+): void {
+  const { pieces = words } = options;
   const answer = toAnswer(options.answer?.(body) ?? "Hello! How can I help you today?", body);
-  if (isResponses) {
-    answerAsResponse(response, body, answer, fault.name);
+  if (kind === "responses") {
+    answerAsResponse(response, body, answer, { fault: fault.name, pieces });
     return;
   }
   const begin = () =>
     sent.stream === true
-      ? void streamAnswer(response, body, answer, fault, options.deltaDelayMs ?? 0)
-      : sendAnswer(response, body, answer, fault);
+      ? void streamAnswer(response, body, answer, fault, {
+          kind,
+          delayMs: options.deltaDelayMs ?? 0,
+          pieces,
+        })
+      : sendAnswer(response, body, answer, { ...fault, kind });
   if (fault.name === "slow-first-byte") setTimeout(begin, fault.argument);
   else begin();
 }
+
+type Kind = "chat" | "responses" | "completions";
+const kinds: ReadonlyMap<string, Kind> = new Map([
+  ["/v1/chat/completions", "chat"],
+  ["/v1/responses", "responses"],
+  ["/v1/completions", "completions"],
+]);
 
 type Fault = { name: string | undefined; argument: number };
 
@@ -176,27 +228,25 @@ function sendAnswer(
   response: ServerResponse,
   request: EmulatedRequest,
   said: WholeAnswer,
-  fault: Fault,
+  fault: Fault & { kind: Kind },
 ): void {
-  const { content, reasoning, refusal = null, toolCalls } = said;
+  const { content, reasoning, refusal = null, citations = [], toolCalls } = said;
   const message = {
     role: "assistant",
     content: content === "" ? null : content,
     refusal,
-    annotations: [],
+    annotations: citations.map(toAnnotation),
     ...(reasoning !== undefined && { reasoning_content: reasoning }),
     ...(toolCalls && { tool_calls: toolCalls.map(toToolCall) }),
   };
+  const choice = { index: 0, finish_reason: finishOf(said) };
   const answer = {
-    ...head("chat.completion", request),
-    choices: [
-      {
-        index: 0,
-        message,
-        logprobs: null,
-        finish_reason: finishOf(said),
-      },
-    ],
+    ...(fault.kind === "completions"
+      ? { ...textHead(request), choices: [{ ...choice, text: content, logprobs: null }] }
+      : {
+          ...head("chat.completion", request),
+          choices: [{ ...choice, message, logprobs: logprobsOf(request, said.logprobs) }],
+        }),
     ...(fault.name !== "no-usage" && { usage: said.usage }),
     system_fingerprint: fingerprint,
   };
@@ -213,12 +263,13 @@ async function streamAnswer(
   request: EmulatedRequest,
   answer: WholeAnswer,
   fault: Fault,
-  deltaDelayMs: number,
+  { kind, delayMs: deltaDelayMs, pieces }: { kind: Kind; delayMs: number; pieces: Pieces },
 ): Promise<void> {
   response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", ...headers() });
   const lineEnd = fault.name === "crlf" ? "\r\n" : "\n";
   let written = 0;
-  for (const event of events(request, answer, fault)) {
+  const produce = kind === "completions" ? textEvents : events;
+  for (const event of produce(request, answer, { ...fault, pieces })) {
     if (written > 0 && deltaDelayMs > 0) await pause(deltaDelayMs);
     if (response.destroyed) return;
     if (written === fault.argument) {
@@ -245,29 +296,36 @@ async function streamAnswer(
 }
 
 /** The chunks in OpenAI's order: role, deltas, finish, usage if asked for, `[DONE]`. */
-function* events(request: EmulatedRequest, said: WholeAnswer, fault: Fault): Generator<string> {
-  const { content, reasoning = "", refusal = "", toolCalls = [], usage } = said;
+function* events(
+  request: EmulatedRequest,
+  said: WholeAnswer,
+  { pieces, ...fault }: Fault & { pieces: Pieces },
+): Generator<string> {
+  const { content, reasoning = "", refusal = "", citations = [], toolCalls = [], usage } = said;
   const wantsUsage = request.stream_options?.include_usage === true && fault.name !== "no-usage";
   const shared = {
     ...head("chat.completion.chunk", request),
     system_fingerprint: fingerprint,
   };
-  const chunk = (delta: unknown, finish: string | null) =>
+  const chunk = (delta: unknown, finish: string | null, logprobs: unknown = null) =>
     JSON.stringify({
       ...shared,
-      choices: [{ index: 0, delta, logprobs: null, finish_reason: finish }],
+      choices: [{ index: 0, delta, logprobs, finish_reason: finish }],
       ...(wantsUsage && { usage: null }),
     });
   yield chunk({ role: "assistant", content: "", refusal: null }, null);
-  for (const word of words(reasoning)) yield chunk({ reasoning_content: word }, null);
-  for (const word of words(content)) yield chunk({ content: word }, null);
-  for (const word of words(refusal)) yield chunk({ refusal: word }, null);
+  for (const word of pieces(reasoning)) yield chunk({ reasoning_content: word }, null);
+  for (const [at, word] of pieces(content).entries()) {
+    const told = said.logprobs?.slice(at, at + 1);
+    yield chunk({ content: word }, null, logprobsOf(request, told));
+  }
+  if (citations.length > 0) yield chunk({ annotations: citations.map(toAnnotation) }, null);
+  for (const word of pieces(refusal)) yield chunk({ refusal: word }, null);
   for (const [index, call] of toolCalls.entries()) {
-    const { function: named, ...head } = toToolCall(call);
-    const begin = { index, ...head, function: { ...named, arguments: "" } };
-    yield chunk({ tool_calls: [begin] }, null);
+    yield chunk({ tool_calls: [{ index, ...toToolCall({ ...call, arguments: "" }) }] }, null);
     for (const piece of call.arguments.match(/.{1,5}/gs) ?? []) {
-      yield chunk({ tool_calls: [{ index, function: { arguments: piece } }] }, null);
+      const more = call.custom ? { custom: { input: piece } } : { function: { arguments: piece } };
+      yield chunk({ tool_calls: [{ index, ...more }] }, null);
     }
   }
   yield chunk({}, finishOf(said));
@@ -275,12 +333,42 @@ function* events(request: EmulatedRequest, said: WholeAnswer, fault: Fault): Gen
   yield "[DONE]";
 }
 
-function toToolCall({
-  id,
-  name,
-  arguments: text,
-}: NonNullable<EmulatedAnswer["toolCalls"]>[number]) {
-  return { id, type: "function", function: { name, arguments: text } };
+function toAnnotation(url_citation: object): object {
+  return { type: "url_citation", url_citation };
+}
+
+function logprobsOf({ logprobs }: EmulatedRequest, content: unknown[] | undefined): object | null {
+  return logprobs === true && content ? { content, refusal: null } : null;
+}
+
+/** The older completions': each chunk is a whole object with a further piece of text. */
+function* textEvents(
+  request: EmulatedRequest,
+  said: WholeAnswer,
+  { pieces }: { pieces: Pieces },
+): Generator<string> {
+  const shared = textHead(request);
+  const chunk = (text: string, finish_reason: string | null) =>
+    JSON.stringify({ ...shared, choices: [{ text, index: 0, logprobs: null, finish_reason }] });
+  for (const word of pieces(said.content)) yield chunk(word, null);
+  yield chunk("", finishOf(said));
+  if (request.stream_options?.include_usage) {
+    yield JSON.stringify({ ...shared, choices: [], usage: said.usage });
+  }
+  yield "[DONE]";
+}
+
+function textHead(request: EmulatedRequest) {
+  const { id, ...rest } = head("text_completion", request);
+  return { id: id.replace("chatcmpl-", "cmpl-"), ...rest };
+}
+
+type Called = NonNullable<EmulatedAnswer["toolCalls"]>[number];
+
+function toToolCall({ id, name, arguments: text, custom }: Called) {
+  return custom
+    ? { id, type: "custom", custom: { name, input: text } }
+    : { id, type: "function", function: { name, arguments: text } };
 }
 
 function finishOf({ finish, toolCalls }: EmulatedAnswer): string {
@@ -291,7 +379,11 @@ function toAnswer(answer: string | EmulatedAnswer, request: EmulatedRequest): Wh
   const said: EmulatedAnswer = typeof answer === "string" ? { content: answer } : answer;
   const { content, usage } = said;
   if (usage) return { ...said, usage };
-  const text = (request.messages ?? []).map((message) => textOf(message.content)).join(" ");
+  const asked = request.messages ?? request.input ?? request.prompt ?? [];
+  const text =
+    typeof asked === "string"
+      ? asked
+      : (asked as EmulatedMessage[]).map((message) => textOf(message.content)).join(" ");
   const prompt_tokens = words(text).length;
   const completion_tokens = words(content).length;
   return {
@@ -310,11 +402,6 @@ function textOf(content: unknown): string {
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) return "";
   return content.map((part: { text?: string }) => part.text ?? "").join(" ");
-}
-
-/** A word with the space before it stands for a token. */
-function words(text: string): string[] {
-  return text.match(/\s*\S+|\s+$/g) ?? [];
 }
 
 let answers = 0;

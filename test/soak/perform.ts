@@ -41,7 +41,7 @@ async function ask(server: TestServer, action: Ask): Promise<Performed> {
 }
 
 /** What a client may meet here: wrong requests, unknown models, full queues, and itself having left. */
-const expectedStatuses = new Set([400, 404, 499, 503]);
+const expectedStatuses = new Set([400, 404, 429, 499, 503]);
 
 async function refused(response: Response, signal: AbortSignal): Promise<Performed> {
   const { status } = response;

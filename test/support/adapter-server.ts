@@ -1,11 +1,12 @@
 /** An adapter-server of the demo model for tests: in this process, behind a socket, with its worker threads at hand. */
 import { mkdtemp, rm } from "node:fs/promises";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Worker } from "node:worker_threads";
-import { serve } from "@hono/node-server";
+import type { ServerType } from "@hono/node-server";
+import { serverLimits } from "../../adapter-server/config.ts";
+import { listen } from "../../adapter-server/listen.ts";
 import {
   digestOfFiles,
   folderSource,
@@ -60,10 +61,16 @@ export async function openTestServer(
     onFault: (message, cause) => faults.push({ message, cause }),
     ...options,
   });
-  const listener = serve({ fetch: server.app.fetch, hostname: "127.0.0.1", port: 0 });
-  await new Promise((resolve) => listener.once("listening", resolve));
-  const { port } = listener.address() as AddressInfo;
-  const url = `http://127.0.0.1:${port}`;
+  const host = "127.0.0.1";
+  const limits = serverLimits.parse({ ...options.limits });
+  const { listener, port } = await new Promise<{ listener: ServerType; port: number }>(
+    (resolve) => {
+      const listener = listen(server.app, { host, port: 0, limits }, (port) =>
+        resolve({ listener, port }),
+      );
+    },
+  );
+  const url = `http://${host}:${port}`;
   return {
     ...server,
     url,

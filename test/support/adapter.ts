@@ -18,8 +18,23 @@ export type TestTensor = {
   dtype?: string;
 };
 
-/** @param seed other seeds give other weights, and so another digest */
-export function buildAdapter({ shape = tinyShape, rank = 2, seed = 1, config = {} } = {}): {
+/**
+ * @param seed       other seeds give other weights, and so another digest
+ * @param magnitudes what the tensors of DoRA are called; there are none when it is absent
+ */
+export function buildAdapter({
+  shape = tinyShape,
+  rank = 2,
+  seed = 1,
+  config = {},
+  magnitudes,
+}: {
+  shape?: BaseShape;
+  rank?: number;
+  seed?: number;
+  config?: object;
+  magnitudes?: string;
+} = {}): {
   config: Uint8Array<ArrayBuffer>;
   weights: Uint8Array<ArrayBuffer>;
 } {
@@ -40,6 +55,9 @@ export function buildAdapter({ shape = tinyShape, rank = 2, seed = 1, config = {
           shape: [size.out, rank],
           values: values(size.out * rank, -layer),
         },
+        ...(magnitudes
+          ? [{ name: `${path}.${magnitudes}`, shape: [size.out], values: values(size.out, 2) }]
+          : []),
       ];
     }),
   ).flat();
@@ -50,6 +68,7 @@ export function buildAdapter({ shape = tinyShape, rank = 2, seed = 1, config = {
     r: rank,
     lora_alpha: 2 * rank,
     target_modules: ["q_proj", "v_proj"],
+    ...(magnitudes && { use_dora: true }),
     ...config,
   };
   return { config: encode(JSON.stringify(file)), weights: writeSafetensors(tensors) };

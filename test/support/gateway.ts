@@ -5,7 +5,7 @@ import { getRequestListener } from "@hono/node-server";
 import { pino } from "pino";
 import type { GatewayLimits } from "../../gateway/config.ts";
 import { createGateway, type Gateway, type GatewayParts } from "../../gateway/gateway.ts";
-import { billUsage } from "../../gateway/ledger/price-book.ts";
+import { billReplay, billUsage } from "../../gateway/ledger/price-book.ts";
 import type { Accounts, ReserveRequest, Settlement } from "../../gateway/metering/types.ts";
 import type { UpstreamSettings } from "../../gateway/providers/settings.ts";
 import type { Snapshot } from "../../sdk/protocol/catalog.ts";
@@ -63,11 +63,17 @@ export function testRegistry(first: Snapshot, operatorKey: string): TestRegistry
 
 export type TestAccounts = Accounts & {
   reserved: ReserveRequest[];
+  /** Requests that were let in without a reservation, and have left. */
+  admitted: number;
   settled: Settlement[];
+  /** Reservations that were given back unused. */
+  released: number;
   /** Resolves when that many requests are settled. */
   untilSettled(count: number): Promise<void>;
   /** Tokens that a request may reserve; more are refused as a token limit would. */
   tokensMax: number;
+  /** Models that a budget has no room for. */
+  overBudget: Set<string>;
 };
 
 /** Keeps the contract of `Accounts` in memory: settles once, prices by the policy's own price book. */
@@ -76,13 +82,24 @@ export function testAccounts(): { accounts: TestAccounts; create: GatewayParts["
   const waiting: { count: number; wake: () => void }[] = [];
   const accounts: TestAccounts = {
     reserved: [],
+    admitted: 0,
     settled: [],
+    released: 0,
     tokensMax: Number.POSITIVE_INFINITY,
+    overBudget: new Set(),
     untilSettled: (count) =>
       new Promise((resolve) => {
         if (accounts.settled.length >= count) resolve();
         else waiting.push({ count, wake: resolve });
       }),
+    async admit() {
+      return {
+        headers: { "x-ratelimit-limit-requests": "60" },
+        async leave() {
+          accounts.admitted++;
+        },
+      };
+    },
     async reserve(request) {
       const tokens = request.inputTokens + request.outputTokensMax;
       if (tokens > accounts.tokensMax) {
@@ -91,6 +108,10 @@ export function testAccounts(): { accounts: TestAccounts; create: GatewayParts["
           details: { kind: "tokens" },
         });
       }
+      const dear = request.models.find(({ model }) => accounts.overBudget.has(model));
+      if (dear) {
+        throw new HubError("insufficient_quota", `The budget has no room for ${dear.model}.`);
+      }
       accounts.reserved.push(request);
       let settled = false;
       return {
@@ -98,14 +119,19 @@ export function testAccounts(): { accounts: TestAccounts; create: GatewayParts["
         async settle(settlement) {
           if (settled) throw new Error("settled twice");
           settled = true;
-          const { answered, usage } = settlement;
-          const bill =
-            answered && usage && billUsage(usage, answered, prices, settlement.startedAtMs);
+          const { answered, usage, responseCache, startedAtMs } = settlement;
+          const bill = responseCache
+            ? answered && billReplay(responseCache.usage, answered, prices, startedAtMs)
+            : answered && usage && billUsage(usage, answered, prices, startedAtMs);
           // A kill right after the answer must find the record: whoever sees the end finds it settled.
           await new Promise(setImmediate);
           accounts.settled.push(settlement);
           for (const { count, wake } of waiting) if (accounts.settled.length >= count) wake();
           return bill ? { cost: bill.cost } : {};
+        },
+        async release() {
+          if (!settled) accounts.released++;
+          settled = true;
         },
       };
     },
@@ -134,8 +160,25 @@ export type TestGatewayOptions = {
   snapshot: Snapshot;
   upstreams?: readonly UpstreamSettings[];
   limits?: Partial<GatewayLimits>;
+  /** Told of every answer, with a copy of it. */
+  answered?: (request: Request, response: Response) => void;
 } & Partial<
-  Pick<GatewayParts, "embedded" | "evals" | "reports" | "dashboard" | "dataDir" | "env" | "now">
+  Pick<
+    GatewayParts,
+    | "embedded"
+    | "kept"
+    | "contents"
+    | "evals"
+    | "filing"
+    | "reports"
+    | "dashboard"
+    | "idempotency"
+    | "responseCache"
+    | "dataDir"
+    | "env"
+    | "now"
+    | "random"
+  >
 >;
 
 export async function startTestGateway(options: TestGatewayOptions): Promise<TestGateway> {
@@ -150,6 +193,8 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
   const gateway = await createGateway({
     env: {},
     ...options,
+    // A model that fails by design fails at once; a test of retries asks for them.
+    limits: { retriesMax: 0, ...options.limits },
     upstreams: options.upstreams ?? [],
     registry,
     operatorKey,
@@ -157,7 +202,15 @@ export async function startTestGateway(options: TestGatewayOptions): Promise<Tes
     logger,
   });
   await gateway.start();
-  const server = createServer(getRequestListener(gateway.app.fetch));
+  const { answered } = options;
+  const server = createServer(
+    getRequestListener(async (request) => {
+      const response = await gateway.app.fetch(request);
+      answered?.(request, response.clone());
+      return response;
+    }),
+  );
+  server.on("upgrade", gateway.upgrade);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   return {

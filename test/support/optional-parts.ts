@@ -10,11 +10,12 @@ export type OptionalPart = { name: string; found: boolean; detail: string };
 const sharedFixtures = new URL("../../../shared/fixtures/", import.meta.url);
 
 export async function optionalParts(): Promise<OptionalPart[]> {
-  const [redis, python, anthropic, lmEval] = await Promise.all([
+  const [redis, python, anthropic, lmEval, schemathesis] = await Promise.all([
     findRedis(),
     findPython("openai"),
     findPython("anthropic"),
     findLmEval(),
+    findSchemathesis(),
   ]);
   const claude = findClaudeCode();
   const database = process.env.TEST_DATABASE_URL;
@@ -47,6 +48,13 @@ export async function optionalParts(): Promise<OptionalPart[]> {
       detail:
         lmEval ??
         "no python3 with lm_eval[api] and transformers (PYTHON names another), so its scores are not compared",
+    },
+    {
+      name: "schemathesis",
+      found: schemathesis !== undefined,
+      detail:
+        schemathesis ??
+        "no python3 with schemathesis (PYTHON names another), so the OpenAPI document is not fuzzed",
     },
     {
       name: "Python anthropic client",
@@ -118,6 +126,18 @@ export async function findLmEval(): Promise<string | undefined> {
     .map((name) => `find_spec("${name}")`)
     .join(" and ");
   const code = `from importlib.util import find_spec; exit(0 if ${looks} else 1)`;
+  try {
+    await promisify(execFile)(python, ["-c", code], { timeout: 30_000 });
+    return python;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A Python that has schemathesis, or undefined. */
+export async function findSchemathesis(): Promise<string | undefined> {
+  const python = process.env.PYTHON ?? "python3";
+  const code = `from importlib.util import find_spec; exit(0 if find_spec("schemathesis") else 1)`;
   try {
     await promisify(execFile)(python, ["-c", code], { timeout: 30_000 });
     return python;

@@ -85,6 +85,7 @@ export async function startGatewayAlone(env: Record<string, string>): Promise<Ru
 }
 
 export type Program = {
+  pid: number;
   output(): string;
   /** What the pattern's group caught, once it was said. @throws Error with the output when it ends before */
   said(pattern: RegExp): Promise<string>;
@@ -107,6 +108,7 @@ export function launch(argv: readonly string[], env: Record<string, string>): Pr
   child.stdout.on("data", collect);
   child.stderr.on("data", collect);
   return {
+    pid: child.pid ?? 0,
     output: () => output,
     said: (pattern) =>
       new Promise((resolve, reject) => {

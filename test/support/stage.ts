@@ -47,6 +47,8 @@ export async function setStage(stores?: OpenStores): Promise<Stage> {
       },
     ],
     embedded: demoBase,
+    // Breakers and waits have tests of their own; here a failing model is always asked.
+    gateway: { breakerFailures: 1000, retryWaitMs: 1 },
     routes: [{ name: "steady", defaultModel: "failing-model", fallbacks: ["dear-model"] }],
   });
   const server = await startServer({

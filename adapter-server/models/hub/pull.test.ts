@@ -232,12 +232,21 @@ describe("what breaks on the way", () => {
     }
     const { source, retries } = await pull("hf:demo/model");
     expect(await holdsWeights(source.folder)).toBe(true);
-    expect(retries).toEqual([
-      expect.stringContaining("broke at byte 1000000 of model.safetensors"),
-      expect.stringContaining("broke at byte 2200000 of model.safetensors"),
-      expect.stringContaining("broke at byte 2200010 of model.safetensors"),
-    ]);
-    expect(ranges()).toEqual([undefined, "bytes=1000000-", "bytes=2200000-", "bytes=2200010-"]);
+    // A cut may take with it what was under way, so it is told where it was met.
+    const met = retries.map((line) =>
+      Number(/broke at byte (\d+) of model\.safetensors/.exec(line)?.[1]),
+    );
+    expect(met).toHaveLength(3);
+    const [first = 0, second = 0, third = 0] = met;
+    for (const [from, to, most] of [
+      [0, first, 1_000_000],
+      [first, second, 1_200_000],
+      [second, third, 10],
+    ] as const) {
+      expect(to - from).toBeGreaterThanOrEqual(0);
+      expect(to - from).toBeLessThanOrEqual(most);
+    }
+    expect(ranges()).toEqual([undefined, ...met.map((byte) => `bytes=${byte}-`)]);
   });
 
   test("a store that does not know ranges sends the whole file, and that is right as well", async () => {

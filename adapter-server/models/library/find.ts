@@ -1,5 +1,6 @@
 /** What a reference at the command line means: an import, something that was pulled, or a folder. */
 import { resolve } from "node:path";
+import { type KeptEncoder, keptEncoders } from "../../encoder/encoder-library.ts";
 import { type LocatedSource, locateSource } from "./import.ts";
 import { LibraryError } from "./library-error.ts";
 import { type Import, listImports } from "./manifest.ts";
@@ -39,6 +40,23 @@ export async function findModel(text: string, dataDir: string): Promise<Found> {
     });
   });
   return { type: "path", located, imports: imports.filter(isFrom(resolve(text))) };
+}
+
+/**
+ * An encoder by its digest or the first digits of it; absent where none is meant.
+ * @throws LibraryError `ambiguous_name`
+ */
+export async function findEncoder(text: string, dataDir: string): Promise<KeptEncoder | undefined> {
+  if (!/^[0-9a-f]{4,64}$/.test(text)) return undefined;
+  const found = (await keptEncoders(dataDir)).filter(({ digest }) => digest.startsWith(text));
+  const imports = await listImports(dataDir);
+  const digests = found.length + imports.filter(({ digest }) => digest.startsWith(text)).length;
+  if (found.length > 0 && digests > 1) {
+    throw new LibraryError("ambiguous_name", `'${text}' begins ${digests} digests.`, {
+      hint: "Write more of the digest; 'switchyard models list' shows them.",
+    });
+  }
+  return found[0];
 }
 
 function isFrom(path: string): (one: Import) => boolean {

@@ -31,7 +31,8 @@ function groupOf(name: string): string {
 
 function formatOf({ type, blocks }: StoredTensor): string {
   if (blocks && type === "uint8") return `int${blocks.bits} in blocks of ${blocks.blockSize}`;
-  return type === "int8" ? "int8 rows" : type;
+  // Unsigned where this processor's kernel is exact for those alone.
+  return type === "int8" || type === "uint8" ? "int8 rows" : type;
 }
 
 /** Blocks are stored as bytes that hold several values each. */

@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { demoFolder } from "../../__fixtures__/demo-model.ts";
+import { writeTinyEncoder } from "../../__fixtures__/tiny-encoder.ts";
+import { importEncoder } from "../../encoder/import-encoder.ts";
 import { holdersOf, holdFolder, takeLock } from "./holds.ts";
 import { importToLibrary, openForServing } from "./import.ts";
 import { inspectModel } from "./inspect.ts";
@@ -292,7 +294,12 @@ test("what was pulled is imported by its reference, and goes with its imports", 
     name,
   ]);
   await removeModels(removal);
-  expect(await listModels(dataDir)).toEqual({ imports: [], sources: [], unfinished: [] });
+  expect(await listModels(dataDir)).toEqual({
+    imports: [],
+    encoders: [],
+    sources: [],
+    unfinished: [],
+  });
 });
 
 const gguf = fileURLToPath(
@@ -345,4 +352,28 @@ test.each([
   await expect(
     importToLibrary({ source: text, format: "int8", dataDir: work }),
   ).rejects.toMatchObject({ code: "invalid_reference" });
+});
+
+test("an encoder is listed, read again, held by who serves it, and removed", async () => {
+  const dataDir = await newDataDir();
+  const source = join(work, "tiny-encoder");
+  await writeTinyEncoder(source);
+  const { digest, folder } = await importEncoder(source, { dataDir });
+  const { encoders } = await listModels(dataDir);
+  expect(encoders).toMatchObject([{ digest, source, usedBy: [] }]);
+  expect(encoders[0]?.sizeBytes).toBeGreaterThan(1000);
+  const verdicts = () => verifyModels(digest.slice(0, 8), dataDir);
+  expect(await verdicts()).toMatchObject([{ type: "encoder", result: "ok", problems: [] }]);
+  expect(await verifyModels(undefined, dataDir)).toHaveLength(1);
+
+  const release = await holdFolder(folder);
+  expect((await listModels(dataDir)).encoders[0]?.usedBy).toHaveLength(1);
+  await expect(planRemoval(digest, dataDir)).rejects.toMatchObject({ code: "in_use" });
+  await release();
+
+  await writeFile(join(folder, "tokenizer.json"), JSON.stringify({ other: true }));
+  expect(await verdicts()).toMatchObject([{ result: "damaged", problems: [expect.any(String)] }]);
+  await removeModels(await planRemoval(digest.slice(0, 8), dataDir));
+  expect((await listModels(dataDir)).encoders).toEqual([]);
+  expect(existsSync(source)).toBe(true);
 });

@@ -1,4 +1,5 @@
 /** What the library of a data folder holds. */
+import { type KeptEncoder, keptEncoders } from "../../encoder/encoder-library.ts";
 import { holdersOf } from "./holds.ts";
 import { originName } from "./inspect.ts";
 import { listImports } from "./manifest.ts";
@@ -27,8 +28,15 @@ export type ListedSource = {
   folder: string;
 };
 
+/** An encoder that was copied from a folder. */
+export type ListedEncoder = Omit<KeptEncoder, "folder"> & {
+  /** Processes that serve it now. */
+  usedBy: string[];
+};
+
 export type Library = {
   imports: ListedImport[];
+  encoders: ListedEncoder[];
   sources: ListedSource[];
   unfinished: UnfinishedSource[];
 };
@@ -45,6 +53,12 @@ export async function listModels(dataDir: string): Promise<Library> {
         parameters: manifest?.parameters,
         sizeBytes,
         importedAt: manifest?.importedAt,
+        usedBy: await holdersOf(folder),
+      })),
+    ),
+    encoders: await Promise.all(
+      (await keptEncoders(dataDir)).map(async ({ folder, ...encoder }) => ({
+        ...encoder,
         usedBy: await holdersOf(folder),
       })),
     ),

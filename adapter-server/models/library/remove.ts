@@ -1,7 +1,7 @@
 /** Takes models out of the library: imports, and what was pulled. Folders of the user's stay. */
 import { join } from "node:path";
 import { folderBytes, removeFolder } from "./files.ts";
-import { findModel } from "./find.ts";
+import { findEncoder, findModel } from "./find.ts";
 import { checkLock, holdersOf } from "./holds.ts";
 import { LibraryError } from "./library-error.ts";
 import type { Import } from "./manifest.ts";
@@ -18,6 +18,14 @@ export type Removal = { what: string; folder: string; sizeBytes: number }[];
 export async function planRemoval(text: string, dataDir: string): Promise<Removal> {
   const unfinished = await unfinishedPulls(text, dataDir);
   if (unfinished.length > 0) return unfinished;
+  const encoder = await findEncoder(text, dataDir);
+  if (encoder) {
+    const { digest, folder, sizeBytes } = encoder;
+    const what = `encoder ${digest.slice(0, 12)}`;
+    const holders = await holdersOf(folder);
+    if (holders.length > 0) refuse(what, holders);
+    return [{ what, folder, sizeBytes }];
+  }
   const found = await findModel(text, dataDir);
   const imports = found.type === "import" ? [found.import] : found.imports;
   for (const one of imports) await refuseInUse(one);

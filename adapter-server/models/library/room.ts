@@ -110,6 +110,7 @@ const bytesPerParameter: Record<ModelFormat, number> = {
   auto: 1.07,
   f32: 4,
   int8: 1.05,
+  "int8-a16": 1.05,
   "int8-blocks": 1.07,
   mix: 1.07,
   int4: 0.78,

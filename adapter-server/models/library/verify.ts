@@ -1,16 +1,17 @@
 /** Reads every byte of imports and sources again, and says what is no longer what it was. */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { encoderProblems, type KeptEncoder, keptEncoders } from "../../encoder/encoder-library.ts";
 import { openModelSource } from "../model-source.ts";
 import { exists, type FileFacts, hashFile } from "./files.ts";
-import { findModel } from "./find.ts";
+import { findEncoder, findModel } from "./find.ts";
 import { originName } from "./inspect.ts";
 import { type Import, importFiles, listImports } from "./manifest.ts";
 import { listPulled, type PulledSource, pulledName } from "./pulled.ts";
 
 export type Verdict = {
   what: string;
-  type: "import" | "source";
+  type: "import" | "encoder" | "source";
   /** `unknown` when nothing was recorded that it could be compared with. */
   result: "ok" | "damaged" | "unknown";
   /** What is wrong or not known, one sentence each. */
@@ -26,8 +27,11 @@ export async function verifyModels(
   dataDir: string,
   onProgress: (done: number, total: number) => void = () => {},
 ): Promise<Verdict[]> {
-  const { imports, sources } = await select(text, dataDir);
-  const total = [...imports, ...sources].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const encoders = await selectEncoders(text, dataDir);
+  const isEncoder = text !== undefined && encoders.length > 0;
+  const { imports, sources } = isEncoder ? nothingElse : await select(text, dataDir);
+  const all = [...imports, ...sources, ...encoders];
+  const total = all.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   let done = 0;
   const onBytes = (count: number) => {
     done += count;
@@ -36,8 +40,24 @@ export async function verifyModels(
   const verdicts: Verdict[] = [];
   for (const source of sources) verdicts.push(await verifySource(source, onBytes));
   for (const one of imports) verdicts.push(await verifyImport(one, onBytes));
+  for (const one of encoders) {
+    const problems = await encoderProblems(one);
+    onBytes(one.sizeBytes);
+    verdicts.push({
+      ...{ what: `encoder ${one.digest.slice(0, 12)}`, type: "encoder", problems },
+      result: problems.length === 0 ? "ok" : "damaged",
+    });
+  }
   return verdicts;
 }
+
+async function selectEncoders(text: string | undefined, dataDir: string): Promise<KeptEncoder[]> {
+  if (text === undefined) return keptEncoders(dataDir);
+  const encoder = await findEncoder(text, dataDir);
+  return encoder ? [encoder] : [];
+}
+
+const nothingElse = { imports: [], sources: [] };
 
 /** An import is verified with what it came from, and a source with what was made of it. */
 async function select(

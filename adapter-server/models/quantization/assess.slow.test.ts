@@ -52,6 +52,11 @@ test("smoothing takes away most of what a few large channels do to rows", () => 
   expect(Math.sqrt(smooth! / rows!)).toBeLessThan(0.4);
 });
 
+test("activations of 16 bits take away what rows lose by theirs, and leave the weights' part", () => {
+  const { rows, rows16 } = assessment.errors;
+  expect(Math.sqrt(rows16! / rows!)).toBeLessThan(0.4);
+});
+
 /** By the kernel that serves it. */
 async function compute(format: MatrixFormat): Promise<Float32Array> {
   const weightFormat = weightFormatOf(format, assessment.divisors);

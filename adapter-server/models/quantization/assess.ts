@@ -1,7 +1,7 @@
 /** What each format would cost one matrix, measured on what the matrix is really multiplied with. */
 import type { Product } from "./product.ts";
 import type { MatrixFormat } from "./recipe.ts";
-import { roundBlocks, roundGroups, roundRows, scaleColumns } from "./simulate.ts";
+import { roundBlocks, roundGroups, roundRows, roundRowsTwice, scaleColumns } from "./simulate.ts";
 
 /** A matrix `[out, in]` and inputs of it `[tokens, in]`. */
 export type MatrixPass = { x: Float32Array; weight: Float32Array; in: number; out: number };
@@ -68,7 +68,7 @@ function round(
   { x, weight, width }: { x: Float32Array; weight: Float32Array; width: number },
 ): { x: Float32Array; weight: Float32Array } {
   const inBlocks = (bits: 4 | 8, blockSize: 32 | 64 | 128) => ({
-    x: roundGroups(x, width, blockSize),
+    x: roundGroups(x, width, { group: blockSize }),
     weight: roundBlocks(weight, width, { bits, blockSize }),
   });
   switch (format) {
@@ -76,6 +76,8 @@ function round(
       return { x, weight };
     case "rows":
       return { x: roundRows(x, width), weight: roundRows(weight, width) };
+    case "rows16":
+      return { x: roundRowsTwice(x, width), weight: roundRows(weight, width) };
     case "block8x64":
       return inBlocks(8, 64);
     case "block8x128":

@@ -62,7 +62,7 @@ export class LayerPass {
         weights: this.#weights,
         formats: { embedding: "stored", site: () => recorder.format, logits: float32 },
         blockSize,
-        adapters: false,
+        adapters: "none",
         keyValues: "f32",
       }),
     );

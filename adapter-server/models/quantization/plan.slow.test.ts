@@ -26,6 +26,7 @@ async function reportOf(format: ModelFormat, memoryBytesMax?: number) {
 describe("what an import's rounding costs is told", () => {
   test.each<[ModelFormat, number]>([
     ["int8", 0.003],
+    ["int8-a16", 0.002],
     ["int8-blocks", 0.003],
     ["int4", 0.1],
     ["mix", 0.006],
@@ -49,7 +50,7 @@ test("a mix is chosen among candidates that were timed, and says why", async () 
   const { report } = await reportOf("mix");
   const [chosen, ...others] = report?.candidates ?? [];
   expect(report?.reason).toContain(`${chosen?.name}, because it takes least time`);
-  expect(others.map(({ name }) => name)).toHaveLength(2);
+  expect(others.map(({ name }) => name)).toHaveLength(3);
   for (const { relativeTime, error } of others) {
     const slower = relativeTime > (chosen?.relativeTime ?? 0) * 0.95;
     expect(slower || error > 0.0125).toBe(true);

@@ -94,6 +94,8 @@ function givenRecipe(
   switch (format) {
     case "int8":
       return asked(everyMatrix(layers, "smooth"));
+    case "int8-a16":
+      return asked(everyMatrix(layers, "rows16"));
     case "int8-blocks":
       return asked(everyMatrix(layers, "block8x64"));
     case "int4":
@@ -192,6 +194,7 @@ async function chooseByMeasuring(
   const mix = judge("mix", chooseRecipe(assessments, speeds, { layers, formats }));
   const uniform = [
     judge("int8", everyMatrix(layers, "smooth")),
+    judge("int8-a16", everyMatrix(layers, "rows16")),
     judge("int8-blocks", everyMatrix(layers, "block8x64")),
   ];
   // Of two that take the same time the plain one is easier to understand.
@@ -224,7 +227,7 @@ function reasonFor({ name, error }: Candidate): string {
 
 /** `auto` weighs what it can tell apart in a moment; 4 bits rarely keep within the error. */
 function candidatesOf(format: ModelFormat): MatrixFormat[] {
-  const eight: MatrixFormat[] = ["smooth", "block8x64", "block8x128"];
+  const eight: MatrixFormat[] = ["smooth", "rows16", "block8x64", "block8x128"];
   return format === "mix" ? [...eight, "block4x32", "block4x128"] : eight;
 }
 

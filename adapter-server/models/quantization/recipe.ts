@@ -3,13 +3,23 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { type SiteName, siteNames } from "../../lora/sites.ts";
 import type { DecoderFormats } from "../adapted-linear.ts";
-import { blocks, float32, int8Rows, type WeightFormat } from "../weight-format.ts";
+import {
+  blocks,
+  float32,
+  int8Rows,
+  int8RowsOf16Bits,
+  type WeightFormat,
+} from "../weight-format.ts";
 
-/** `rows` are int8 with a scale for each row of activations, `smooth` the same after dividing channels. */
+/**
+ * `rows` are int8 with a scale for each row of activations, `smooth` the same after dividing channels, `rows16` with
+ * activations in 16 bits.
+ */
 export const matrixFormats = [
   "float32",
   "rows",
   "smooth",
+  "rows16",
   "block8x64",
   "block8x128",
   "block4x32",
@@ -80,6 +90,7 @@ export function weightFormatOf(
 const weightFormats: Record<Exclude<MatrixFormat, "smooth">, WeightFormat> = {
   float32,
   rows: int8Rows(),
+  rows16: int8RowsOf16Bits,
   block8x64: blocks(8, 64),
   block8x128: blocks(8, 128),
   block4x32: blocks(4, 32),

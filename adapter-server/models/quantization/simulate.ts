@@ -3,18 +3,27 @@ import { type BlockSize, toBlocks } from "../weight-format.ts";
 
 /** Symmetric int8 with one scale for each row. */
 export function roundRows(values: Float32Array, width: number): Float32Array {
-  return roundGroups(values, width, width);
+  return roundGroups(values, width, { group: width });
 }
 
-/** Symmetric int8 with one scale for each block of a row: what block kernels do to activations. */
-export function roundGroups(values: Float32Array, width: number, group: number): Float32Array {
+/** Rows in int8, and what that takes off them in int8 again: steps of a 254th. */
+export function roundRowsTwice(values: Float32Array, width: number): Float32Array {
+  return roundGroups(values, width, { group: width, levels: 127 * 254 });
+}
+
+/** Symmetric, with one scale for each block of a row, in int8 if not said otherwise: what block kernels do to activations. */
+export function roundGroups(
+  values: Float32Array,
+  width: number,
+  { group, levels = 127 }: { group: number; levels?: number },
+): Float32Array {
   const rounded = new Float32Array(values.length);
   for (let row = 0; row < values.length; row += width) {
     for (let start = row; start < row + width; start += group) {
       const end = Math.min(start + group, row + width);
       let largest = 0;
       for (let i = start; i < end; i++) largest = Math.max(largest, Math.abs(values[i]!));
-      const scale = largest / 127 || 1;
+      const scale = largest / levels || 1;
       for (let i = start; i < end; i++) rounded[i] = Math.round(values[i]! / scale) * scale;
     }
   }

@@ -2,11 +2,11 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { accepts } from "./__fixtures__/accepts.ts";
+import { newGrammarText } from "./__fixtures__/grammar-text.ts";
 import { ebnfExpression } from "./ebnf.ts";
-import { GrammarText } from "./grammar-text.ts";
 
 function grammarOf(source: string) {
-  const text = new GrammarText(1e6);
+  const text = newGrammarText();
   return text.grammar(ebnfExpression(source, text, "grammar"));
 }
 

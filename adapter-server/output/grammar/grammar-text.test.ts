@@ -1,9 +1,9 @@
 /** What takes no room in a grammar, because it is there already, takes no time without bound either. */
 import { expect, test } from "vitest";
-import { GrammarText } from "./grammar-text.ts";
+import { newGrammarText } from "./__fixtures__/grammar-text.ts";
 import { schemaExpression } from "./schema-grammar.ts";
 
-const write = (schema: unknown) => schemaExpression(schema, new GrammarText(2_000_000), "schema");
+const write = (schema: unknown) => schemaExpression(schema, newGrammarText(), "schema");
 const properties = (count: number, one: (index: number) => unknown) =>
   Object.fromEntries(Array.from({ length: count }, (_, index) => [`p${index}`, one(index)]));
 

@@ -13,19 +13,30 @@ export type Expression = string;
 
 export const nothing: Expression = '""';
 
+export type GrammarTextLimits = {
+  /** Characters of the whole grammar. */
+  grammarCharsMax: number;
+  /** How often all of a grammar's right sides together may be looked up again. */
+  grammarLookupsMax: number;
+  /** Schemas within one JSON schema, and how deep in one another. */
+  schemasMax: number;
+  schemaDepthMax: number;
+  /** Comparisons of two values that one schema may take: the default is some hundred times what large ones of real use do. */
+  schemaWorkMax: number;
+};
+
 export class GrammarText {
   readonly #rules = new Map<string, Expression>();
   readonly #names = new Map<Expression, string>();
   readonly #loops = new Map<string, string>();
   readonly #repeats = new Map<string, Expression>();
-  readonly #charsMax: number;
+  readonly limits: Readonly<GrammarTextLimits>;
   #chars = 0;
   /** Characters of right sides that were there already: they take no room, but time. */
   #charsAgain = 0;
 
-  /** @param charsMax of the whole grammar */
-  constructor(charsMax: number) {
-    this.#charsMax = charsMax;
+  constructor(limits: GrammarTextLimits) {
+    this.limits = limits;
   }
 
   /** The name of a rule with this right side; the same one for the same side. */
@@ -33,7 +44,8 @@ export class GrammarText {
     const known = this.#names.get(expression);
     if (known !== undefined) {
       this.#charsAgain += expression.length;
-      if (this.#charsAgain > this.#charsMax * againMax) throw this.#tooLarge();
+      const { grammarCharsMax, grammarLookupsMax } = this.limits;
+      if (this.#charsAgain > grammarCharsMax * grammarLookupsMax) throw this.#tooLarge();
       return known;
     }
     const name = this.declare();
@@ -51,14 +63,14 @@ export class GrammarText {
 
   define(name: string, expression: Expression): void {
     this.#chars += name.length + expression.length + 6;
-    if (this.#chars > this.#charsMax) throw this.#tooLarge();
+    if (this.#chars > this.limits.grammarCharsMax) throw this.#tooLarge();
     this.#rules.set(name, expression);
   }
 
   #tooLarge(): HubError {
     return new HubError(
       "invalid_value",
-      `The output's format makes a grammar of more than ${this.#charsMax} characters; simplify it.`,
+      `The output's format makes a grammar of more than ${this.limits.grammarCharsMax} characters; simplify it.`,
     );
   }
 
@@ -204,9 +216,6 @@ function spelledRange(from: number, to: number): Expression {
   const [[quarter, first], [, last]] = [spelled(from), spelled(to)];
   return `"${escaped(quarter)}" ${classOf([[first, last]])[0]}`;
 }
-
-/** How often all of a grammar's right sides together may be looked up again. */
-const againMax = 10;
 
 function escaped(byte: number): string {
   return `\\u${byte.toString(16).padStart(4, "0")}`;

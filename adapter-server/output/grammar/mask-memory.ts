@@ -5,8 +5,15 @@ export type MaskMemory = {
   states: Int32Array;
   /** `[rows, words]`, a bit for each token. */
   masks: Int32Array;
+  /** `[rows, supposedMax]`: of each token that is supposed, the round in which its mask was written; less where there is none. */
+  supposedStates: Int32Array;
+  /** `[rows, supposedMax, words]`: what may come behind each of these tokens. */
+  supposedMasks: Int32Array;
   words: number;
 };
+
+/** Tokens that one text may be supposed to say before it is known that it does. */
+export const supposedMax = 8;
 
 export const states = {
   /** Nothing is known yet. */
@@ -20,10 +27,23 @@ export function createMaskMemory(rows: number, vocabSize: number): MaskMemory {
   return {
     states: new Int32Array(new SharedArrayBuffer(4 * rows)),
     masks: new Int32Array(new SharedArrayBuffer(4 * rows * words)),
+    supposedStates: new Int32Array(new SharedArrayBuffer(4 * rows * supposedMax)),
+    // A page of it takes memory once it is written to, and few sequences are guessed ahead at one time.
+    supposedMasks: new Int32Array(new SharedArrayBuffer(4 * rows * supposedMax * words)),
     words,
   };
 }
 
 export function rowOf({ masks, words }: MaskMemory, row: number): Int32Array {
   return masks.subarray(row * words, (row + 1) * words);
+}
+
+/** @param place of the row's supposed tokens, from 0 */
+export function supposedRowOf(
+  { supposedMasks, words }: MaskMemory,
+  row: number,
+  place: number,
+): Int32Array {
+  const at = row * supposedMax + place;
+  return supposedMasks.subarray(at * words, (at + 1) * words);
 }

@@ -5,7 +5,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { HubError, invariant } from "../../../sdk/protocol/errors.ts";
 import { toWireError, type WireError } from "../../engine/messages.ts";
-import { type MaskMemory, rowOf, states } from "./mask-memory.ts";
+import { type MaskMemory, rowOf, states, supposedMax, supposedRowOf } from "./mask-memory.ts";
 import { type Grammar, Matchers, type MatchersOptions } from "./matchers.ts";
 import { limitMemory } from "./memory-limit.ts";
 
@@ -20,9 +20,16 @@ export type ToMaskWorker =
   | { type: "open"; row: number; grammar: Grammar; said: number[] }
   /** Rows, and the tokens that were chosen for them. */
   | { type: "advance"; pairs: [row: number, token: number][] }
+  /** What texts may go on with: masks behind each of these tokens, which are then taken back. */
+  | { type: "suppose"; texts: Supposed[] }
   | { type: "close"; row: number };
 
+/** At most `supposedMax` tokens; the round is what their masks are published under. */
+export type Supposed = { row: number; tokens: readonly number[]; round: number };
+
 export type FromMaskWorker =
+  /** It is loaded, and begins with what it was told. */
+  | { type: "ready" }
   | { type: "opened"; row: number; error?: WireError }
   /** The row is no longer written to. */
   | { type: "left"; row: number };
@@ -38,6 +45,7 @@ function serve(port: NonNullable<typeof parentPort>, options: MaskWorkerOptions)
   const matchers = new Matchers(options);
   /** How many tokens each row's text has. */
   const lengths = new Map<number, number>();
+  const ends = new Set(options.endTokenIds);
 
   const writeMask = async (row: number) => {
     const mask = await matchers.mask(row);
@@ -64,14 +72,36 @@ function serve(port: NonNullable<typeof parentPort>, options: MaskWorkerOptions)
   };
 
   const advance = async (pairs: [row: number, token: number][]) => {
-    for (const [row, token] of pairs) {
+    const last = new Map(pairs.map(([row], index) => [row, index]));
+    const refused = new Set<number>();
+    for (const [index, [row, token]] of pairs.entries()) {
       const length = lengths.get(row);
-      if (length === undefined) continue;
+      if (length === undefined || refused.has(row)) continue;
       Atomics.store(busy, 0, row + 1);
       lengths.set(row, length + 1);
-      if (matchers.accept(row, token)) await writeMask(row);
-      else publish(row, states.refused);
+      if (!matchers.accept(row, token)) {
+        refused.add(row);
+        publish(row, states.refused);
+      } else if (last.get(row) === index) await writeMask(row);
     }
+  };
+
+  const suppose = async ({ row, tokens, round }: Supposed) => {
+    if (!lengths.has(row)) return;
+    Atomics.store(busy, 0, row + 1);
+    let accepted = 0;
+    for (const [place, token] of tokens.entries()) {
+      const goesOn = accepted === place && !ends.has(token) && matchers.accept(row, token);
+      if (goesOn) {
+        accepted++;
+        const mask = await matchers.mask(row);
+        if (mask) supposedRowOf(memory, row, place).set(mask);
+      }
+      const at = row * supposedMax + place;
+      Atomics.store(memory.supposedStates, at, goesOn ? round : -round);
+      Atomics.notify(memory.supposedStates, at);
+    }
+    matchers.rollBack(row, accepted);
   };
 
   const take = async (message: ToMaskWorker) => {
@@ -82,6 +112,9 @@ function serve(port: NonNullable<typeof parentPort>, options: MaskWorkerOptions)
         break;
       case "advance":
         await advance(message.pairs);
+        break;
+      case "suppose":
+        for (const text of message.texts) await suppose(text);
         break;
       case "close":
         matchers.close(message.row);
@@ -95,7 +128,7 @@ function serve(port: NonNullable<typeof parentPort>, options: MaskWorkerOptions)
   };
 
   // One after the other, in the order in which they came.
-  let last = Promise.resolve();
+  let last = matchers.prepare().then(() => tell({ type: "ready" }));
   port.on("message", (message: ToMaskWorker) => {
     last = last.then(() => take(message));
   });

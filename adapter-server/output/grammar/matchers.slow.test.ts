@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { demoFolder } from "../../__fixtures__/demo-model.ts";
 import { createTokenizer } from "../../models/tokenizer.ts";
-import { GrammarText } from "./grammar-text.ts";
+import { newGrammarText } from "./__fixtures__/grammar-text.ts";
 import { Matchers } from "./matchers.ts";
 import { limitMemory } from "./memory-limit.ts";
 import { schemaExpression } from "./schema-grammar.ts";
@@ -33,7 +33,7 @@ test("a thousand grammars, each matched over some tokens, take no more memory th
   const vocabulary = toVocabulary(tokenizer, 4096);
   const matchers = new Matchers({ vocabulary, endTokenIds: [2], grammarsMax: 4 });
   for (let round = 0; round < 1000; round++) {
-    const text = new GrammarText(1e6);
+    const text = newGrammarText();
     const schema = {
       type: "object",
       properties: { [`key${round}`]: { type: "string", maxLength: 5 }, n: { type: "integer" } },

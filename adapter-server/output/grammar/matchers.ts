@@ -30,6 +30,11 @@ export class Matchers {
     this.#options = options;
   }
 
+  /** Loads the package and tells it the vocabulary, which the first text would wait for otherwise. */
+  async prepare(): Promise<void> {
+    this.#compiler ??= await this.#newCompiler();
+  }
+
   /**
    * Begins a text, which may have got somewhere already.
    * @throws when the grammar cannot be read, after which xgrammar's instance is broken
@@ -54,6 +59,11 @@ export class Matchers {
   async mask(id: number): Promise<Int32Array | undefined> {
     const matcher = this.#matcher(id);
     return matcher.isTerminated() ? undefined : await matcher.getNextTokenBitmask();
+  }
+
+  /** Takes back the last tokens that were accepted, none of which ended the text. */
+  rollBack(id: number, tokens: number): void {
+    this.#matcher(id).rollBack(tokens);
   }
 
   close(id: number): void {

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { accepts } from "./__fixtures__/accepts.ts";
-import { GrammarText } from "./grammar-text.ts";
+import { newGrammarText } from "./__fixtures__/grammar-text.ts";
 import { type Bounds, decimalsWithin, integersWithin } from "./number-range.ts";
 
 const within = (value: number, { min, max }: Bounds) =>
@@ -25,7 +25,7 @@ test("an integer is taken when it lies between the bounds, and only then", async
           value === undefined ? [] : [value - 1, value, value + 1],
         );
         const all = [...values, ...around];
-        const text = new GrammarText(1e6);
+        const text = newGrammarText();
         const expression = integersWithin(text, bounds);
         if (expression === undefined) {
           expect(all.filter((value) => within(value, bounds))).toEqual([]);
@@ -56,7 +56,7 @@ test("a decimal is taken when it lies between the bounds, and only then", async 
           value === undefined ? [] : [String(value)],
         );
         const all = [...texts, ...around, "0", "-0", "0.0"];
-        const text = new GrammarText(1e6);
+        const text = newGrammarText();
         const expression = decimalsWithin(text, bounds);
         if (expression === undefined) {
           // Between bounds that leave room for decimals there are always some.

@@ -2,12 +2,13 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { accepts } from "./__fixtures__/accepts.ts";
+import { newGrammarText } from "./__fixtures__/grammar-text.ts";
 import type { CodePoints } from "./code-points.ts";
-import { GrammarText, literal, sequence } from "./grammar-text.ts";
+import { literal, sequence } from "./grammar-text.ts";
 import { jsonCharacters, regexExpression } from "./regex-grammar.ts";
 
 function whole(source: string) {
-  const text = new GrammarText(1e6);
+  const text = newGrammarText();
   const characters = (set: CodePoints) => text.characters(set);
   return text.grammar(
     regexExpression(source, { text, param: "regex", matches: "all", characters }),
@@ -15,7 +16,7 @@ function whole(source: string) {
 }
 
 function inJson(source: string) {
-  const text = new GrammarText(1e6);
+  const text = newGrammarText();
   const characters = (set: CodePoints) => jsonCharacters(text, set);
   const inner = regexExpression(source, { text, param: "pattern", matches: "part", characters });
   return text.grammar(sequence([literal('"'), inner, literal('"')]));

@@ -5,11 +5,11 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { accepts } from "./__fixtures__/accepts.ts";
-import { GrammarText } from "./grammar-text.ts";
+import { newGrammarText } from "./__fixtures__/grammar-text.ts";
 import { schemaExpression } from "./schema-grammar.ts";
 
 function grammarOf(schema: unknown) {
-  const text = new GrammarText(4e6);
+  const text = newGrammarText(4e6);
   return text.grammar(schemaExpression(schema, text, "schema"));
 }
 

@@ -10,7 +10,7 @@ import { type Expression, type GrammarText, literal, nothing, sequence } from ".
 import { JsonText } from "./json-text.ts";
 import { type Bounds, decimalsWithin, integersWithin, isPlainBound } from "./number-range.ts";
 import { jsonCharacters, regexExpression } from "./regex-grammar.ts";
-import { allOf, alternatives, follow, isObject, type Schema, typesOf, workMax } from "./schema.ts";
+import { allOf, alternatives, follow, isObject, type Schema, typesOf } from "./schema.ts";
 import { formats, keywordsOfTypes, refuseUnknownKeywords } from "./schema-keywords.ts";
 
 /** @throws HubError `invalid_value`, `unsupported_parameter` that names the keyword */
@@ -25,7 +25,7 @@ class SchemaGrammar {
   readonly #json: JsonText;
   /** Rules by the schemas that they stand for, so that one that leads back to itself ends. */
   readonly #rules = new Map<unknown, Expression>();
-  readonly #work = { left: workMax };
+  readonly #work: { left: number };
   #schemas = 0;
 
   constructor(root: unknown, text: GrammarText, rootAt: string) {
@@ -33,6 +33,7 @@ class SchemaGrammar {
     this.#rootAt = rootAt;
     this.#text = text;
     this.#json = new JsonText(text);
+    this.#work = { left: text.limits.schemaWorkMax };
   }
 
   value(given: unknown, at: string, depth: number): Expression {
@@ -41,8 +42,12 @@ class SchemaGrammar {
     if (!isObject(given)) throw refused(at, "is neither an object nor a boolean");
     const known = this.#rules.get(given);
     if (known !== undefined) return known;
-    if (++this.#schemas > schemasMax || depth > depthMax) {
-      throw refused(at, `is too large: at most ${schemasMax} schemas, ${depthMax} in one another`);
+    const { schemasMax, schemaDepthMax } = this.#text.limits;
+    if (++this.#schemas > schemasMax || depth > schemaDepthMax) {
+      throw refused(
+        at,
+        `is too large: at most ${schemasMax} schemas, ${schemaDepthMax} in one another`,
+      );
     }
     const name = this.#text.declare();
     this.#rules.set(given, name);
@@ -328,8 +333,6 @@ function unsupported(at: string): HubError {
   );
 }
 
-const schemasMax = 2_000;
-const depthMax = 64;
 const enumMax = 5_000;
 /** Each repetition of a text is a state of its own, which takes time to compile. */
 const countMax = 1_000;

@@ -1,9 +1,9 @@
 /** Schemas that are small to write and large to follow are refused, and do not hold up whoever else is served. */
 import { expect, test } from "vitest";
-import { GrammarText } from "./grammar-text.ts";
+import { newGrammarText } from "./__fixtures__/grammar-text.ts";
 import { schemaExpression } from "./schema-grammar.ts";
 
-const write = (schema: unknown) => schemaExpression(schema, new GrammarText(2_000_000), "schema");
+const write = (schema: unknown) => schemaExpression(schema, newGrammarText(), "schema");
 const many = <T>(count: number, one: (index: number) => T) =>
   Array.from({ length: count }, (_, index) => one(index));
 

@@ -294,5 +294,3 @@ function problem(
 
 const allTypes = ["object", "array", "string", "number", "integer", "boolean", "null"];
 const followMax = 32;
-/** Of one schema, in comparisons of two values: some hundred times what large ones of real use take. */
-export const workMax = 1_000_000;

@@ -4,7 +4,7 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { refuseDeep } from "../../json-body.ts";
 import type { CodePoints } from "./code-points.ts";
 import { ebnfExpression } from "./ebnf.ts";
-import { type Expression, GrammarText, literal } from "./grammar-text.ts";
+import { type Expression, GrammarText, type GrammarTextLimits, literal } from "./grammar-text.ts";
 import { JsonText } from "./json-text.ts";
 import type { Grammar } from "./matchers.ts";
 import { regexExpression } from "./regex-grammar.ts";
@@ -61,6 +61,7 @@ export function hasForm(request: z.infer<typeof fields>): boolean {
  */
 export function readStructuredOutput(
   request: z.infer<typeof fields>,
+  limits: GrammarTextLimits,
   calls?: (text: GrammarText) => Expression,
 ): Grammar | undefined {
   const wishes = wishesOf(request);
@@ -73,7 +74,7 @@ export function readStructuredOutput(
       { param: another.param },
     );
   }
-  const text = new GrammarText(grammarCharsMax);
+  const text = new GrammarText(limits);
   const forms = [
     ...(only ? [only.expression(text, only.param)] : []),
     ...(calls ? [calls(text)] : []),
@@ -139,5 +140,3 @@ function regex(source: string, text: GrammarText, param: string): Expression {
 function choice(options: readonly string[], text: GrammarText): Expression {
   return text.choice(options.map(literal));
 }
-
-const grammarCharsMax = 2_000_000;

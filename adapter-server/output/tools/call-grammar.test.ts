@@ -1,7 +1,7 @@
 /** Grammars of calls take what the parser reads as such, and among text nothing else behind a call's mark. */
 import { expect, test } from "vitest";
 import { accepts } from "../grammar/__fixtures__/accepts.ts";
-import { GrammarText } from "../grammar/grammar-text.ts";
+import { newGrammarText } from "../grammar/__fixtures__/grammar-text.ts";
 import { callsAmongText, callsExpression } from "./call-grammar.ts";
 import { type Tool, type ToolFormat, toolFormatOf, toolFormats } from "./formats.ts";
 import { ToolCallParser } from "./tool-call-parser.ts";
@@ -25,7 +25,7 @@ const add = '{"name": "add", "arguments": {"a": 1}}';
 const now = '{"name": "now", "arguments": {}}';
 
 test("among text a mark is followed by a call of a tool", async () => {
-  const text = new GrammarText(1e6);
+  const text = newGrammarText();
   const grammar = text.grammar(callsAmongText(text, { tools, format: "hermes", callsMax: 8 }));
   const taken = [
     "",
@@ -48,7 +48,7 @@ test("among text a mark is followed by a call of a tool", async () => {
 });
 
 test("after the only call that is wanted nothing follows", async () => {
-  const text = new GrammarText(1e6);
+  const text = newGrammarText();
   const grammar = text.grammar(callsAmongText(text, { tools, format: "hermes", callsMax: 1 }));
   expect(await accepts(grammar, [`a ${call(now)}`, `a ${call(now)} b`])).toEqual([true, false]);
 });
@@ -64,7 +64,7 @@ test.each(toolFormats)("what is forced in %s, its parser reads", async (format: 
     [1, format === "hermes" ? call(one) : one],
     [8, format === "hermes" ? `${call(one)}\n${call(two)}` : `[${one}, ${two}]`],
   ] as const) {
-    const text = new GrammarText(1e6);
+    const text = newGrammarText();
     const grammar = text.grammar(callsExpression(text, { tools, format, callsMax }));
     expect(await accepts(grammar, [written, `${written} `])).toEqual([true, false]);
     const parser = new ToolCallParser(format, { forced: true, callsMax });

@@ -16,6 +16,8 @@ export class CallReader {
   #name: string | undefined;
   /** Arguments that came before the name. */
   #kept: string | undefined;
+  /** A call has arguments once: of those that come again, under the same key or the other, nothing is told. */
+  #argued = false;
   #streams = false;
 
   /** The object is whole. */
@@ -62,7 +64,9 @@ export class CallReader {
       case "before value":
         if (/\s/.test(character)) return [];
         this.#begin("value");
-        this.#streams = isArguments(this.#key) && character === "{" && this.#name !== undefined;
+        this.#streams =
+          isArguments(this.#key) && character === "{" && this.#name !== undefined && !this.#argued;
+        this.#argued ||= this.#streams;
         return [];
       case "value":
         return this.#insideValue(character);
@@ -97,18 +101,14 @@ export class CallReader {
       if (this.#kept === undefined) return parts;
       return [...parts, argumentsPart(this.#kept)];
     }
-    if (!isArguments(this.#key)) return [];
+    if (!isArguments(this.#key) || this.#argued) return [];
+    this.#argued = true;
     const value = parsed(source.trim());
     // Some models write the arguments as the text of an object.
     const text = typeof value === "string" ? value : source.trim();
-    if (this.#name !== undefined) return this.#told(text);
+    if (this.#name !== undefined) return [argumentsPart(text)];
     this.#kept = text;
     return [];
-  }
-
-  #told(text: string): CallPart[] {
-    this.#kept = text;
-    return [argumentsPart(text)];
   }
 
   #finish(): CallPart[] {

@@ -52,6 +52,12 @@ const cases: [name: string, format: ToolFormat, text: string, wanted: Read][] = 
     { text: "", calls: [weather] },
   ],
   [
+    "arguments that come twice, of which the first count",
+    "hermes",
+    `<tool_call>{"name": "get_weather", "arguments": ${weather.arguments}, "parameters": {"b": 1}, "arguments": {}}</tool_call><tool_call>{"arguments": {}, "arguments": {"a": 1}, "name": "get_time"}</tool_call>`,
+    { text: "", calls: [weather, time] },
+  ],
+  [
     "text, then two calls",
     "hermes",
     `Let me see.\n<tool_call>{"name": "get_weather", "arguments": ${weather.arguments}}</tool_call>\n<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>`,

@@ -14,8 +14,9 @@ export class KeyRefused extends Error {}
 
 /** @param {string} path @param {Record<string, string>} query */
 export async function ask(path, query = {}) {
+  const key = storedKey.get();
   const response = await fetch(`${path}?${new URLSearchParams(query)}`, {
-    headers: { authorization: `Bearer ${storedKey.get() ?? ""}` },
+    headers: key === null ? {} : { authorization: `Bearer ${key}` },
   });
   if (response.ok) return response;
   const body = await response.json().catch(() => undefined);
@@ -26,6 +27,16 @@ export async function ask(path, query = {}) {
 /** @param {string} path @param {Record<string, string>} query */
 export async function askJson(path, query = {}) {
   return (await ask(path, query)).json();
+}
+
+/** Whether people log in here, and who has. @returns {Promise<{ enabled: boolean, user: any }>} */
+export async function session() {
+  const response = await fetch("/auth/session");
+  return response.ok ? response.json() : { enabled: false, user: null };
+}
+
+export async function logOut() {
+  await fetch("/auth/logout", { method: "POST" });
 }
 
 /** Saves an answer as a file. @param {Response} response */

@@ -1,5 +1,5 @@
 /** The page: asks for a key once, then shows what was spent in the chosen period, and on what. */
-import { ask, askJson, KeyRefused, save, storedKey } from "./api.js";
+import { ask, askJson, KeyRefused, logOut, save, session, storedKey } from "./api.js";
 import { drawChart } from "./chart-view.js";
 import { byId, fillChoice, fillTable, make } from "./dom.js";
 import { compact, duration, moment, money, percent, whole } from "./format.js";
@@ -21,7 +21,9 @@ const dimensions = [
 ];
 const refreshEveryMs = 20_000;
 
-const state = { period: "7d", dimension: "model", load: 0 };
+const state = { period: "7d", dimension: "model", load: 0, person: false };
+/** What the latest requests are searched by. @type {Record<string, string>} */
+let search = {};
 /** @type {(() => void) | undefined} */
 let redraw;
 
@@ -45,6 +47,15 @@ function start() {
   byId("copy").addEventListener("click", () => {
     void navigator.clipboard.writeText(byId("curl").textContent ?? "");
   });
+  const form = /** @type {HTMLFormElement} */ (byId("search"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    void guarded(() => searchRequests(form));
+  });
+  form.addEventListener("reset", () => {
+    search = {};
+    void load();
+  });
   addEventListener("themechange", () => redraw?.());
   fillChoice(byId("periods"), periods, state.period, (id) => {
     state.period = id;
@@ -55,9 +66,26 @@ function start() {
     void load();
   });
   setInterval(() => {
-    if (storedKey.get() && !document.hidden) void load();
+    if ((storedKey.get() || state.person) && !document.hidden) void load();
   }, refreshEveryMs);
-  if (storedKey.get()) void load();
+  byId("log-in").addEventListener("click", () => location.assign("/auth/login"));
+  byId("logout").addEventListener("click", async () => {
+    await logOut();
+    location.reload();
+  });
+  void begin();
+}
+
+/** A key that this tab has goes before whoever is logged in. */
+async function begin() {
+  const { enabled, user } = await session().catch(() => ({ enabled: false, user: null }));
+  byId("log-in").hidden = !enabled;
+  byId("logout").hidden = !user;
+  state.person = Boolean(user);
+  byId("person").textContent = user
+    ? `${user.email ?? user.name ?? "logged in"} (${user.role})`
+    : "";
+  if (storedKey.get() || user) void load();
   else showSignIn("");
 }
 
@@ -77,7 +105,11 @@ async function load() {
         ...range,
         group_by: [bucket, ...dimension.groups].join(","),
       }),
-      askJson("/api/requests", { limit: "15" }),
+      askJson("/api/requests", { limit: "15", ...search }).catch((error) => {
+        // Not every role may see single requests.
+        if (state.person && !storedKey.get()) return { data: [] };
+        throw error;
+      }),
     ]);
     if (mine !== state.load) return;
     showBoard();
@@ -117,13 +149,26 @@ function showSignIn(error) {
 function showBoard() {
   byId("sign-in").hidden = true;
   byId("board").hidden = false;
-  byId("forget").hidden = false;
+  byId("forget").hidden = storedKey.get() === null;
+}
+
+/**
+ * @param {Record<string, number | null>} tokens
+ * @param {(meter: string) => boolean} counts
+ */
+function sumWhere(tokens, counts) {
+  return Object.entries(tokens).reduce(
+    (sum, [meter, count]) => sum + (counts(meter) ? (count ?? 0) : 0),
+    0,
+  );
 }
 
 /** @param {any} totals */
-function showTotals({ requests, unpriced_requests: unpriced, tokens, cost_usd: cost, saving }) {
-  const input = (tokens.input ?? 0) + (tokens.cache_read ?? 0) + (tokens.cache_write ?? 0);
-  const output = (tokens.output ?? 0) + (tokens.reasoning ?? 0);
+function showTotals(totals) {
+  const { requests, unpriced_requests: unpriced, tokens, cost_usd: cost, saving } = totals;
+  const cached = sumWhere(tokens, (meter) => meter.startsWith("cache_read"));
+  const output = sumWhere(tokens, (meter) => /^(output|reasoning)/.test(meter));
+  const input = sumWhere(tokens, () => true) - output;
   const priced = requests - unpriced;
   byId("cost").textContent = money(cost);
   byId("cost").title = `$${cost}`;
@@ -135,12 +180,18 @@ function showTotals({ requests, unpriced_requests: unpriced, tokens, cost_usd: c
   byId("unpriced").className = unpriced === 0 ? "muted" : "warn";
   byId("tokens").textContent = compact(input + output);
   byId("tokens-note").textContent =
-    `${compact(input)} in, ${percent(tokens.cache_read ?? 0, input)} cached; ${compact(output)} out`;
+    `${compact(input)} in, ${percent(cached, input)} cached; ${compact(output)} out`;
   byId("saving").textContent = saving.requests === 0 ? "–" : money(saving.saving_usd);
   byId("saving-note").textContent =
     saving.requests === 0
       ? "no routed request with a priced default"
       : `of ${money(saving.default_model_cost_usd)} at the default model, ${whole(saving.requests)} requests`;
+  const { response_cache: cache } = totals;
+  byId("cache").textContent = cache.hits === 0 ? "–" : money(cache.saving_usd);
+  byId("cache-note").textContent =
+    cache.hits === 0
+      ? "no request answered from the response cache"
+      : `${whole(cache.hits)} requests, ${percent(cache.hits, requests)}, answered for ${money(cache.cost_usd)}`;
 }
 
 /**
@@ -254,6 +305,47 @@ function showLatest(requests) {
   );
 }
 
+/** One request by its id, or those that are left of the latest. @param {HTMLFormElement} form */
+async function searchRequests(form) {
+  const given = [...new FormData(form)].filter(([, value]) => value !== "");
+  const { id, from, to, ...equal } = Object.fromEntries(
+    given.map(([name, value]) => [name, String(value).trim()]),
+  );
+  if (id) return showDetail(id);
+  search = {
+    ...equal,
+    ...(from && { from: new Date(`${from}Z`).toISOString() }),
+    ...(to && { to: new Date(`${to}Z`).toISOString() }),
+  };
+  await load();
+}
+
+/** @param {any} request */
+function offerContent({ id, content }) {
+  byId("detail-content").hidden = !content;
+  byId("content-text").hidden = true;
+  byId("content-text").textContent = "";
+  byId("content-note").textContent = content
+    ? `Kept until ${moment(content.expires_at)} UTC. The audit log tells who reads it.`
+    : "";
+  byId("show-content").onclick = async () => {
+    const { prompt, answer, redacted, truncated, complete } = await askJson(
+      `/api/requests/${encodeURIComponent(id)}/content`,
+    ).catch((error) => {
+      byId("content-note").textContent = error.message;
+      return {};
+    });
+    if (prompt === undefined) return;
+    byId("content-note").textContent = "This was noted in the audit log.";
+    byId("content-text").hidden = false;
+    byId("content-text").textContent = JSON.stringify(
+      { prompt, answer, redacted, truncated, complete },
+      null,
+      2,
+    );
+  };
+}
+
 /** @param {string} id */
 async function showDetail(id) {
   const request = await askJson(`/api/requests/${encodeURIComponent(id)}`);
@@ -276,6 +368,11 @@ async function showDetail(id) {
     request.entries,
     { none: request.pricing === "unpriced" ? "Unpriced: no entries." : "Nothing was charged." },
   );
+  offerContent(request);
+  byId("detail-timings").textContent =
+    Object.entries(request.timings ?? {})
+      .map(([part, ms]) => `${part} ${Number(ms).toFixed(2)} ms`)
+      .join(" · ") || "not kept";
   byId("detail-decision").textContent = JSON.stringify(request.decision, null, 2);
   dialog().showModal();
 }

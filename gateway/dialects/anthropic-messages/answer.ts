@@ -148,11 +148,14 @@ function toStopReason(finish: FinishReason): StopReason {
 function writePart(part: OutputPart): object[] {
   switch (part.type) {
     case "text": {
-      const citations = part.citations?.map(writeCitation) ?? null;
-      return part.text === "" ? [] : [{ type: "text", text: part.text, citations }];
+      // Absent where there are none, as Anthropic has it: not every client takes null.
+      const citations = part.citations?.map(writeCitation);
+      return part.text === ""
+        ? []
+        : [{ type: "text", text: part.text, ...(citations && { citations }) }];
     }
     case "refusal":
-      return [{ type: "text", text: part.text, citations: null }];
+      return [{ type: "text", text: part.text }];
     case "reasoning":
       return writeReasoning(part);
     case "tool_call": {

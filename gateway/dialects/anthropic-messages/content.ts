@@ -51,7 +51,7 @@ export function readUser(
   for (const [index, block] of content.entries()) {
     const where = `${at}[${index}]`;
     if (block.type === "tool_result") results.push(readResult(block, where, lost));
-    else parts.push(...readShown(block, where, lost));
+    else for (const part of readShown(block, where, lost)) parts.push(part);
   }
   return { results, parts };
 }

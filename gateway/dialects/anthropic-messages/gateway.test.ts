@@ -81,7 +81,7 @@ test("a whole message and a stream of it say the same, and what they used is set
     model: "gpt",
     content: [
       { type: "thinking", thinking: "Let me see.", signature: "" },
-      { type: "text", text: "Hello, wörld 🦜", citations: null },
+      { type: "text", text: "Hello, wörld 🦜" },
     ],
     stop_reason: "end_turn",
     stop_sequence: null,

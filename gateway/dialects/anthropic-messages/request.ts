@@ -8,7 +8,7 @@ import { readCanonicalMessages } from "./canonical.ts";
 import { travellingHeaders } from "./headers.ts";
 import { anthropicMessages } from "./index.ts";
 import { countRequest, type MessagesRequest, messagesRequest } from "./schema.ts";
-import { imagesIn, textsIn } from "./texts.ts";
+import { documentsIn, imagesIn, textsIn } from "./texts.ts";
 
 /**
  * @throws HubError `unsupported_media_type`, `request_too_large`, `invalid_json`, and what the schema
@@ -66,6 +66,10 @@ class MessagesCall implements Call {
 
   images(): number {
     return imagesIn(this.#request.messages);
+  }
+
+  documents(): number {
+    return documentsIn(this.#request.messages);
   }
 
   texts(): CallTexts {

@@ -35,6 +35,7 @@ export class MessageWriter implements EventWriter {
   #open: OpenBlock | undefined;
   #waiting: PartEvent[] = [];
   #waitingChars = 0;
+  #waitingCalls = 0;
   #finish: { reason: FinishReason; stopSequence?: string | undefined } = { reason: "stop" };
   #refusal: string | undefined;
   #usage: UsageVector | undefined;
@@ -111,7 +112,9 @@ export class MessageWriter implements EventWriter {
   #wait(event: PartEvent): string {
     this.#waiting.push(event);
     this.#waitingChars += "text" in event ? event.text.length : 64;
-    if (this.#waitingChars > waitingCharsMax) {
+    // Each call that ends has all that waits looked through again.
+    if (event.type === "tool_call") this.#waitingCalls++;
+    if (this.#waitingChars > waitingCharsMax || this.#waitingCalls > waitingCallsMax) {
       throw new HubError("upstream_error", "The upstream wrote too many tool calls at once.");
     }
     return "";
@@ -122,6 +125,7 @@ export class MessageWriter implements EventWriter {
     if (waiting.length === 0) return "";
     this.#waiting = [];
     this.#waitingChars = 0;
+    this.#waitingCalls = 0;
     return waiting.map((event) => this.#take(event)).join("");
   }
 
@@ -220,7 +224,9 @@ export function errorFrame(error: HubError): string {
   return frame(anthropicError(error) as Frame);
 }
 
-const emptyText = { type: "text", text: "", citations: null };
+const emptyText = { type: "text", text: "" };
 const emptyThinking = { type: "thinking", thinking: "", signature: "" };
 /** Text of calls that wait for another one's end. */
 const waitingCharsMax = 4 << 20;
+/** More than any model makes at once. */
+const waitingCallsMax = 128;

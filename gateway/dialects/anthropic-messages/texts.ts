@@ -21,11 +21,23 @@ export function textsIn({ messages, system, tools }: Prompt, output: unknown): C
 }
 
 export function imagesIn(messages: readonly Message[]): number {
-  let images = 0;
+  return countIn(messages, ({ type }) => type === "image");
+}
+
+/** By URL, or by the id of a file that was uploaded before. */
+export function documentsIn(messages: readonly Message[]): number {
+  return countIn(messages, ({ type, source }) => {
+    const where = (source as { type?: unknown } | null | undefined)?.type;
+    return type === "document" && (where === "url" || where === "file");
+  });
+}
+
+function countIn(messages: readonly Message[], isOne: (block: AnyBlock) => boolean): number {
+  let count = 0;
   for (const { content } of messages) {
-    if (typeof content !== "string") images += countImages(content);
+    if (typeof content !== "string") count += countBlocks(content, isOne);
   }
-  return images;
+  return count;
 }
 
 /** Everything that becomes tokens: texts, calls and their results. */
@@ -50,13 +62,15 @@ function saidIn(content: Message["content"]): string {
   );
 }
 
-function countImages(blocks: readonly AnyBlock[]): number {
-  let images = 0;
-  for (const { type, content } of blocks) {
-    if (type === "image") images++;
-    else if (Array.isArray(content)) images += countImages(content.filter(isBlock));
+function countBlocks(blocks: readonly AnyBlock[], isOne: (block: AnyBlock) => boolean): number {
+  let count = 0;
+  for (const block of blocks) {
+    if (isOne(block)) count++;
+    else if (Array.isArray(block.content)) {
+      count += countBlocks(block.content.filter(isBlock), isOne);
+    }
   }
-  return images;
+  return count;
 }
 
 function isBlock(value: unknown): value is AnyBlock {

@@ -224,7 +224,7 @@ const streamed = frames([
     { type: "signature_delta", signature: "c2ln" },
   ]),
   ...block(1, { type: "redacted_thinking", data: "aGlk" }, []),
-  ...block(2, { type: "text", text: "", citations: null }, [
+  ...block(2, { type: "text", text: "" }, [
     { type: "text_delta", text: "Hé" },
     { type: "text_delta", text: "llo 🦜" },
     { type: "citations_delta", citation },

@@ -32,7 +32,10 @@ function writePart(part: OutputPart): Fields[] {
       return [{ text: part.text }];
     case "reasoning": {
       const { redactedContent, signature } = toClientSeal(part);
-      if (redactedContent !== undefined) return [{ reasoningContent: { redactedContent } }];
+      if (redactedContent !== undefined) {
+        const shown = part.text === "" ? [] : [{ reasoningText: { text: part.text } }];
+        return [...shown, { redactedContent }].map((one) => ({ reasoningContent: one }));
+      }
       const reasoningText = { text: part.text, ...(signature !== undefined && { signature }) };
       return [{ reasoningContent: { reasoningText } }];
     }

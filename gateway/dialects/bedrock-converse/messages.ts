@@ -23,7 +23,7 @@ export function readMessages(messages: ConverseBody["messages"]): Turn[] {
     const parts: OutputPart[] = [];
     for (const [number, block] of content.entries()) {
       if (block.cachePoint) mark(parts.at(-1), block.cachePoint);
-      else parts.push(...readOutput(block, `${at}[${number}]`));
+      else for (const part of readOutput(block, `${at}[${number}]`)) parts.push(part);
     }
     return [{ role: "assistant", parts }];
   });

@@ -51,6 +51,12 @@ export async function readConverseCall(
     choices: 1,
     metadata: read.requestMetadata ?? undefined,
     images: () => read.messages.flatMap(({ content }) => content).filter(hasPicture).length,
+    // Those in S3.
+    documents: () =>
+      read.messages
+        .flatMap(({ content }) => content)
+        .filter(({ document: one }) => one && one.source.bytes == null && one.source.text == null)
+        .length,
     texts: () => readTexts(read),
     canonical() {
       canonical ??= readCanonicalConverse(read, { body, model, stream });

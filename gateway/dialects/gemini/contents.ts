@@ -24,7 +24,7 @@ export function readContents(contents: readonly Content[]): Turn[] {
       );
       turns.push({ role: "assistant", parts: said });
     } else if (role == null || role === "user" || role === "function") {
-      turns.push(...readUser(parts ?? [], { at, calls }));
+      for (const turn of readUser(parts ?? [], { at, calls })) turns.push(turn);
     } else {
       throw new HubError("invalid_value", "Please use a valid role: user, model.", {
         param: `${at}.role`,

@@ -66,6 +66,10 @@ function toCall(
     metadata: read.labels ?? undefined,
     images: () =>
       read.contents.flatMap(({ parts }) => parts ?? []).filter((part) => isPicture(part)).length,
+    documents: () =>
+      read.contents
+        .flatMap(({ parts }) => parts ?? [])
+        .filter((part) => part.fileData && !isPicture(part)).length,
     texts: () => readTexts(read),
     canonical() {
       canonical ??= readCanonicalGemini(read, { model, stream });

@@ -4,7 +4,9 @@ import type { UsageVector } from "../../../sdk/protocol/usage.ts";
 import type { Answer, AnswerChoice, FinishReason } from "../../canonical/answer.ts";
 import type { OutputPart } from "../../canonical/request.ts";
 import type { AnswerHead } from "../dialect.ts";
+import { writeAnnotation } from "./annotations.ts";
 import { writeExtraContent } from "./extra-content.ts";
+import { writeDetails } from "./reasoning-details.ts";
 
 export function writeChatAnswer(answer: Answer, head: AnswerHead): unknown {
   return {
@@ -62,18 +64,24 @@ export function toChatFinish(reason: FinishReason): ChatFinishReason {
 function writeChoice({ parts, finish, logprobs }: AnswerChoice, index: number): unknown {
   const texts = textsOf(parts, "text");
   const refusals = textsOf(parts, "refusal");
-  const reasoning = textsOf(parts, "reasoning").join("");
+  const thoughts = parts.filter((part) => part.type === "reasoning");
+  const reasoning = thoughts.map(({ text }) => text).join("");
+  const said = texts.join("");
+  const citations = parts.flatMap((part) => (part.type === "text" ? (part.citations ?? []) : []));
   const calls = parts.filter((part) => part.type === "tool_call");
   return {
     index,
     message: {
       role: "assistant",
       // OpenAI has null where there is none; who only calls tools has said nothing.
-      content:
-        texts.length === 0 && (calls.length > 0 || refusals.length > 0) ? null : texts.join(""),
+      content: texts.length === 0 && (calls.length > 0 || refusals.length > 0) ? null : said,
       refusal: refusals.length === 0 ? null : refusals.join(""),
       // Clients read one or the other.
       ...(reasoning !== "" && { reasoning_content: reasoning, reasoning }),
+      ...writeDetails(thoughts),
+      ...(citations.length > 0 && {
+        annotations: citations.map((one) => writeAnnotation(one, said.length)),
+      }),
       ...(calls.length > 0 && { tool_calls: calls.map(writeToolCall) }),
     },
     logprobs: logprobs ? { content: logprobs, refusal: null } : null,
@@ -81,7 +89,7 @@ function writeChoice({ parts, finish, logprobs }: AnswerChoice, index: number): 
   };
 }
 
-function textsOf(parts: readonly OutputPart[], type: "text" | "refusal" | "reasoning"): string[] {
+function textsOf(parts: readonly OutputPart[], type: "text" | "refusal"): string[] {
   return parts.flatMap((part) => (part.type === type ? [part.text] : []));
 }
 

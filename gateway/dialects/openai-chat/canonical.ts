@@ -14,6 +14,7 @@ import type {
 } from "../../canonical/request.ts";
 import { parseDataUrl } from "../data-url.ts";
 import { readExtraContent } from "./extra-content.ts";
+import { readDetails } from "./reasoning-details.ts";
 
 /** @throws HubError naming the field that is wrong, or that has no place in any other dialect */
 export function readCanonicalChat(body: Readonly<Record<string, unknown>>): CanonicalRequest {
@@ -66,7 +67,7 @@ function readMessages(messages: readonly Message[]): {
       case "system":
       case "developer": {
         const parts = readTexts(one, at);
-        if (turns.length === 0) instructions.push(...parts);
+        if (turns.length === 0) for (const part of parts) instructions.push(part);
         else turns.push({ role: "system", parts });
         break;
       }
@@ -156,8 +157,10 @@ function toSource(url: string) {
 function readOutput(said: Message, at: string): OutputPart[] {
   if (said.audio != null) throw unsupported(`${at}.audio`);
   const parts: OutputPart[] = [];
+  const details = readDetails(said.reasoning_details);
   const thought = said.reasoning_content ?? said.reasoning;
-  if (thought) parts.push({ type: "reasoning", text: thought });
+  if (details.length > 0) parts.push(...details);
+  else if (thought) parts.push({ type: "reasoning", text: thought });
   if (typeof said.content === "string") {
     if (said.content !== "") parts.push({ type: "text", text: said.content });
   } else {
@@ -169,7 +172,7 @@ function readOutput(said: Message, at: string): OutputPart[] {
     }
   }
   if (said.refusal) parts.push({ type: "refusal", text: said.refusal });
-  parts.push(...(said.tool_calls ?? []).map(toToolCall));
+  for (const call of said.tool_calls ?? []) parts.push(toToolCall(call));
   if (said.function_call) {
     parts.push({ type: "tool_call", id: functionCallId, ...said.function_call });
   }
@@ -260,7 +263,10 @@ function readOutputFormat(
   format: z.infer<typeof responseFormat> | null | undefined,
 ): OutputFormat | undefined {
   if (!format || format.type === "text") return undefined;
-  if (format.type === "json_object") return { type: "json" };
+  if (format.type === "json_object") {
+    const { schema } = format;
+    return schema ? { type: "json_schema", name: "answer", schema } : { type: "json" };
+  }
   const { name, description, schema, strict } = format.json_schema;
   return {
     type: "json_schema",
@@ -352,6 +358,7 @@ const message = z.object({
   tool_call_id: z.string().nullish(),
   reasoning_content: z.string().nullish(),
   reasoning: z.string().nullish(),
+  reasoning_details: z.unknown().optional(),
   audio: z.unknown().optional(),
 });
 
@@ -383,7 +390,11 @@ const toolChoice = z.union([
 ]);
 const responseFormat = z.discriminatedUnion("type", [
   z.object({ type: z.literal("text") }),
-  z.object({ type: z.literal("json_object") }),
+  z.object({
+    type: z.literal("json_object"),
+    /** Together's and Anyscale's way, which Instructor still goes. */
+    schema: z.record(z.string(), z.unknown()).nullish(),
+  }),
   z.object({
     type: z.literal("json_schema"),
     json_schema: z.object({

@@ -1,21 +1,39 @@
 /** Reads `POST /v1/chat/completions`: the fields that Switchyard acts on, and the rest as it came. */
 import { type ChatRequest, chatRequest, messageText } from "../../../sdk/protocol/chat.ts";
-import { parseOrThrow } from "../../../sdk/protocol/errors.ts";
+import { HubError, parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import type { CanonicalRequest } from "../../canonical/request.ts";
 import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
-import type { Call, CallTexts } from "../dialect.ts";
+import { mayBeId } from "../../kept/ask.ts";
+import { metadata } from "../../kept/metadata.ts";
+import type { CompletionStore, StoredCompletion } from "../../stored-completions/store.ts";
+import type { Call, CallTexts, Gatherer } from "../dialect.ts";
 import { readCanonicalChat } from "./canonical.ts";
+import { ChatGatherer } from "./gather.ts";
 import { openAiChat } from "./index.ts";
+
+export type ReadChatOptions = {
+  limits: BodyLimits;
+  projectId: string;
+  /** Absent where this gateway stores none. */
+  store: CompletionStore | undefined;
+};
 
 /**
  * @throws HubError `unsupported_media_type`, `request_too_large`, `invalid_json`, and what the schema
  *   finds, naming the field
  */
-export async function readChatCall(request: Request, limits: BodyLimits): Promise<Call> {
+export async function readChatCall(
+  request: Request,
+  { limits, projectId, store }: ReadChatOptions,
+): Promise<Call> {
   const body = await readJsonBody(request, limits);
   const call = toChatCall(body.value, body.bytes, body);
   refuseDeeper(body, limits.nestingMax);
+  if (store && call.body.store === true) {
+    parseOrThrow(metadata.nullish(), call.body.metadata, "metadata.");
+    call.keepIn(store, projectId);
+  }
   return call;
 }
 
@@ -24,11 +42,15 @@ export function toChatCall(
   body: unknown,
   bodyBytes: number,
   { text }: Pick<JsonBody, "text"> = { text: "" },
-): Call {
-  return new ChatCall(parseOrThrow(chatRequest, body), body as Record<string, unknown>, {
-    bodyBytes,
-    text,
-  });
+): ChatCall {
+  const request = parseOrThrow(chatRequest, body);
+  const { max_tokens, max_completion_tokens } = request;
+  if (max_tokens != null && max_completion_tokens != null && max_tokens !== max_completion_tokens) {
+    const message =
+      "Invalid 'max_tokens': 'max_completion_tokens' says otherwise; send that one alone.";
+    throw new HubError("invalid_value", message, { param: "max_tokens" });
+  }
+  return new ChatCall(request, body as Record<string, unknown>, { bodyBytes, text });
 }
 
 class ChatCall implements Call {
@@ -42,6 +64,8 @@ class ChatCall implements Call {
   readonly outputTokensMax: number | undefined;
   readonly choices: number;
   readonly metadata: Readonly<Record<string, string>> | undefined;
+  keep?: (whole: unknown, about: { requestId: string }) => Promise<void>;
+  gather?: (limits: { frameBytesMax: number; answerBytesMax: number }) => Gatherer;
   readonly #request: ChatRequest;
 
   constructor(
@@ -61,13 +85,39 @@ class ChatCall implements Call {
     this.metadata = request.metadata ?? undefined;
   }
 
-  images(): number {
-    let images = 0;
-    for (const { content } of this.#request.messages) {
-      if (!Array.isArray(content)) continue;
-      for (const part of content) if (part.type === "image_url") images++;
+  /** Its answer is to be stored. */
+  keepIn(store: CompletionStore, projectId: string): void {
+    this.keep = (whole, { requestId }) => store.keep(projectId, this.#toStored(whole, requestId));
+    this.gather = (limits) => new ChatGatherer(limits);
+  }
+
+  #toStored(whole: unknown, requestId: string): StoredCompletion {
+    const answer = whole as Readonly<Record<string, unknown>>;
+    if (typeof answer.id !== "string" || !mayBeId(answer.id)) {
+      throw new HubError("upstream_error", "The upstream gave the answer no id to store it by.");
     }
-    return images;
+    const asked = Object.fromEntries(askedFields.map((name) => [name, this.body[name] ?? null]));
+    return {
+      id: answer.id,
+      requestedModel: this.model,
+      answeredModel: String(answer.model ?? this.model).replaceAll("\0", ""),
+      metadata: this.metadata ?? {},
+      completion: {
+        ...asked,
+        request_id: requestId,
+        input_user: this.body.user ?? null,
+        ...answer,
+      },
+      messages: this.#request.messages,
+    };
+  }
+
+  images(): number {
+    return this.#count((part) => part.type === "image_url");
+  }
+
+  documents(): number {
+    return this.#count((part) => part.type === "file" && isElsewhere(part));
   }
 
   texts(): CallTexts {
@@ -89,6 +139,34 @@ class ChatCall implements Call {
   }
 
   canonical(): CanonicalRequest {
-    return readCanonicalChat(this.body);
+    if (!this.keep) return readCanonicalChat(this.body);
+    // What is asked of the gateway is nothing that a provider could lack.
+    const { store: _store, ...body } = this.body;
+    return readCanonicalChat(body);
+  }
+
+  #count(isOne: (part: { type: string }) => boolean): number {
+    let count = 0;
+    for (const { content } of this.#request.messages) {
+      if (Array.isArray(content)) for (const part of content) if (isOne(part)) count++;
+    }
+    return count;
   }
 }
+
+function isElsewhere(part: { type: string }): boolean {
+  return (part as { file?: { file_id?: unknown } | null }).file?.file_id != null;
+}
+
+/** What OpenAI tells of the request with a stored completion. */
+const askedFields = [
+  "tools",
+  "tool_choice",
+  "response_format",
+  "seed",
+  "temperature",
+  "top_p",
+  "presence_penalty",
+  "frequency_penalty",
+  "service_tier",
+];

@@ -4,14 +4,23 @@ import { formatSse, sseDone } from "../../../sdk/protocol/sse.ts";
 import type { UsageVector } from "../../../sdk/protocol/usage.ts";
 import type { AnswerEvent } from "../../canonical/answer.ts";
 import type { AnswerHead, EventWriter } from "../dialect.ts";
+import { writeAnnotation } from "./annotations.ts";
 import { toChatFinish, toChatId, writeChatUsage } from "./answer.ts";
 import { writeExtraContent } from "./extra-content.ts";
+import { isSealed, type ReasoningDetail, writeDetail } from "./reasoning-details.ts";
 
 type Choice = {
   /** Whether its role was told. */
   begun: boolean;
   finished: boolean;
   calls: Map<number, { custom: boolean; argued: boolean }>;
+  textLength: number;
+  /**
+   * What is being thought, and the thoughts that were sealed. They are told once more, all at once and last: SDKs of some
+   * languages keep only the last list that they were told, others add lists up.
+   */
+  thought: string;
+  details: ReasoningDetail[];
 };
 
 /**
@@ -56,6 +65,7 @@ export class ChatWriter implements EventWriter {
       case "text": {
         const { choice, text, logprobs } = event;
         const told = logprobs && JSON.stringify({ content: logprobs, refusal: null });
+        this.#choice(choice).textLength += text.length;
         return this.#delta(choice, `{"content":${JSON.stringify(text)}}`, told);
       }
       case "refusal":
@@ -63,6 +73,7 @@ export class ChatWriter implements EventWriter {
       case "reasoning": {
         // Clients read one or the other.
         const text = JSON.stringify(event.text);
+        this.#choice(event.choice).thought += event.text;
         return this.#delta(event.choice, `{"reasoning_content":${text},"reasoning":${text}}`);
       }
       case "tool_call": {
@@ -87,7 +98,12 @@ export class ChatWriter implements EventWriter {
         this.#usage = event.usage.usage;
         return "";
       case "reasoning_seal":
-      case "citation":
+        return this.#seal(event);
+      case "citation": {
+        const { textLength } = this.#choice(event.choice);
+        const annotation = JSON.stringify(writeAnnotation(event.citation, textLength));
+        return this.#delta(event.choice, `{"annotations":[${annotation}]}`);
+      }
       case "error":
       case "end":
         return "";
@@ -109,7 +125,8 @@ export class ChatWriter implements EventWriter {
   #choice(index: number): Choice {
     let choice = this.#choices.get(index);
     if (!choice) {
-      choice = { begun: false, finished: false, calls: new Map() };
+      const calls: Choice["calls"] = new Map();
+      choice = { begun: false, finished: false, calls, textLength: 0, thought: "", details: [] };
       this.#choices.set(index, choice);
     }
     return choice;
@@ -119,11 +136,35 @@ export class ChatWriter implements EventWriter {
     return this.#opening(index) + this.#chunk(index, { delta, logprobs });
   }
 
+  #seal({
+    choice: index,
+    signature,
+    encrypted,
+    id,
+  }: Extract<AnswerEvent, { type: "reasoning_seal" }>): string {
+    const choice = this.#choice(index);
+    const seal = {
+      ...(signature !== undefined && { signature }),
+      ...(encrypted !== undefined && { encrypted }),
+      ...(id !== undefined && { id }),
+    };
+    if (!isSealed(seal)) return "";
+    choice.details.push(
+      writeDetail({ type: "reasoning", text: choice.thought, ...seal }, choice.details.length),
+    );
+    choice.thought = "";
+    return "";
+  }
+
+  /** Choices begin in their order: Python's client puts them into a list as they come. */
   #opening(index: number): string {
     const choice = this.#choice(index);
     if (choice.begun) return "";
     choice.begun = true;
-    return this.#chunk(index, { delta: '{"role":"assistant","content":"","refusal":null}' });
+    const before = index === 0 ? "" : this.#opening(index - 1);
+    return (
+      before + this.#chunk(index, { delta: '{"role":"assistant","content":"","refusal":null}' })
+    );
   }
 
   #arguments(choice: number, index: number, text: string): string {
@@ -144,6 +185,9 @@ export class ChatWriter implements EventWriter {
     // Clients parse what they get: a call without arguments is one with an empty object.
     for (const [call, { argued, custom }] of choice.calls) {
       if (!argued && !custom) frames += this.#arguments(index, call, "{}");
+    }
+    if (choice.details.length > 0) {
+      frames += this.#delta(index, `{"reasoning_details":${JSON.stringify(choice.details)}}`);
     }
     return frames + this.#chunk(index, { delta: "{}", finish: `"${reason}"` });
   }

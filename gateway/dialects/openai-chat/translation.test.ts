@@ -233,3 +233,77 @@ test("a whole answer says the same as its stream", () => {
   const events = format.readAnswer(Buffer.from(JSON.stringify(answer)));
   expect(openAiChat.writeAnswer(gatherAnswer(events), head)).toEqual(answer);
 });
+
+const thinking: AnswerEvent[] = [
+  { type: "reasoning", choice: 0, text: "Let me " },
+  { type: "reasoning", choice: 0, text: "see." },
+  { type: "reasoning_seal", choice: 0, signature: "anthropic:c2ln" },
+  { type: "reasoning_seal", choice: 0, encrypted: "openai:gAAAAA", id: "rs_1" },
+  { type: "text", choice: 0, text: "It is 🦜 so." },
+  {
+    type: "citation",
+    choice: 0,
+    citation: { url: "https://a.example", title: "A", start: 0, end: 5 },
+  },
+  { type: "citation", choice: 0, citation: { url: "https://b.example" } },
+  { type: "finish", choice: 0, reason: "stop" },
+];
+
+test("sealed thoughts and citations stand in a message, and come back from it whole", async () => {
+  const writer = openAiChat.openWriter(head);
+  const written = [...thinking, { type: "end" } as const].map((event) => writer.write(event));
+  const stream = Buffer.concat([...written, writer.end(undefined)].filter((bytes) => !!bytes));
+  const details: unknown[] = [];
+  const annotations: unknown[] = [];
+  for (const line of stream.toString().split("\n\n")) {
+    if (!line.startsWith("data: {")) continue;
+    const delta = JSON.parse(line.slice(6)).choices[0]?.delta ?? {};
+    details.push(...(delta.reasoning_details ?? []));
+    annotations.push(...(delta.annotations ?? []));
+  }
+  const { choices } = openAiChat.writeAnswer(gatherAnswer(thinking), head) as {
+    choices: { message: { reasoning_details: unknown[]; annotations: unknown[] } }[];
+  };
+  const message = choices[0]?.message;
+  expect(details).toEqual(message?.reasoning_details);
+  expect(annotations).toEqual(message?.annotations);
+  expect(annotations).toEqual([
+    {
+      type: "url_citation",
+      url_citation: { url: "https://a.example", title: "A", start_index: 0, end_index: 5 },
+    },
+    {
+      type: "url_citation",
+      url_citation: { url: "https://b.example", title: "", start_index: 0, end_index: 12 },
+    },
+  ]);
+  const { turns } = readCanonicalChat({
+    model: "m",
+    messages: [{ role: "user", content: "Go on." }, message],
+  });
+  expect(turns[1]).toMatchObject({
+    parts: [
+      { type: "reasoning", text: "Let me see.", signature: "anthropic:c2ln" },
+      { type: "reasoning", text: "", encrypted: "openai:gAAAAA", id: "rs_1" },
+      { type: "text", text: "It is 🦜 so." },
+    ],
+  });
+});
+
+test("details that others wrote otherwise are taken for what they hold, and do no harm", () => {
+  const read = (reasoning_details: unknown) =>
+    readCanonicalChat({
+      model: "m",
+      messages: [
+        { role: "user", content: "Hi" },
+        { role: "assistant", content: "Hm", reasoning_content: "As text.", reasoning_details },
+      ],
+    }).turns[1];
+  const asText = [
+    { type: "reasoning", text: "As text." },
+    { type: "text", text: "Hm" },
+  ];
+  for (const foreign of ["no list", [null, 5, { type: 3 }], [{ type: "reasoning.summary" }], {}]) {
+    expect(read(foreign)).toEqual({ role: "assistant", parts: asText });
+  }
+});

@@ -3,11 +3,12 @@
 import type { Adapter } from "../../../sdk/protocol/catalog.ts";
 import type { ModelCard } from "../../../sdk/protocol/chat.ts";
 import { defaultAlias } from "../../../sdk/protocol/model-name.ts";
+import { mayUse } from "../../identity/key-scopes.ts";
 import { findTarget, notFound, type Scope } from "../../routing/resolve.ts";
 
 /** Models, adapters that have a champion, then routes, `auto` among them. */
 export function listModels(scope: Scope): { object: "list"; data: ModelCard[] } {
-  const { snapshot, projectId } = scope;
+  const { snapshot, projectId, models } = scope;
   return {
     object: "list",
     data: [
@@ -27,7 +28,7 @@ export function listModels(scope: Scope): { object: "list"; data: ModelCard[] } 
         created: 0,
         owned_by: "switchyard",
       })),
-    ],
+    ].filter(({ id }) => mayUse(id, models)),
   };
 }
 
@@ -40,7 +41,7 @@ export function retrieveModel(id: string, scope: Scope): ModelCard {
   if (listed) return listed;
   const [base = "", name = ""] = id.split(/[:@]/);
   const adapter = scope.snapshot.adapter(scope.projectId, base, name);
-  const [card] = adapter ? adapterCard(id, adapter, scope) : [];
+  const [card] = adapter && mayUse(id, scope.models) ? adapterCard(id, adapter, scope) : [];
   if (!card) throw notFound(id, scope);
   return card;
 }

@@ -1,7 +1,4 @@
-/**
- * OpenAI's older completions and its embeddings: they reach upstreams that speak them, as they are. A text that goes on
- * and a vector are nothing that a chat could be translated into.
- */
+/** OpenAI's older completions and its embeddings, which pass to upstreams that speak them; vectors are translated for nobody. */
 import { z } from "zod";
 import { HubError, parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
@@ -9,9 +6,16 @@ import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { FormatName } from "../../providers/format.ts";
 import type { Call, Dialect } from "../dialect.ts";
 import { openAiChat } from "../openai-chat/index.ts";
+import { CompletionWriter, writeCompletion } from "../openai-completions/answer.ts";
+import { defaultTokens, readCanonicalCompletion } from "../openai-completions/canonical.ts";
 
 /** Errors and streams are told as a chat's are. */
-export const openAiCompletions: Dialect = { ...openAiChat, format: "openai-completions" };
+export const openAiCompletions: Dialect = {
+  ...openAiChat,
+  format: "openai-completions",
+  writeAnswer: writeCompletion,
+  openWriter: (head) => new CompletionWriter(head),
+};
 export const openAiEmbeddings: Dialect = { ...openAiChat, format: "openai-embeddings" };
 
 /** @throws HubError naming the field */
@@ -27,6 +31,7 @@ export async function readCompletionsCall(request: Request, limits: BodyLimits):
     outputTokensMax: read.max_tokens ?? defaultTokens,
     choices: prompts * Math.max(read.n ?? 1, read.best_of ?? 1),
     texts: () => textsOf(read.prompt),
+    canonical: () => readCanonicalCompletion(json.value as Call["body"]),
   };
 }
 
@@ -38,15 +43,18 @@ export async function readEmbeddingsCall(request: Request, limits: BodyLimits): 
     ...passingCall(json, openAiEmbeddings, model),
     outputTokensMax: 0,
     texts: () => textsOf(input),
+    tariffs: ({ inputTokens }) => [[{ quantity: inputTokens, meters: ["input"] }]],
   };
 }
 
-async function readJson(request: Request, limits: BodyLimits): Promise<JsonBody> {
+/** @throws HubError as `readJsonBody` does, and `invalid_value` for one that is nested too deeply */
+export async function readJson(request: Request, limits: BodyLimits): Promise<JsonBody> {
   const json = await readJsonBody(request, limits);
   refuseDeeper(json, limits.nestingMax);
   return json;
 }
 
+/** What passes as it came, or not at all. */
 function passingCall({ value, text, bytes }: JsonBody, dialect: Dialect, model: string) {
   const body = value as Readonly<Record<string, unknown>>;
   return {
@@ -61,9 +69,7 @@ function passingCall({ value, text, bytes }: JsonBody, dialect: Dialect, model: 
     metadata: undefined,
     images: () => 0,
     canonical() {
-      throw new HubError("unsupported_model", unsupported[dialect.format] ?? "", {
-        param: "model",
-      });
+      throw cannotPass(dialect.format);
     },
   } as const;
 }
@@ -84,14 +90,24 @@ function isTokens(input: readonly unknown[]): boolean {
   return typeof input[0] === "number";
 }
 
-const unsupported: { [format in FormatName]?: string } = {
-  "openai-completions":
-    "This model's provider answers chats and continues no texts. Send it to /v1/chat/completions.",
-  "openai-embeddings": "This model's provider answers chats and tells no embeddings.",
-};
+/** Why a request of a format that is only passed on finds nobody to take it. */
+export function cannotPass(format: FormatName): HubError {
+  return new HubError("unsupported_model", unsupported[format] ?? "", { param: "model" });
+}
 
-/** OpenAI's. */
-const defaultTokens = 16;
+const unsupported: { [format in FormatName]?: string } = {
+  "openai-embeddings": "This model's provider answers chats and tells no embeddings.",
+  "openai-moderations":
+    "This model's provider has no moderation. Name a model of one that has, such as OpenAI's.",
+  "openai-image-generations": "This model's provider makes no images at /v1/images/generations.",
+  "openai-image-edits": "This model's provider edits no images at /v1/images/edits.",
+  "openai-image-variations": "This model's provider varies no images at /v1/images/variations.",
+  "openai-speech": "This model's provider speaks no texts at /v1/audio/speech.",
+  "openai-transcriptions":
+    "This model's provider transcribes no audio at /v1/audio/transcriptions.",
+  "openai-realtime": "This model's provider has no realtime sessions.",
+  "openai-translations": "This model's provider translates no audio at /v1/audio/translations.",
+};
 
 const token = z.int().nonnegative();
 const texts = z.union([
@@ -105,7 +121,7 @@ const count = z
   .min(0)
   .max(1 << 24)
   .nullish();
-const completionsRequest = z.looseObject({
+export const completionsRequest = z.looseObject({
   model: z.string().min(1).max(512),
   prompt: texts,
   stream: z.boolean().nullish(),
@@ -114,4 +130,4 @@ const completionsRequest = z.looseObject({
   n: z.int().min(1).max(128).nullish(),
   best_of: z.int().min(1).max(128).nullish(),
 });
-const embeddingsRequest = z.looseObject({ model: z.string().min(1).max(512), input: texts });
+export const embeddingsRequest = z.looseObject({ model: z.string().min(1).max(512), input: texts });

@@ -6,7 +6,7 @@ import type { AnswerHead } from "../dialect.ts";
 import type { OutputItem } from "./items.ts";
 
 export type ResponseState = {
-  status: "in_progress" | "completed" | "incomplete" | "failed";
+  status: "queued" | "in_progress" | "completed" | "incomplete" | "failed";
   output: readonly OutputItem[];
   usage?: UsageVector | undefined;
   finish?: FinishReason | undefined;
@@ -17,6 +17,12 @@ export type ResponseState = {
 /** Clients match and log the prefix; the rest is the request's own id. */
 export function toResponseId({ id }: AnswerHead): string {
   return `resp_${id.slice(id.indexOf("_") + 1)}`;
+}
+
+/** A field that names a conversation, by its id or as an object. */
+export function toConversation(asked: unknown): { id: string } | null {
+  if (asked == null) return null;
+  return typeof asked === "string" ? { id: asked } : (asked as { id: string });
 }
 
 /** All keys that OpenAI sends, `null` where nothing is set: strict clients miss what is absent. */
@@ -33,6 +39,7 @@ export function toResponse(head: AnswerHead, model: string, state: ResponseState
     status,
     background: asked("background", false),
     error: error ? { code: toErrorCode(error), message: error.message } : null,
+    frequency_penalty: asked("frequency_penalty", 0),
     incomplete_details: status === "incomplete" ? { reason: toIncomplete(finish) } : null,
     instructions: asked("instructions", null),
     max_output_tokens: asked("max_output_tokens", null),
@@ -40,6 +47,7 @@ export function toResponse(head: AnswerHead, model: string, state: ResponseState
     model,
     output,
     parallel_tool_calls: asked("parallel_tool_calls", true),
+    presence_penalty: asked("presence_penalty", 0),
     previous_response_id: asked("previous_response_id", null),
     conversation: toConversation(request.conversation),
     prompt_cache_key: asked("prompt_cache_key", null),
@@ -50,7 +58,7 @@ export function toResponse(head: AnswerHead, model: string, state: ResponseState
     temperature: asked("temperature", 1),
     text: { format: { type: "text" }, ...(request.text as object | null) },
     tool_choice: asked("tool_choice", "auto"),
-    tools: asked("tools", []),
+    tools: (asked("tools", []) as { type?: string }[]).map(toTool),
     top_logprobs: asked("top_logprobs", 0),
     top_p: asked("top_p", 1),
     truncation: asked("truncation", "disabled"),
@@ -60,22 +68,21 @@ export function toResponse(head: AnswerHead, model: string, state: ResponseState
   };
 }
 
-function toConversation(asked: unknown): unknown {
-  if (asked == null) return null;
-  return typeof asked === "string" ? { id: asked } : asked;
+/** Strict clients miss what is absent here too; upstreams of other dialects are not asked to be strict. */
+function toTool(tool: { type?: string }): object {
+  return tool.type === "function"
+    ? { description: null, parameters: null, strict: false, ...tool }
+    : tool;
 }
 
 /** OpenAI's counts are inclusive. */
 function writeUsage(usage: UsageVector): object {
-  const { input = 0, cache_read = 0, cache_write, output = 0, reasoning = 0 } = usage;
-  const inputTokens = input + cache_read + (cache_write ?? 0);
+  const { input = 0, cache_read = 0, cache_write = 0, output = 0, reasoning = 0 } = usage;
+  const inputTokens = input + cache_read + cache_write;
   const outputTokens = output + reasoning;
   return {
     input_tokens: inputTokens,
-    input_tokens_details: {
-      cached_tokens: cache_read,
-      ...(cache_write !== undefined && { cache_write_tokens: cache_write }),
-    },
+    input_tokens_details: { cached_tokens: cache_read, cache_write_tokens: cache_write },
     output_tokens: outputTokens,
     output_tokens_details: { reasoning_tokens: reasoning },
     total_tokens: inputTokens + outputTokens,
@@ -83,7 +90,7 @@ function writeUsage(usage: UsageVector): object {
 }
 
 function toIncomplete(finish: FinishReason | undefined): string {
-  return finish === "content_filter" ? "content_filter" : "max_output_tokens";
+  return finish === "length" ? "max_output_tokens" : "content_filter";
 }
 
 /** The enumeration of this field is shorter than that of errors. */

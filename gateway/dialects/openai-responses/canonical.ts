@@ -15,6 +15,7 @@ import type {
   Turn,
 } from "../../canonical/request.ts";
 import { parseDataUrl } from "../data-url.ts";
+import { toCallId } from "./call-id.ts";
 import {
   customTool,
   functionTool,
@@ -23,22 +24,22 @@ import {
   responsesBody,
   toolChoice,
 } from "./schema.ts";
-import { fromEncryptedContent } from "./seal.ts";
+import { fromCallSeal, fromEncryptedContent } from "./seal.ts";
 
-/**
- * @param history items of the responses before, which `previous_response_id` or a conversation stands for
- * @throws HubError naming the field that is wrong, or that has no place in any other dialect
- */
+/** Items before the request's own, and the field of the request that stands for them. */
+export type ItemsBefore = { items: readonly unknown[]; param: string };
+
+/** @throws HubError naming the field that is wrong, or that has no place in any other dialect */
 export function readCanonicalResponses(
   body: Readonly<Record<string, unknown>>,
-  history: readonly unknown[] = [],
+  before: ItemsBefore = { items: [], param: "" },
 ): CanonicalRequest {
   const request = parseOrThrow(responsesBody, body);
   const given =
     typeof request.input === "string"
       ? [{ type: "message", role: "user", content: request.input }]
       : (request.input ?? []);
-  const conversation = readItems([...history, ...given], history.length);
+  const conversation = readItems(given, before);
   const { tools, choice } = readTools(request);
   const { effort, summary } = request.reasoning ?? {};
   return {
@@ -77,37 +78,51 @@ export function readCanonicalResponses(
 
 type Item = z.infer<typeof inputItem>;
 
-/** @param before how many of the items are history, whose places mean nothing to the client */
+/** Of the items before, their places mean nothing to the client. */
 function readItems(
-  items: readonly unknown[],
-  before: number,
+  given: readonly unknown[],
+  before: ItemsBefore,
 ): { instructions: TextPart[]; turns: Turn[] } {
   const instructions: TextPart[] = [];
   const turns: Turn[] = [];
-  for (const [index, value] of items.entries()) {
-    const at = index < before ? "previous_response_id" : `input[${index - before}]`;
+  const called = new Set<string>();
+  /** Of the call that comes next. */
+  let nextSignature: string | undefined;
+  for (const [index, value] of [...before.items, ...given].entries()) {
+    const place = index - before.items.length;
+    const at = place < 0 ? before.param : `input[${place}]`;
     const item = parseItem(value, at);
+    const signature = nextSignature;
+    nextSignature = undefined;
     switch (item.type) {
       case "message":
         readMessage(item, at, { instructions, turns });
         break;
       case "function_call":
       case "custom_tool_call": {
-        const { call_id: id, name } = item;
+        const { name } = item;
+        const id = toCallId(item.call_id);
+        called.add(id);
         const custom = item.type === "custom_tool_call";
         const text = item.type === "custom_tool_call" ? item.input : item.arguments;
-        say(turns, { type: "tool_call", id, name, arguments: text, ...(custom && { custom }) });
+        const more = { ...(custom && { custom }), ...present("signature", signature) };
+        say(turns, { type: "tool_call", id, name, arguments: text, ...more });
         break;
       }
       case "function_call_output":
-      case "custom_tool_call_output":
-        turns.push({
-          role: "tool",
-          result: { callId: item.call_id, parts: readResult(item.output, at) },
-        });
+      case "custom_tool_call_output": {
+        const callId = toCallId(item.call_id);
+        if (!called.has(callId)) throw notCalled(item.call_id);
+        turns.push({ role: "tool", result: { callId, parts: readResult(item.output, at) } });
         break;
+      }
       case "reasoning": {
         const text = [...(item.content ?? []), ...item.summary].map((part) => part.text).join("\n");
+        nextSignature = fromCallSeal(item.encrypted_content);
+        if (nextSignature !== undefined) {
+          if (text !== "") say(turns, { type: "reasoning", text, ...present("id", item.id) });
+          break;
+        }
         say(turns, {
           type: "reasoning",
           text,
@@ -121,6 +136,15 @@ function readItems(
     }
   }
   return { instructions, turns };
+}
+
+/** As OpenAI refuses it; others tell of it in words of their own, or guess. */
+function notCalled(callId: string): HubError {
+  return new HubError(
+    "invalid_value",
+    `No tool call found for function call output with call_id ${callId.slice(0, 100)}.`,
+    { param: "input" },
+  );
 }
 
 /** What an assistant says in several items is one turn. */
@@ -156,7 +180,7 @@ function readMessage(
       const texts = parts.flatMap((part): TextPart[] =>
         "text" in part ? [{ type: "text", text: part.text }] : [],
       );
-      if (turns.length === 0) instructions.push(...texts);
+      if (turns.length === 0) for (const text of texts) instructions.push(text);
       else turns.push({ role: "system", parts: texts });
       return;
     }

@@ -3,6 +3,7 @@ import { type HubError, toErrorBody } from "../../../sdk/protocol/errors.ts";
 import { formatSse, sseKeepAlive } from "../../../sdk/protocol/sse.ts";
 import { eventsOf } from "../../canonical/answer.ts";
 import type { Dialect } from "../dialect.ts";
+import { RetoldStream, retellAnswer } from "./retell.ts";
 import { ResponsesWriter } from "./stream.ts";
 
 export const openAiResponses: Dialect = {
@@ -18,6 +19,10 @@ export const openAiResponses: Dialect = {
   endOfStream: (error) =>
     error && Buffer.from(formatSse(JSON.stringify(errorEvent(error)), "error")),
   writeError: (error) => toErrorBody(error),
+  retell: {
+    answer: retellAnswer,
+    stream: (stream, facts, limits) => new RetoldStream(stream, facts, limits),
+  },
 };
 
 /** SDKs of one age read the fields here, those of another below `error`. */

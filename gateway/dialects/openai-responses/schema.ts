@@ -88,6 +88,9 @@ export const responsesBody = z.object({
   input: z.union([text, z.array(z.unknown()).max(10_000)]).nullish(),
   instructions: optionalText,
   previous_response_id: optionalText,
+  conversation: z.union([text, z.object({ id: text })]).nullish(),
+  background: z.boolean().nullish(),
+  store: z.boolean().nullish(),
   tools: z.array(z.looseObject({ type: z.string() })).nullish(),
   /** Read by `toolChoice`, when it has to mean something elsewhere. */
   tool_choice: z.unknown().optional(),
@@ -118,3 +121,7 @@ export const responsesBody = z.object({
   metadata: z.record(z.string().max(64), z.string().max(512)).nullish(),
   stream: z.boolean().nullish(),
 });
+
+export const compactBody = responsesBody
+  .pick({ model: true, input: true, instructions: true, previous_response_id: true })
+  .extend({ prompt_cache_key: optionalText });

@@ -16,7 +16,20 @@ export function fromEncryptedContent(content: string): Seal {
   return { encrypted: markSeal("openai", content) };
 }
 
+/**
+ * A signature on a call, such as Gemini's, which has no place in the call's own item: clients send back items of
+ * reasoning as they got them, and so it stands in one before the call.
+ */
+export function toCallSeal(signature: string): string {
+  return `call:${signature}`;
+}
+
+/** Undoes `toCallSeal`. */
+export function fromCallSeal(content: string | null | undefined): string | undefined {
+  return content?.startsWith("call:") ? content.slice("call:".length) : undefined;
+}
+
 /** Whether OpenAI could not have made it, and would refuse it. */
 export function isForeignContent(content: unknown): boolean {
-  return typeof content === "string" && /^(?:signature|encrypted):/.test(content);
+  return typeof content === "string" && /^(?:signature|encrypted|call):/.test(content);
 }

@@ -6,6 +6,7 @@ import type { UsageVector } from "../../../sdk/protocol/usage.ts";
 import type { AnswerEvent, FinishReason } from "../../canonical/answer.ts";
 import type { AnswerHead, EventWriter } from "../dialect.ts";
 import { type ResponseState, toResponse, toResponseId } from "./answer.ts";
+import { toCallId } from "./call-id.ts";
 import {
   type CustomCallItem,
   type FunctionCallItem,
@@ -16,13 +17,14 @@ import {
   type RefusalContent,
   toAnnotation,
 } from "./items.ts";
-import { toEncryptedContent } from "./seal.ts";
+import { toCallSeal, toEncryptedContent } from "./seal.ts";
 
 type CallItem = FunctionCallItem | CustomCallItem;
 
 export class ResponsesWriter implements EventWriter {
   readonly #head: AnswerHead;
   readonly #output: OutputItem[] = [];
+  readonly #places = new Map<OutputItem, number>();
   #model: string;
   #frames: string[] = [];
   #sequence = 0;
@@ -73,12 +75,20 @@ export class ResponsesWriter implements EventWriter {
   #state(): ResponseState {
     const about = { output: this.#output, usage: this.#usage, finish: this.#finish };
     if (this.#error) return { ...about, status: "failed", error: this.#error };
-    const cut = this.#finish === "length" || this.#finish === "content_filter";
     return {
       ...about,
-      status: cut ? "incomplete" : "completed",
+      status: this.#isCut() ? "incomplete" : "completed",
       completedAtMs: this.#head.nowMs(),
     };
+  }
+
+  /** Who declines without a word has cut the answer off as a filter does. */
+  #isCut(): boolean {
+    if (this.#finish === "refusal") {
+      const said = this.#output.flatMap((item) => (item.type === "message" ? item.content : []));
+      return !said.some(({ type }) => type === "refusal");
+    }
+    return this.#finish === "length" || this.#finish === "content_filter";
   }
 
   #take(event: AnswerEvent): void {
@@ -136,7 +146,7 @@ export class ResponsesWriter implements EventWriter {
     const { item, part, at } = this.#content("output_text");
     if (part.type !== "output_text") return;
     part.text += text;
-    part.logprobs.push(...logprobs);
+    for (const one of logprobs) part.logprobs.push(one);
     const told = logprobs.map(({ token, logprob, top_logprobs }) => ({
       token,
       logprob,
@@ -175,7 +185,7 @@ export class ResponsesWriter implements EventWriter {
       this.#open = item;
     }
     const [summary] = item.summary;
-    const at = { item_id: item.id, output_index: this.#output.indexOf(item), summary_index: 0 };
+    const at = { item_id: item.id, output_index: this.#places.get(item), summary_index: 0 };
     if (!summary) {
       this.#send("response.reasoning_summary_part.added", {
         ...at,
@@ -190,13 +200,19 @@ export class ResponsesWriter implements EventWriter {
 
   /** Thoughts that nobody may read are an item all the same, to be sent back with a tool's output. */
   #seal(seal: Extract<AnswerEvent, { type: "reasoning_seal" }>): void {
-    let item = this.#open;
     const content = toEncryptedContent(seal);
     if (content === undefined) return;
+    // A signature on what was said is nothing to show.
+    if (this.#open?.type !== "reasoning" && seal.encrypted === undefined) return;
+    if (this.#open?.type !== "reasoning") this.#closeAll();
+    this.#sealWith(content);
+  }
+
+  /** Into the thoughts that are open, or into an item of its own. */
+  #sealWith(content: string): void {
+    let item = this.#open;
     if (item?.type !== "reasoning") {
-      // A signature on what was said is nothing to show.
-      if (seal.encrypted === undefined) return;
-      this.#closeAll();
+      this.#closeOpen();
       item = { id: this.#newId("rs"), type: "reasoning", summary: [] };
       this.#add(item);
       this.#open = item;
@@ -205,9 +221,11 @@ export class ResponsesWriter implements EventWriter {
     this.#closeOpen();
   }
 
-  #call({ call, id, name, custom }: Extract<AnswerEvent, { type: "tool_call" }>): void {
+  #call({ call, name, custom, ...event }: Extract<AnswerEvent, { type: "tool_call" }>): void {
+    if (event.signature !== undefined) this.#sealWith(toCallSeal(event.signature));
     this.#closeOpen();
     const status = "in_progress";
+    const id = toCallId(event.id);
     const item: CallItem = custom
       ? { id: this.#newId("ctc"), type: "custom_tool_call", call_id: id, name, input: "", status }
       : { id: this.#newId("fc"), type: "function_call", call_id: id, name, arguments: "", status };
@@ -218,7 +236,7 @@ export class ResponsesWriter implements EventWriter {
   #argue(call: number, delta: string): void {
     const item = this.#openCalls.get(call);
     if (!item || delta === "") return;
-    const at = { item_id: item.id, output_index: this.#output.indexOf(item) };
+    const at = { item_id: item.id, output_index: this.#places.get(item) };
     if (item.type === "function_call") {
       item.arguments += delta;
       this.#send("response.function_call_arguments.delta", { ...at, delta });
@@ -261,12 +279,13 @@ export class ResponsesWriter implements EventWriter {
     return { item, part, at: this.#placeOf(item) };
   }
 
-  #placeOf(item: MessageItem): { output_index: number; content_index: number } {
-    return { output_index: this.#output.indexOf(item), content_index: item.content.length - 1 };
+  #placeOf(item: MessageItem) {
+    return { output_index: this.#places.get(item), content_index: item.content.length - 1 };
   }
 
   #add(item: OutputItem): void {
     const output_index = this.#output.push(item) - 1;
+    this.#places.set(item, output_index);
     this.#send("response.output_item.added", { output_index, item: structuredClone(item) });
   }
 
@@ -302,13 +321,13 @@ export class ResponsesWriter implements EventWriter {
   #closeSummary(item: ReasoningItem): void {
     const [part] = item.summary;
     if (!part) return;
-    const at = { item_id: item.id, output_index: this.#output.indexOf(item), summary_index: 0 };
+    const at = { item_id: item.id, output_index: this.#places.get(item), summary_index: 0 };
     this.#send("response.reasoning_summary_text.done", { ...at, text: part.text });
     this.#send("response.reasoning_summary_part.done", { ...at, part });
   }
 
   #closeCall(item: CallItem): void {
-    const at = { item_id: item.id, output_index: this.#output.indexOf(item) };
+    const at = { item_id: item.id, output_index: this.#places.get(item) };
     if (item.type === "function_call") {
       item.arguments ||= "{}";
       const { name, arguments: text } = item;
@@ -321,7 +340,7 @@ export class ResponsesWriter implements EventWriter {
   }
 
   #done(item: OutputItem): void {
-    this.#send("response.output_item.done", { output_index: this.#output.indexOf(item), item });
+    this.#send("response.output_item.done", { output_index: this.#places.get(item), item });
   }
 
   /** Items are called after their response, so no two are called alike. */

@@ -7,11 +7,12 @@ type Fields = Readonly<Record<string, unknown>>;
 export function textsOfResponse(
   body: Fields,
   history: readonly unknown[] = [],
-): CallTexts & { images: number } {
+): CallTexts & { images: number; documents: number } {
   const { instructions, input, tools, text } = body;
   const given = typeof input === "string" ? [{ role: "user", content: input }] : listOf(input);
   const items = [...history, ...given].map(fieldsOf);
   const above = textIn(instructions);
+  const parts = items.flatMap(({ content, output }) => [content, output].flatMap(partsOf));
   const saidBy = (...roles: string[]) =>
     items.filter(({ role }) => roles.some((one) => one === role)).map(itemText);
   return {
@@ -22,9 +23,8 @@ export function textsOfResponse(
       .filter((part) => part != null)
       .map((part) => JSON.stringify(part))
       .join(""),
-    images: items
-      .flatMap(({ content, output }) => [content, output].flatMap(partsOf))
-      .filter(isPicture).length,
+    images: parts.filter(isPicture).length,
+    documents: parts.filter(isDocumentElsewhere).length,
   };
 }
 
@@ -47,6 +47,10 @@ function partsOf(value: unknown): Fields[] {
 
 function isPicture({ type }: Fields): boolean {
   return type === "input_image" || type === "computer_screenshot";
+}
+
+function isDocumentElsewhere({ type, file_id, file_url }: Fields): boolean {
+  return type === "input_file" && (file_id != null || file_url != null);
 }
 
 function listOf(value: unknown): readonly unknown[] {

@@ -2,8 +2,9 @@
 
 import { type ServerType, serve } from "@hono/node-server";
 import { afterEach, describe, expect, test } from "vitest";
-import type { ErrorBody } from "../../../sdk/protocol/errors.ts";
+import { type ErrorBody, HubError, toErrorResponse } from "../../../sdk/protocol/errors.ts";
 import type { Fetcher } from "../../../sdk/protocol/http.ts";
+import { startOpenAiEmulator } from "../../../test/emulators/openai.ts";
 import { startTestGateway, type TestGateway } from "../../../test/support/gateway.ts";
 import {
   sha,
@@ -84,6 +85,19 @@ const ask = (model: string, more: Record<string, unknown> = {}, signal?: AbortSi
   });
 const errorOf = async (response: Response) => ((await response.json()) as ErrorBody).error;
 
+async function withHouse() {
+  const house = await startOpenAiEmulator();
+  const own = policy("embedded");
+  return {
+    house,
+    snapshot: {
+      ...own,
+      models: [...own.models, testModel("house", { upstream: "house" })],
+      routes: [testRoute("auto-house", "tiny", { fallbacks: ["house"] })],
+    },
+  };
+}
+
 describe("in this process", () => {
   test("metrics, which need no key, name bases and no project's adapters", async () => {
     served = await startTestGateway({ snapshot: policy("embedded"), embedded: engine(honest) });
@@ -91,6 +105,34 @@ describe("in this process", () => {
     const metrics = await (await fetch(`${served.url}/metrics`)).text();
     expect(metrics).toContain('gateway_requests_total{model="tiny",outcome="ok"');
     expect(metrics).not.toContain("tone");
+  });
+
+  test("an engine whose queue is full is asked again by the next request, and a fallback answers this one", async () => {
+    let isFull = true;
+    const well = engine(honest);
+    const full: Fetcher = {
+      fetch: async (request) =>
+        isFull
+          ? toErrorResponse(new HubError("server_is_overloaded", "Full.", { retryAfterMs: 60_000 }))
+          : well.fetch(request),
+    };
+    const { snapshot, house } = await withHouse();
+    served = await startTestGateway({
+      snapshot,
+      embedded: full,
+      upstreams: [{ name: "house", type: "openai", baseUrl: house.baseUrl }],
+      limits: { breakerFailures: 2 },
+    });
+    for (let i = 0; i < 4; i++) {
+      const refused = await ask("tiny");
+      expect(refused.status).toBe(503);
+      expect(refused.headers.get("retry-after")).toBe("60");
+      expect((await errorOf(refused)).code).toBe("server_is_overloaded");
+      expect((await ask("auto-house")).headers.get("x-switchyard-model")).toBe("house");
+    }
+    isFull = false;
+    expect((await ask("tiny")).status).toBe(200);
+    await house.close();
   });
 
   test("an adapter is asked for by its digest, with the operator key and the tenant", async () => {

@@ -1,10 +1,10 @@
 /** Our adapter-server, in this process or behind a URL: OpenAI's dialect, weights named by digest. */
-import { readOpenAiError } from "../openai/errors.ts";
 import { openAiChatFormat, openAiCompletions, openAiEmbeddings } from "../openai/format.ts";
 import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
 import { readCount, writeCountRequest } from "./count.ts";
+import { readAdapterServerError } from "./errors.ts";
 import { writeAdapterServerRequest } from "./request.ts";
 import { readAdapterServerHead } from "./response.ts";
 
@@ -34,6 +34,6 @@ export function createAdapterServer(options: AdapterServerOptions): Provider {
       writeRequest: (call, target) => writeCountRequest(call, target, operatorKey),
       readCount,
     },
-    readError: (response, body) => readOpenAiError(response, body, name),
+    readError: (response, body) => readAdapterServerError(response, body, name),
   };
 }

@@ -20,6 +20,7 @@ export function writeAdapterServerRequest(
   delete body.adapters;
   const dropped = [...bookkeeping, "priority"].filter((field) => body[field] != null);
   for (const field of dropped) delete body[field];
+  if (context.canWait && call.format !== "openai-embeddings") body.priority = afterOthers;
   if (mix) {
     body.adapters = mix.map(({ digest, weight }) => ({ model: `sha256-${digest}`, weight }));
   }
@@ -43,6 +44,9 @@ export function writeAdapterServerRequest(
     dropped: [...dropped, ...request.dropped],
   };
 }
+
+/** Lower is earlier, and 0 is what is not told; what waits long enough still gets its turn. */
+const afterOthers = 5;
 
 /** Fields about OpenAI's own storage and billing: nothing that an answer depends on. */
 const bookkeeping = [

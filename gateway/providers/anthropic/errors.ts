@@ -1,7 +1,7 @@
 /** Anthropic's failures, told as our client should act on them. */
 import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
-import { readRetryAfter, safeWords } from "../upstream-words.ts";
+import { outOfQuota, readRetryAfter, safeWords } from "../upstream-words.ts";
 import { anthropicErrorBody } from "./schema.ts";
 
 /** An error in the middle of a stream, or in an answer with status 200; `undefined` for anything else. */
@@ -76,18 +76,20 @@ export function readAnthropicError(
 }
 
 /** When the limit that was reached is there again, by the upstream's own clock. */
-function readReset({ header }: Pick<TransportResponse, "header">): number | undefined {
+function readReset(response: Pick<TransportResponse, "header">): number | undefined {
   const resets = limitKinds.flatMap((kind) => {
     const prefix = `anthropic-ratelimit-${kind}`;
-    if (header(`${prefix}-remaining`) !== "0") return [];
-    const ms = Date.parse(header(`${prefix}-reset`) ?? "") - Date.parse(header("date") ?? "");
+    if (response.header(`${prefix}-remaining`) !== "0") return [];
+    const ms =
+      Date.parse(response.header(`${prefix}-reset`) ?? "") -
+      Date.parse(response.header("date") ?? "");
     return ms > 0 ? [Math.min(ms, resetMsMax)] : [];
   });
   return resets.length > 0 ? Math.max(...resets) : undefined;
 }
 
 function noCredit(upstream: string): HubError {
-  return new HubError("upstream_unavailable", `The upstream '${upstream}' has no credit left.`);
+  return outOfQuota(`The upstream '${upstream}' has no credit left.`);
 }
 
 function clientCode(status: number, words = ""): ErrorCode {

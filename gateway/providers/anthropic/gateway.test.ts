@@ -185,7 +185,16 @@ test("OpenAI's client calls tools there, and its results come back in Anthropic'
   const last = await openai.chat.completions.create({ model: "claude", messages: history, tools });
   expect(last.choices[0]?.message.content).toBe("Hello, wörld 🦜 and all");
   expect(emulator.requests.at(-1)?.body.messages.slice(1)).toMatchObject([
-    { role: "assistant", content: [{ type: "text" }, { id: "toolu_1" }, { id: "toolu_2" }] },
+    {
+      role: "assistant",
+      content: [
+        { type: "thinking", thinking: "Let me see.", signature: "c2lnbmVk" },
+        { type: "redacted_thinking", data: "aGlkZGVu" },
+        { type: "text" },
+        { id: "toolu_1" },
+        { id: "toolu_2" },
+      ],
+    },
     {
       role: "user",
       content: [

@@ -28,7 +28,7 @@ export function writeTurns(turns: readonly Turn[], notes: Notes): Message[] {
     const content = writeTurn(turn, ids, notes);
     if (content.length === 0) continue;
     const last = messages.at(-1);
-    if (last?.role === role) last.content.push(...content);
+    if (last?.role === role) for (const block of content) last.content.push(block);
     else messages.push({ role, content });
   }
   for (const message of messages) if (message.role === "user") resultsFirst(message);

@@ -1,5 +1,6 @@
 /** Frames of AWS's event streams: length, headers, payload, each with its checksum. */
 import { EventStreamCodec } from "@smithy/eventstream-codec";
+import { PendingBytes } from "../../../sdk/protocol/pending-bytes.ts";
 
 export type Frame = {
   /** As it came. */
@@ -13,7 +14,7 @@ export type Frame = {
 /** @see https://smithy.io/2.0/aws/amazon-eventstream.html */
 export class FrameReader {
   readonly #frameBytesMax: number;
-  #pending: Buffer = Buffer.alloc(0);
+  readonly #pending = new PendingBytes();
 
   constructor({ frameBytesMax }: { frameBytesMax: number }) {
     this.#frameBytesMax = frameBytesMax;
@@ -26,20 +27,20 @@ export class FrameReader {
 
   /** @throws Error when a frame grows past its bound, or its checksums are not right */
   push(chunk: Uint8Array): Frame[] {
-    this.#pending =
-      this.#pending.length === 0
-        ? Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
-        : Buffer.concat([this.#pending, chunk]);
+    const bytes = this.#pending.push(chunk);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const frames: Frame[] = [];
-    while (this.#pending.length >= 4) {
-      const length = this.#pending.readUInt32BE(0);
+    let start = 0;
+    while (bytes.length - start >= 4) {
+      const length = view.getUint32(start);
       if (length > this.#frameBytesMax || length < frameBytesMin) {
         throw new Error(`a frame of ${length} bytes is not accepted`);
       }
-      if (this.#pending.length < length) break;
-      frames.push(readFrame(this.#pending.subarray(0, length)));
-      this.#pending = this.#pending.subarray(length);
+      if (bytes.length - start < length) break;
+      frames.push(readFrame(bytes.subarray(start, start + length)));
+      start += length;
     }
+    this.#pending.drop(start);
     return frames;
   }
 }

@@ -121,6 +121,7 @@ test("tools are called, and their results go back, declared or not", async () =>
     {
       role: "assistant",
       content: [
+        { reasoningContent: { reasoningText: { text: "Let me see.", signature: "c2ln" } } },
         { toolUse: { toolUseId: "tooluse_1", name: "look", input: { x: "ö" } } },
         { toolUse: { toolUseId: "tooluse_2", name: "now", input: {} } },
       ],

@@ -2,7 +2,7 @@
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import type { StreamStep } from "../../attempts/answer-stream.ts";
 import type { ReadUsage } from "../../ledger/usage.ts";
-import type { PassingStream, StreamLimits } from "../format.ts";
+import { type PassingStream, type Relayed, RelayedSoFar, type StreamLimits } from "../format.ts";
 import { readExceptionFrame } from "./errors.ts";
 import { type Frame, FrameReader } from "./frames.ts";
 import { parseJson, readBedrockUsage } from "./response.ts";
@@ -11,7 +11,7 @@ import { converseEvent } from "./schema.ts";
 export class ConverseStream implements PassingStream {
   begun = false;
   usage: ReadUsage | undefined;
-  readonly relayed: { toString(): string };
+  readonly relayed: Relayed;
   readonly #frames: FrameReader;
   readonly #charsMax: number;
   #text = "";
@@ -20,7 +20,7 @@ export class ConverseStream implements PassingStream {
   constructor({ frameBytesMax, relayedTextCharsMax }: StreamLimits) {
     this.#frames = new FrameReader({ frameBytesMax });
     this.#charsMax = relayedTextCharsMax;
-    this.relayed = { toString: () => this.#text };
+    this.relayed = new RelayedSoFar(() => this.#text);
   }
 
   push(chunk: Uint8Array): StreamStep {

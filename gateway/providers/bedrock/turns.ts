@@ -24,7 +24,7 @@ export function writeTurns(turns: readonly Turn[], dropped: Set<string>): Messag
     const content = writeTurn(turn, { documents, dropped });
     if (content.length === 0) continue;
     const last = messages.at(-1);
-    if (last?.role === role) last.content.push(...content);
+    if (last?.role === role) for (const block of content) last.content.push(block);
     else messages.push({ role, content });
   }
   for (const message of messages) arrange(message);

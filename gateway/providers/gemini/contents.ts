@@ -29,7 +29,7 @@ export function writeContents(
   const add = (role: Content["role"], parts: Part[]) => {
     const last = contents.at(-1);
     if (parts.length === 0) return;
-    if (last?.role === role) last.parts.push(...parts);
+    if (last?.role === role) for (const part of parts) last.parts.push(part);
     else contents.push({ role, parts });
   };
   const names = new Map<string, string>();

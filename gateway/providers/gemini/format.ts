@@ -1,11 +1,11 @@
 /** Google's `generateContent`, as upstreams speak it. */
-import type { Format } from "../format.ts";
+import type { Format, PassingFormat } from "../format.ts";
 import { writeGeminiBody } from "./body.ts";
 import { GeminiReader, readGeminiEvents } from "./reader.ts";
 import { parseGeminiAnswer, readGeminiAnswer } from "./response.ts";
 import { GeminiStream } from "./stream.ts";
 
-export const geminiFormat: Format = {
+export const geminiFormat: Format & PassingFormat = {
   name: "gemini",
   streamType: /^text\/event-stream\b/i,
   writeBody: writeGeminiBody,

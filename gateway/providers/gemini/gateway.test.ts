@@ -119,6 +119,37 @@ test("tools are called, and their results find the calls that they answer", asyn
   ]);
 });
 
+test("a signature on a call comes back through the Responses API, whose calls have no place for it", async () => {
+  const input = [{ role: "user" as const, content: "two words" }];
+  const ask = {
+    model: "gemini",
+    input,
+    tools: tools.map(({ type, function: { name } }) => ({
+      type,
+      name,
+      parameters: {},
+      strict: false,
+    })),
+  };
+  const whole = await client.responses.create(ask);
+  const streamed = await client.responses.stream(ask).finalResponse();
+  for (const { output } of [whole, streamed]) {
+    expect(output.map(({ type }) => type)).toEqual(["reasoning", "function_call", "function_call"]);
+    const results = output.flatMap((item) =>
+      item.type === "function_call"
+        ? [{ type: "function_call_output" as const, call_id: item.call_id, output: "done" }]
+        : [],
+    );
+    const sentBack = output as OpenAI.Responses.ResponseInputItem[];
+    await client.responses.create({ model: "gemini", input: [...input, ...sentBack, ...results] });
+    const [, calls] = emulator.requests.at(-1)?.body.contents ?? [];
+    expect(calls?.parts).toEqual([
+      { functionCall: expect.objectContaining({ name: "look" }), thoughtSignature: "c2ln" },
+      { functionCall: expect.objectContaining({ name: "now" }) },
+    ]);
+  }
+});
+
 test("failures are told as OpenAI tells them", async () => {
   const fail = async (model: string) =>
     client.chat.completions.create({ model, messages }).catch((error: unknown) => error);

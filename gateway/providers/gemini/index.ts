@@ -2,9 +2,15 @@
 import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
+import { geminiEmbeddings } from "./embeddings.ts";
 import { readGeminiError } from "./errors.ts";
 import { geminiFormat } from "./format.ts";
-import { toModelPath, writeCountRequest, writeGeminiRequest } from "./request.ts";
+import {
+  toModelPath,
+  writeCountRequest,
+  writeEmbedRequest,
+  writeGeminiRequest,
+} from "./request.ts";
 import { readTotalTokens } from "./response.ts";
 
 export const geminiBaseUrl = "https://generativelanguage.googleapis.com/v1beta";
@@ -23,12 +29,17 @@ export function createGemini(options: GeminiOptions): Provider {
   return {
     name,
     format: geminiFormat,
+    also: [geminiEmbeddings],
     transport,
     timeouts,
     notConfigured,
     servesAdapters: false,
-    writeRequest: (call, { model }) =>
-      writeGeminiRequest(call, { modelPath: toModelPath(model.upstreamModel), headers }),
+    writeRequest(call, { model }) {
+      const modelPath = toModelPath(model.upstreamModel);
+      return call.format === "openai-embeddings"
+        ? writeEmbedRequest(call, { modelPath, headers })
+        : writeGeminiRequest(call, { modelPath, headers });
+    },
     counting: {
       writeRequest(call, { model }) {
         const path = toModelPath(model.upstreamModel);

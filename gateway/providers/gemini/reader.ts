@@ -82,7 +82,9 @@ class AnswerReader {
         ...(modelVersion && { model: modelVersion }),
       });
     }
-    for (const candidate of candidates ?? []) events.push(...this.#candidate(candidate));
+    for (const candidate of candidates ?? []) {
+      for (const event of this.#candidate(candidate)) events.push(event);
+    }
     // A prompt that is refused has no candidate that could say so.
     if (promptFeedback?.blockReason && this.#choices.size === 0) {
       events.push(...this.#finish(0, "content_filter"));

@@ -21,6 +21,10 @@ export class RelayedFrames {
     this.#frames.push(frame);
   }
 
+  get length(): number {
+    return this.#chars;
+  }
+
   /** What the model wrote, arguments of calls included. */
   toString(): string {
     let text = "";

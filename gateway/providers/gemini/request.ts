@@ -2,6 +2,7 @@
 import { writeJson } from "../../http/json-text.ts";
 import type { SpokenRequest } from "../format.ts";
 import type { ProviderRequest } from "../provider.ts";
+import { writeEmbedBody } from "./embeddings.ts";
 
 export type GeminiRequestOptions = {
   /** Under the base URL, such as `/models/gemini-3-pro`. */
@@ -39,6 +40,20 @@ export function writeCountRequest(
     headers: { "content-type": "application/json", accept: "application/json", ...headers },
     body: JSON.stringify(body),
     dropped: [],
+  };
+}
+
+/** OpenAI's embeddings, all texts at once. @throws HubError as `writeEmbedBody` does */
+export function writeEmbedRequest(
+  call: SpokenRequest,
+  { modelPath, headers }: GeminiRequestOptions,
+): ProviderRequest {
+  const { body, dropped } = writeEmbedBody(call.body, decodeURIComponent(modelPath.slice(1)));
+  return {
+    path: `${modelPath}:batchEmbedContents`,
+    headers: { "content-type": "application/json", accept: "application/json", ...headers },
+    body: JSON.stringify(body),
+    dropped,
   };
 }
 

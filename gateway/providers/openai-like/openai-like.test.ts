@@ -52,7 +52,7 @@ describe("requests", () => {
     expect(sent.map(({ role }) => role)).toEqual(["system", "user", "assistant", "tool"]);
     expect(sent[3]?.tool_call_id).toMatch(/^[a-z0-9]{9}$/);
     expect(sent[2]?.tool_calls[0]?.id).toBe(sent[3]?.tool_call_id);
-    expect(dropped.sort()).toEqual(["prediction", "temperature", "user"]);
+    expect(dropped.sort()).toEqual(["prediction", "service_tier", "store", "temperature", "user"]);
     expect(write("together", { top_k: 3, repetition_penalty: 1.1 })).toMatchObject({
       body: { top_k: 3, repetition_penalty: 1.1 },
       dropped: [],

@@ -8,6 +8,7 @@ import type {
   InputPart,
   OutputFormat,
   OutputPart,
+  TextPart,
   Tool,
   ToolChoice,
   ToolResult,
@@ -27,7 +28,8 @@ export function writeResponsesBody(request: CanonicalRequest): {
   for (const field of lacking) if (request[field] !== undefined) dropped.add(field);
   const raised = outputTokensMax !== undefined && outputTokensMax < outputTokensMin;
   if (raised) dropped.add("outputTokensMax");
-  const tools = request.tools.map(writeTool);
+  const custom = customCalls(request.turns);
+  const tools = request.tools.map((tool) => writeTool(tool, dropped));
   const hasTools = tools.length > 0;
   const verbosity = request.rest.verbosity;
   const include = [
@@ -36,9 +38,12 @@ export function writeResponsesBody(request: CanonicalRequest): {
   ];
   const body: Record<string, unknown> = {
     model: request.model,
-    instructions: instructions.length > 0 ? joined(instructions) : undefined,
-    input: request.turns.flatMap((turn) => writeTurn(turn, dropped)),
-    ...(hasTools && { tools, tool_choice: toolChoice && writeToolChoice(toolChoice) }),
+    instructions: instructions.length > 0 ? joined(instructions, dropped) : undefined,
+    input: request.turns.flatMap((turn) => writeTurn(turn, { dropped, custom })),
+    ...(hasTools && {
+      tools,
+      tool_choice: toolChoice && writeToolChoice(toolChoice, request.tools),
+    }),
     ...(hasTools && { parallel_tool_calls: request.parallelToolCalls }),
     ...((output || verbosity !== undefined) && {
       text: { ...(output && { format: writeFormat(output) }), verbosity },
@@ -65,20 +70,31 @@ export function writeResponsesBody(request: CanonicalRequest): {
   return { body, dropped: [...dropped] };
 }
 
-function writeTurn(turn: Turn, dropped: Set<string>): object[] {
+/** A result is called after the kind of its call. */
+function customCalls(turns: readonly Turn[]): ReadonlySet<string> {
+  const said = turns.flatMap((turn) => (turn.role === "assistant" ? turn.parts : []));
+  return new Set(
+    said.flatMap((part) => (part.type === "tool_call" && part.custom ? [part.id] : [])),
+  );
+}
+
+function writeTurn(
+  turn: Turn,
+  { dropped, custom }: { dropped: Set<string>; custom: ReadonlySet<string> },
+): object[] {
   switch (turn.role) {
     case "system":
-      return [{ role: "system", content: joined(turn.parts) }];
+      return [{ role: "system", content: joined(turn.parts, dropped) }];
     case "user":
-      return [{ role: "user", content: turn.parts.map(writeInput) }];
+      return [{ role: "user", content: turn.parts.map((part) => writeInput(part, dropped)) }];
     case "assistant":
       return turn.parts.flatMap((part) => writeOutput(part, dropped));
     case "tool":
       return [
         {
-          type: "function_call_output",
+          type: custom.has(turn.result.callId) ? "custom_tool_call_output" : "function_call_output",
           call_id: toCallId(turn.result.callId),
-          output: writeResult(turn.result),
+          output: writeResult(turn.result, dropped),
         },
       ];
     default:
@@ -86,7 +102,9 @@ function writeTurn(turn: Turn, dropped: Set<string>): object[] {
   }
 }
 
-function writeInput(part: InputPart): object {
+/** It keeps prompts by itself, so marks of what is worth keeping have no place. */
+function writeInput(part: InputPart, dropped: Set<string>): object {
+  if ("cache" in part && part.cache) dropped.add("cache_control");
   switch (part.type) {
     case "text":
       return { type: "input_text", text: part.text };
@@ -158,16 +176,21 @@ function said(content: object): object {
   return { type: "message", role: "assistant", content: [content] };
 }
 
-function writeResult({ parts, isError }: ToolResult): string | object[] {
+function writeResult(
+  { parts, isError, cache }: ToolResult,
+  dropped: Set<string>,
+): string | object[] {
+  if (cache) dropped.add("cache_control");
   const texts = parts.filter((part) => part.type === "text");
-  if (texts.length < parts.length) return parts.map(writeInput);
-  const text = joined(texts);
+  if (texts.length < parts.length) return parts.map((part) => writeInput(part, dropped));
+  const text = joined(texts, dropped);
   return isError ? `Error: ${text}` : text;
 }
 
-function writeTool(tool: Tool): object {
+function writeTool(tool: Tool, dropped: Set<string>): object {
   switch (tool.type) {
     case "function": {
+      if (tool.cache) dropped.add("cache_control");
       const { name, description, parameters, strict = false } = tool;
       const schema = parameters ?? { type: "object", properties: {} };
       // Here what says nothing is strict; in all other dialects it is not.
@@ -187,8 +210,11 @@ function writeTool(tool: Tool): object {
   }
 }
 
-function writeToolChoice(choice: ToolChoice): unknown {
-  return choice.type === "tool" ? { type: "function", name: choice.name } : choice.type;
+function writeToolChoice(choice: ToolChoice, tools: readonly Tool[]): unknown {
+  if (choice.type !== "tool") return choice.type;
+  const { name } = choice;
+  const isCustom = tools.some((tool) => tool.type === "custom" && tool.name === name);
+  return { type: isCustom ? "custom" : "function", name };
 }
 
 function writeFormat(output: OutputFormat): object {
@@ -203,7 +229,8 @@ function toCallId(id: string): string {
   return `call_${createHash("sha256").update(id).digest("hex").slice(0, 40)}`;
 }
 
-function joined(parts: readonly { text: string }[]): string {
+function joined(parts: readonly TextPart[], dropped: Set<string>): string {
+  if (parts.some(({ cache }) => cache)) dropped.add("cache_control");
   return parts.map(({ text }) => text).join("\n\n");
 }
 

@@ -1,14 +1,15 @@
 /** OpenAI's Responses API, as OpenAI speaks it. */
 import { HubError } from "../../../sdk/protocol/errors.ts";
-import type { Format, PassingAnswer } from "../format.ts";
+import type { Format, PassingAnswer, PassingFormat } from "../format.ts";
 import { readOpenAiErrorBody } from "../openai/errors.ts";
 import { writeResponsesBody } from "./body.ts";
 import { ResponsesReader, readResponseEvents, usageOf } from "./reader.ts";
 import { responseObject } from "./schema.ts";
 import { ResponsesStream } from "./stream.ts";
 
-export const openAiResponsesFormat: Format = {
+export const openAiResponsesFormat: Format & PassingFormat = {
   name: "openai-responses",
+  takesFreeText: true,
   streamType: /^text\/event-stream\b/i,
   writeBody: writeResponsesBody,
   readAnswer: (bytes) => readResponseEvents(parse(bytes).response),

@@ -1,5 +1,6 @@
 /** Reads responses into canonical events. */
 import { z } from "zod";
+import type { ContentLogprob } from "../../../sdk/protocol/chat.ts";
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { SseParser } from "../../../sdk/protocol/sse.ts";
 import type { AnswerEvent, EventReader, FinishReason } from "../../canonical/answer.ts";
@@ -20,7 +21,7 @@ export function readResponseEvents(response: ResponseObject): AnswerEvent[] {
   const events: AnswerEvent[] = [startOf(response)];
   for (const item of response.output) {
     const isCall = item.type === "function_call" || item.type === "custom_tool_call";
-    events.push(...eventsOfItem(item, calls));
+    for (const event of eventsOfItem(item, calls)) events.push(event);
     if (isCall) calls++;
   }
   return [...events, ...endOf(response, calls > 0)];
@@ -70,9 +71,7 @@ export class ResponsesReader implements EventReader {
       case "response.created":
         return [startOf(event.response)];
       case "response.output_text.delta": {
-        const logprobs = event.logprobs?.map((one) => ({ ...one, bytes: [], top_logprobs: [] }));
-        const told = logprobs && logprobs.length > 0 ? { logprobs } : {};
-        return [{ type: "text", choice, text: event.delta, ...told }];
+        return [{ type: "text", choice, text: event.delta, ...toldOf(event.logprobs) }];
       }
       case "response.refusal.delta":
         return [{ type: "refusal", choice, text: event.delta }];
@@ -125,7 +124,7 @@ function eventsOfItem(item: OutputItem, call: number): AnswerEvent[] {
         if (part.type === "refusal") return [{ type: "refusal", choice, text: part.refusal }];
         if (part.type !== "output_text") return [];
         const cited = (part.annotations ?? []).flatMap(citationOf);
-        return [{ type: "text", choice, text: part.text }, ...cited];
+        return [{ type: "text", choice, text: part.text, ...toldOf(part.logprobs) }, ...cited];
       });
     case "function_call":
     case "custom_tool_call": {
@@ -145,6 +144,11 @@ function eventsOfItem(item: OutputItem, call: number): AnswerEvent[] {
       // What OpenAI's own tools did has no place in other dialects.
       return [];
   }
+}
+
+/** Where none are asked for, the list is empty. */
+function toldOf(logprobs: ContentLogprob[] | null | undefined): { logprobs?: ContentLogprob[] } {
+  return logprobs && logprobs.length > 0 ? { logprobs } : {};
 }
 
 function sealOf({

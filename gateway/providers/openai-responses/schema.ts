@@ -1,13 +1,16 @@
 /** The fields that are read from responses; all else passes by. */
 import { z } from "zod";
+import { contentLogprob } from "../openai/schema.ts";
 
 const text = z.string();
 const optional = z.string().nullish();
+const logprobs = z.array(contentLogprob).nullish().catch(undefined);
 const part = z.union([
   z.object({
     type: z.literal("output_text"),
     text,
     annotations: z.array(z.unknown()).nullish(),
+    logprobs,
   }),
   z.object({ type: z.literal("refusal"), refusal: text }),
   z.object({ type: z.literal("unknown") }),
@@ -61,10 +64,7 @@ export const streamEvent = z.discriminatedUnion("type", [
   event("response.created", { response: responseObject }),
   event("response.output_text.delta", {
     delta,
-    logprobs: z
-      .array(z.object({ token: text, logprob: z.number() }))
-      .nullish()
-      .catch(undefined),
+    logprobs,
   }),
   event("response.refusal.delta", { delta }),
   event("response.reasoning_summary_text.delta", { delta }),

@@ -3,7 +3,7 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { parseSseFrame, SseFramer } from "../../../sdk/protocol/sse.ts";
 import type { StreamStep } from "../../attempts/answer-stream.ts";
 import type { ReadUsage } from "../../ledger/usage.ts";
-import type { PassingStream, StreamLimits } from "../format.ts";
+import { type PassingStream, type Relayed, RelayedSoFar, type StreamLimits } from "../format.ts";
 import { readErrorFrame } from "../openai/errors.ts";
 import { usageOf } from "./reader.ts";
 import { responseObject } from "./schema.ts";
@@ -11,7 +11,7 @@ import { responseObject } from "./schema.ts";
 export class ResponsesStream implements PassingStream {
   begun = false;
   usage: ReadUsage | undefined;
-  readonly relayed: { toString(): string };
+  readonly relayed: Relayed;
   readonly #framer: SseFramer;
   readonly #textCharsMax: number;
   #text = "";
@@ -21,7 +21,7 @@ export class ResponsesStream implements PassingStream {
   constructor({ frameBytesMax, relayedTextCharsMax }: StreamLimits) {
     this.#framer = new SseFramer({ frameBytesMax });
     this.#textCharsMax = relayedTextCharsMax;
-    this.relayed = { toString: () => this.#text };
+    this.relayed = new RelayedSoFar(() => this.#text);
   }
 
   push(chunk: Uint8Array): StreamStep {

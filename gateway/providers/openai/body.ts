@@ -4,7 +4,6 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import type {
   CanonicalRequest,
   FilePart,
-  ImagePart,
   InputPart,
   OutputFormat,
   OutputPart,
@@ -16,6 +15,7 @@ import type {
   Turn,
 } from "../../canonical/request.ts";
 import { toDataUrl } from "../../dialects/data-url.ts";
+import { imageUrl } from "../image-url.ts";
 
 /**
  * What differs among those that speak it. OpenAI itself refuses what it does not know; engines such as vLLM and
@@ -32,14 +32,20 @@ export type ChatBodyOptions = {
   refuses?: readonly ("choices" | "logitBias" | "topLogprobs" | "jsonSchema" | "media")[];
   /** Its word for that some tool has to be called. */
   anyTool?: "any";
+  /** Then it is given no tools but those that may be called. */
+  ignoresToolChoice?: boolean;
   /** Above it, it refuses. */
   temperatureMax?: number;
   /** Ids of calls have nine letters and digits. */
   shortCallIds?: boolean;
   /** Thoughts go back to it with the conversation. */
   returnsReasoning?: boolean;
+  /** Whether it knows tools of free text; else they are functions to it. */
+  takesFreeText?: boolean;
   /** Whether fields that we do not know go to it as they are. */
   passesRest?: boolean;
+  /** Whether it refuses also those of OpenAI's fields that others know or ignore. */
+  strict?: boolean;
 };
 
 /** @throws HubError `unsupported_parameter` for what would change the answer if it were left out */
@@ -57,7 +63,8 @@ export function writeChatBody(
       `${stop.length} stop sequences are more than the ${stopMax} that this model's provider takes.`,
     );
   }
-  const tools = request.tools.flatMap((tool) => writeTool(tool, dropped));
+  const given = options.ignoresToolChoice ? callable(request) : request.tools;
+  const tools = given.flatMap((tool) => writeTool(tool, dropped));
   const body: Record<string, unknown> = {
     model: request.model,
     messages: [
@@ -70,7 +77,10 @@ export function writeChatBody(
     ...(request.stream && { stream: true }),
     ...(tools.length > 0 && { tools }),
     // Without tools OpenAI refuses what is said about them.
-    ...(tools.length > 0 && toolChoice && { tool_choice: writeToolChoice(toolChoice, options) }),
+    ...(tools.length > 0 &&
+      toolChoice && {
+        tool_choice: writeToolChoice(toolChoice, request.tools, options),
+      }),
     ...(tools.length > 0 && { parallel_tool_calls: request.parallelToolCalls }),
     response_format: output && writeOutputFormat(output),
     [names?.outputTokensMax ?? "max_completion_tokens"]: request.outputTokensMax,
@@ -99,7 +109,7 @@ export function writeChatBody(
     dropped.add(name);
   }
   for (const [name, value] of Object.entries(request.rest)) {
-    if (options.passesRest || sharedFields.has(name)) body[name] = value;
+    if (options.passesRest || (!options.strict && sharedFields.has(name))) body[name] = value;
     else dropped.add(name);
   }
   for (const [name, value] of Object.entries(body)) if (value === undefined) delete body[name];
@@ -137,7 +147,7 @@ function writeTurns(
         break;
       case "tool":
         messages.push(writeResult(turn.result, dropped));
-        shown.push(...turn.result.parts.filter((part) => part.type !== "text"));
+        for (const part of turn.result.parts) if (part.type !== "text") shown.push(part);
         break;
       default:
         turn satisfies never;
@@ -160,7 +170,7 @@ function writeInput(part: InputPart, dropped: Set<string>): object {
     case "image":
       return {
         type: "image_url",
-        image_url: { url: toUrl(part), ...(part.detail && { detail: part.detail }) },
+        image_url: { url: imageUrl(part), ...(part.detail && { detail: part.detail }) },
       };
     case "audio":
       return { type: "input_audio", input_audio: { data: part.base64, format: part.format } };
@@ -168,22 +178,6 @@ function writeInput(part: InputPart, dropped: Set<string>): object {
       return writeText(part) ?? { type: "file", file: writeFile(part) };
     default:
       return part satisfies never;
-  }
-}
-
-function toUrl({ source }: ImagePart): string {
-  switch (source.type) {
-    case "url":
-      return source.url;
-    case "base64":
-      return toDataUrl(source);
-    case "file_id":
-      throw unsupported(
-        "messages",
-        "An image by a file's id is not supported with this model; send its data.",
-      );
-    default:
-      return source satisfies never;
   }
 }
 
@@ -248,6 +242,13 @@ function joined(parts: readonly TextPart[], dropped: Set<string>): string {
   return parts.map(({ text }) => text).join("\n\n");
 }
 
+/** The tools that a request lets the model call. */
+function callable({ tools, toolChoice }: CanonicalRequest): readonly Tool[] {
+  if (toolChoice?.type === "none") return [];
+  if (toolChoice?.type !== "tool") return tools;
+  return tools.filter((tool) => "name" in tool && tool.name === toolChoice.name);
+}
+
 function writeTool(tool: Tool, dropped: Set<string>): object[] {
   switch (tool.type) {
     case "function": {
@@ -273,10 +274,16 @@ function writeTool(tool: Tool, dropped: Set<string>): object[] {
   }
 }
 
-function writeToolChoice(choice: ToolChoice, { anyTool }: ChatBodyOptions): unknown {
+function writeToolChoice(
+  choice: ToolChoice,
+  tools: readonly Tool[],
+  { anyTool }: ChatBodyOptions,
+): unknown {
   if (choice.type === "required") return anyTool ?? "required";
-  if (choice.type === "tool") return { type: "function", function: { name: choice.name } };
-  return choice.type;
+  if (choice.type !== "tool") return choice.type;
+  const { name } = choice;
+  const isCustom = tools.some((tool) => tool.type === "custom" && tool.name === name);
+  return isCustom ? { type: "custom", custom: { name } } : { type: "function", function: { name } };
 }
 
 function writeOutputFormat(output: OutputFormat): unknown {

@@ -1,7 +1,7 @@
 /** An OpenAI-compatible upstream's failure, told as our client should act on it. */
 import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
-import { readRetryAfter, safeWords } from "../upstream-words.ts";
+import { outOfQuota, readRetryAfter, safeWords } from "../upstream-words.ts";
 import { bareError, openAiError } from "./schema.ts";
 
 export type UpstreamErrorBody = {
@@ -41,7 +41,8 @@ export function readErrorFrame(json: unknown): HubError | undefined {
   if (typeof json === "object" && json !== null && "choices" in json && !("error" in json)) return;
   const told = readOpenAiErrorBody(json);
   if (!told) return undefined;
-  return new HubError("upstream_error", `The upstream broke off the answer: ${told.message}`, {
+  const code = filterCodes.has(told.code ?? "") ? "content_filter" : "upstream_error";
+  return new HubError(code, `The upstream broke off the answer: ${told.message}`, {
     unquoted: "The upstream broke off the answer with an error.",
   });
 }
@@ -75,7 +76,7 @@ export function readOpenAiError(
     );
   }
   if (status === 402 || (status === 429 && quotaCodes.has(told?.code ?? ""))) {
-    return new HubError("upstream_unavailable", `The upstream '${upstream}' has no quota left.`);
+    return outOfQuota(`The upstream '${upstream}' has no quota left.`);
   }
   if (status === 404) {
     return quoting(
@@ -107,6 +108,7 @@ function clientCode(status: number, told: UpstreamErrorBody | undefined): ErrorC
   ) {
     return "context_length_exceeded";
   }
+  if (filterCodes.has(told?.code ?? "")) return "content_filter";
   if (status === 413) return "request_too_large";
   const code = passedCodes.find((it) => it === told?.code);
   return code ?? "invalid_value";
@@ -128,6 +130,14 @@ const passedCodes = [
   "unsupported_parameter",
   "unsupported_model",
 ] as const satisfies readonly ErrorCode[];
+
+/** OpenAI's, its pictures', and Azure's. */
+const filterCodes: ReadonlySet<string> = new Set([
+  "content_filter",
+  "content_policy_violation",
+  "moderation_blocked",
+  "ResponsibleAIPolicyViolation",
+]);
 
 const quotaCodes: ReadonlySet<string> = new Set([
   "insufficient_quota",

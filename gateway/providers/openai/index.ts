@@ -5,12 +5,14 @@ import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
 import { readOpenAiError } from "./errors.ts";
 import { openAiChatFormat, openAiCompletions, openAiEmbeddings } from "./format.ts";
-import { writeOpenAiRequest } from "./request.ts";
+import { openAiMedia } from "./media.ts";
+import { realtimeUrl, writeOpenAiRequest } from "./request.ts";
 
 export const openAiBaseUrl = "https://api.openai.com/v1";
 
 export type OpenAiOptions = {
   name: string;
+  baseUrl: string;
   transport: Transport;
   timeouts: Timeouts;
   apiKey: string | undefined;
@@ -20,20 +22,28 @@ export type OpenAiOptions = {
 };
 
 export function createOpenAi(options: OpenAiOptions): Provider {
-  const { name, transport, timeouts, apiKey, notConfigured, api } = options;
-  const chat = openAiChatFormat({ samplesMore: false, reasons: true });
-  const texts = [openAiCompletions, openAiEmbeddings];
+  const { name, baseUrl, transport, timeouts, apiKey, notConfigured, api } = options;
+  const chat = openAiChatFormat({ samplesMore: false, reasons: true, takesFreeText: true });
+  const rest = [openAiCompletions, openAiEmbeddings, ...openAiMedia];
   return {
     name,
     ...(api === "responses"
-      ? { format: openAiResponsesFormat, also: texts }
-      : { format: chat, also: api === "both" ? [openAiResponsesFormat, ...texts] : texts }),
+      ? { format: openAiResponsesFormat, also: rest }
+      : { format: chat, also: api === "both" ? [openAiResponsesFormat, ...rest] : rest }),
     transport,
     timeouts,
     notConfigured,
     servesAdapters: false,
-    writeRequest: (call, target) =>
-      writeOpenAiRequest(call, { upstreamModel: target.model.upstreamModel, apiKey }),
+    writeRequest: (call, target, { isPriced }) =>
+      writeOpenAiRequest(call, {
+        upstreamModel: target.model.upstreamModel,
+        apiKey,
+        spokenByTokens: isPriced?.(target, "output_audio"),
+      }),
+    realtime: ({ model }) => ({
+      url: realtimeUrl(baseUrl, model.upstreamModel),
+      headers: apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` },
+    }),
     readHead: () => undefined,
     readError: (response, body) => readOpenAiError(response, body, name),
   };

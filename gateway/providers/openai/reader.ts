@@ -5,7 +5,9 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { SseParser } from "../../../sdk/protocol/sse.ts";
 import type { AnswerEvent, EventReader, FinishReason } from "../../canonical/answer.ts";
 import { readErrorFrame } from "./errors.ts";
+import { parseJsonOfPython } from "./python-json.ts";
 import { readReportedUsage } from "./response.ts";
+import { contentLogprob } from "./schema.ts";
 
 /** The events of a whole answer's choices. */
 export function readChatEvents(answer: unknown): AnswerEvent[] {
@@ -14,9 +16,9 @@ export function readChatEvents(answer: unknown): AnswerEvent[] {
   const events: AnswerEvent[] = [start(id, model)];
   for (const [index, { message, ...rest }] of choices.entries()) {
     const piece = { index, delta: message, ...rest };
-    events.push(...reader.read(piece));
+    for (const event of reader.read(piece)) events.push(event);
   }
-  events.push(...reader.unfinished());
+  for (const event of reader.unfinished()) events.push(event);
   const read = readReportedUsage(usage);
   if (read) events.push({ type: "usage", usage: read });
   return events;
@@ -51,7 +53,7 @@ export class ChatReader implements EventReader {
       this.#ended = true;
       return [...this.#choices.unfinished(), { type: "end" }];
     }
-    const json = parseJson(data);
+    const json = parseJsonOfPython(data);
     const error = readErrorFrame(json);
     if (error) {
       this.#ended = true;
@@ -64,7 +66,9 @@ export class ChatReader implements EventReader {
       this.#started = true;
       events.push(start(chunk.id, chunk.model));
     }
-    for (const choice of chunk.choices ?? []) events.push(...this.#choices.read(choice));
+    for (const choice of chunk.choices ?? []) {
+      for (const event of this.#choices.read(choice)) events.push(event);
+    }
     const usage = readReportedUsage(chunk.usage ?? chunk.x_groq?.usage);
     if (usage) events.push({ type: "usage", usage });
     return events;
@@ -72,10 +76,11 @@ export class ChatReader implements EventReader {
 }
 
 type Piece = z.infer<typeof choicePiece>;
+type Choice = { calls: CallNumbers; halves: CharacterHalves; finished: boolean };
 
 /** Follows the choices of one answer. */
 class ChoiceReader {
-  readonly #choices = new Map<number, { calls: CallNumbers; finished: boolean }>();
+  readonly #choices = new Map<number, Choice>();
 
   get allFinished(): boolean {
     const choices = [...this.#choices.values()];
@@ -83,12 +88,21 @@ class ChoiceReader {
   }
 
   read({ index, delta, finish_reason, stop_reason, logprobs }: Piece): AnswerEvent[] {
-    const choice = this.#choices.get(index) ?? { calls: new CallNumbers(), finished: false };
+    const choice = this.#choices.get(index) ?? {
+      calls: new CallNumbers(),
+      halves: new CharacterHalves(),
+      finished: false,
+    };
     this.#choices.set(index, choice);
     const events: AnswerEvent[] = [];
     const thought = delta?.reasoning_content ?? delta?.reasoning;
     if (thought) events.push({ type: "reasoning", choice: index, text: thought });
-    events.push(...readContent(delta?.content, index, logprobs?.content ?? undefined));
+    for (const event of readContent(delta?.content, index, logprobs?.content ?? undefined)) {
+      for (const joined of choice.halves.join(event)) events.push(joined);
+    }
+    for (const annotation of delta?.annotations ?? []) {
+      events.push(...readAnnotation(annotation, index));
+    }
     if (delta?.refusal) events.push({ type: "refusal", choice: index, text: delta.refusal });
     for (const call of delta?.tool_calls ?? []) events.push(...choice.calls.read(call, index));
     if (delta?.function_call) {
@@ -115,6 +129,19 @@ class ChoiceReader {
       state.finished = true;
       return [{ type: "finish", choice, reason: state.calls.count > 0 ? "tool_calls" : "stop" }];
     });
+  }
+}
+
+/** Tokens may end in the middle of a character, and some upstreams then send half a surrogate pair in each delta. */
+class CharacterHalves {
+  #first = "";
+
+  join(event: AnswerEvent): AnswerEvent[] {
+    if (event.type !== "text") return [event];
+    const text = this.#first + event.text;
+    this.#first = /[\ud800-\udbff]$/.exec(text)?.[0] ?? "";
+    const whole = this.#first === "" ? text : text.slice(0, -1);
+    return whole === "" && !event.logprobs ? [] : [{ ...event, text: whole }];
   }
 }
 
@@ -163,6 +190,14 @@ function readContent(
   });
 }
 
+function readAnnotation({ url_citation: cited }: Annotation, choice: number): AnswerEvent[] {
+  if (!cited) return [];
+  const { url, title, start_index: start, end_index: end } = cited;
+  const place = { ...(start != null && { start }), ...(end != null && { end }) };
+  const citation = { url, ...(title != null && { title }), ...place };
+  return [{ type: "citation", choice, citation }];
+}
+
 /** An object where text belongs is written as text. */
 function argumentsText(value: unknown): string {
   if (value == null) return "";
@@ -186,22 +221,6 @@ function start(id: string | null | undefined, model: string | null | undefined):
   return { type: "start", ...(id && { id }), ...(model && { model }) };
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-const logprob = z.object({
-  token: z.string(),
-  logprob: z.number(),
-  bytes: z
-    .array(z.number())
-    .nullish()
-    .transform((bytes) => bytes ?? []),
-});
 const pieceContent = z
   .union([
     z.string(),
@@ -226,9 +245,18 @@ const callPiece = z.object({
   custom: z.object({ name: z.string().nullish(), input: z.unknown().optional() }).nullish(),
 });
 type CallPiece = { [key in keyof z.infer<typeof callPiece>]?: z.infer<typeof callPiece>[key] };
+const place = z.int().nonnegative().nullish().catch(undefined);
+const annotation = z.object({
+  url_citation: z
+    .object({ url: z.string(), title: z.string().nullish(), start_index: place, end_index: place })
+    .nullish()
+    .catch(undefined),
+});
+type Annotation = z.infer<typeof annotation>;
 const piece = z
   .object({
     content: pieceContent,
+    annotations: z.array(annotation).nullish().catch(undefined),
     refusal: z.string().nullish().catch(undefined),
     reasoning_content: z.string().nullish().catch(undefined),
     reasoning: z.string().nullish().catch(undefined),
@@ -238,7 +266,7 @@ const piece = z
   .nullish();
 const logprobs = z
   .object({
-    content: z.array(logprob.extend({ top_logprobs: z.array(logprob).default([]) })).nullish(),
+    content: z.array(contentLogprob).nullish(),
   })
   .nullish()
   .catch(undefined);

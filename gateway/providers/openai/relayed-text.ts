@@ -27,6 +27,10 @@ export class RelayedText {
     }
   }
 
+  get length(): number {
+    return this.#escaped.length;
+  }
+
   /** The text as the model wrote it. */
   toString(): string {
     const utf8 = Buffer.from(this.#escaped, "latin1").toString("utf8");

@@ -1,12 +1,15 @@
 /** The request as an OpenAI-compatible upstream gets it: the client's own, with the upstream's model name. */
 import { isForeignContent } from "../../dialects/openai-responses/seal.ts";
 import { writeJson } from "../../http/json-text.ts";
-import type { FormatName, SpokenRequest } from "../format.ts";
+import type { FormatName, MediaFormatName, SpokenRequest } from "../format.ts";
 import type { ProviderRequest } from "../provider.ts";
+import { mediaPaths } from "./media.ts";
 
 export type OpenAiRequestOptions = {
   upstreamModel: string;
   apiKey: string | undefined;
+  /** Whether the model is billed by the tokens of what it speaks, which only a stream of events tells. */
+  spokenByTokens?: boolean | undefined;
 };
 
 /** By format; what is translated is a chat. */
@@ -21,6 +24,8 @@ export function writeOpenAiRequest(
   call: SpokenRequest,
   options: OpenAiRequestOptions,
 ): ProviderRequest {
+  const mediaPath = mediaPaths[call.format as MediaFormatName];
+  if (mediaPath) return writeMediaRequest(call, mediaPath, options);
   const body: Record<string, unknown> = { ...call.body, model: options.upstreamModel };
   const dropped: string[] = [];
   if (call.format === "openai-responses") {
@@ -49,6 +54,37 @@ export function writeOpenAiRequest(
     },
     body: writeJson(body, call.source),
     dropped,
+  };
+}
+
+/** @param baseUrl with `http`, as all settings have it */
+export function realtimeUrl(baseUrl: string, upstreamModel: string): string {
+  const url = new URL(`${baseUrl.replace(/\/+$/, "")}/realtime`);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  url.searchParams.set("model", upstreamModel);
+  return url.href;
+}
+
+/** As JSON, or as the form that it came in. */
+function writeMediaRequest(
+  { form, body, source, stream, format }: SpokenRequest,
+  path: string,
+  { upstreamModel, apiKey, spokenByTokens }: OpenAiRequestOptions,
+): ProviderRequest {
+  const upload = form?.write({ model: upstreamModel });
+  const told = { ...body, model: upstreamModel };
+  const asksEvents = format === "openai-speech" && spokenByTokens && body.stream_format == null;
+  return {
+    path,
+    headers: {
+      "content-type": upload?.contentType ?? "application/json",
+      ...(upload && { "content-length": String(upload.bytes) }),
+      accept: stream && format !== "openai-speech" ? "text/event-stream" : "*/*",
+      ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }),
+    },
+    body: upload ? "" : writeJson(asksEvents ? { ...told, stream_format: "sse" } : told, source),
+    ...(upload && { upload }),
+    dropped: [],
   };
 }
 

@@ -3,9 +3,11 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { type ReadUsage, readUsage } from "../../ledger/usage.ts";
 import type { PassingAnswer } from "../format.ts";
 import { readOpenAiErrorBody } from "./errors.ts";
+import { parseJsonOfPython } from "./python-json.ts";
 import {
   type OpenAiAnswer,
   type OpenAiChoice,
+  type OpenAiVectors,
   openAiAnswer,
   openAiUsage,
   openAiVectors,
@@ -17,9 +19,10 @@ import {
  * @throws HubError `upstream_error`; some upstreams answer 200 with an `error`, which is no success
  */
 export function readOpenAiAnswer(bytes: Uint8Array): PassingAnswer {
-  const { usage, choices } = parseAnswer(bytes).answer;
+  const { json, answer } = parseAnswer(bytes);
+  const { usage, choices } = answer;
   const text = { toString: () => choices.map(choiceText).join("") };
-  return { usage: readReportedUsage(usage), text };
+  return { usage: readReportedUsage(usage), text, whole: json };
 }
 
 /** @throws HubError `upstream_error` */
@@ -30,7 +33,7 @@ export function parseAnswer(bytes: Uint8Array): { json: unknown; answer: OpenAiA
   throw noAnswer(json, "not a chat completion");
 }
 
-function noAnswer(json: unknown, what: string): HubError {
+export function noAnswer(json: unknown, what: string): HubError {
   const told = readOpenAiErrorBody(json)?.message;
   return new HubError(
     "upstream_error",
@@ -52,16 +55,46 @@ export function readReportedUsage(reported: unknown): ReadUsage | undefined {
   });
 }
 
-/** @throws HubError `upstream_error` */
-export function readEmbeddings(bytes: Uint8Array): PassingAnswer {
+/**
+ * Clients ask for base64 unless they are told otherwise, and read nothing else; some servers know numbers alone.
+ * @throws HubError `upstream_error`
+ */
+export function readEmbeddings(bytes: Uint8Array, { body }: { body: unknown }): PassingAnswer {
   const json = parseJson(bytes);
   const answer = openAiVectors.safeParse(json);
   if (!answer.success) throw noAnswer(json, "no embeddings");
   const tokens = answer.data.usage?.prompt_tokens;
+  const vectors = toAskedForm(answer.data, (body as { encoding_format?: unknown }).encoding_format);
   return {
+    ...(vectors && { bytes: Buffer.from(JSON.stringify(vectors)) }),
     usage: tokens === undefined ? undefined : { usage: { input: tokens }, inconsistent: false },
     text: "",
   };
+}
+
+/** `undefined` where all vectors have the form that was asked for. */
+function toAskedForm(answer: OpenAiVectors, encoding: unknown): OpenAiVectors | undefined {
+  let changed = false;
+  const data = answer.data.map((entry) => {
+    const embedding =
+      encoding === "base64" ? toBase64(entry.embedding) : toNumbers(entry.embedding);
+    changed ||= embedding !== entry.embedding;
+    return { ...entry, embedding };
+  });
+  return changed ? { ...answer, data } : undefined;
+}
+
+function toBase64(vector: unknown): unknown {
+  if (!Array.isArray(vector) || !vector.every((value) => typeof value === "number")) return vector;
+  return Buffer.from(Float32Array.from(vector).buffer).toString("base64");
+}
+
+function toNumbers(vector: unknown): unknown {
+  if (typeof vector !== "string") return vector;
+  const bytes = Buffer.from(vector, "base64");
+  const numbers = new Float32Array(Math.floor(bytes.length / Float32Array.BYTES_PER_ELEMENT));
+  new Uint8Array(numbers.buffer).set(bytes.subarray(0, numbers.byteLength));
+  return [...numbers];
 }
 
 function choiceText({ message, text }: OpenAiChoice): string {
@@ -70,10 +103,6 @@ function choiceText({ message, text }: OpenAiChoice): string {
   return [message?.content ?? "", ...calls].join("");
 }
 
-function parseJson(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"));
-  } catch {
-    return undefined;
-  }
+export function parseJson(bytes: Uint8Array): unknown {
+  return parseJsonOfPython(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString());
 }

@@ -10,10 +10,14 @@ export const openAiUsage = z.object({
     .object({
       cached_tokens: z.int().nonnegative().nullish(),
       cache_write_tokens: z.int().nonnegative().nullish(),
+      audio_tokens: z.int().nonnegative().nullish(),
     })
     .nullish(),
   completion_tokens_details: z
-    .object({ reasoning_tokens: z.int().nonnegative().nullish() })
+    .object({
+      reasoning_tokens: z.int().nonnegative().nullish(),
+      audio_tokens: z.int().nonnegative().nullish(),
+    })
     .nullish(),
 });
 
@@ -34,10 +38,11 @@ export type OpenAiChoice = z.infer<typeof choice>;
 
 export const openAiAnswer = z.object({ choices: z.array(choice), usage: z.unknown().optional() });
 /** Vectors have no output that is counted. */
-export const openAiVectors = z.object({
-  data: z.array(z.object({ embedding: z.unknown() })),
-  usage: z.object({ prompt_tokens: z.int().nonnegative() }).nullish().catch(undefined),
+export const openAiVectors = z.looseObject({
+  data: z.array(z.looseObject({ embedding: z.unknown() })),
+  usage: z.looseObject({ prompt_tokens: z.int().nonnegative() }).nullish().catch(undefined),
 });
+export type OpenAiVectors = z.infer<typeof openAiVectors>;
 export type OpenAiAnswer = z.infer<typeof openAiAnswer>;
 
 /** An `error` is an object at OpenAI and vLLM, a string at some that are compatible. */
@@ -61,3 +66,19 @@ export const bareError = z.union([
   }),
   z.object({ detail: z.array(z.object({ msg: z.string() })).min(1) }),
 ]);
+
+const logprob = z.object({
+  token: z.string(),
+  logprob: z.number(),
+  bytes: z
+    .array(z.number())
+    .nullish()
+    .transform((bytes) => bytes ?? []),
+});
+/** A token of the answer, and the likeliest in its place. */
+export const contentLogprob = logprob.extend({
+  top_logprobs: z
+    .array(logprob)
+    .nullish()
+    .transform((likeliest) => likeliest ?? []),
+});

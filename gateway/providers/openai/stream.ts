@@ -25,7 +25,7 @@ export type ChatStreamOptions = {
  */
 export class ChatStream implements PassingStream {
   readonly relayed: RelayedText;
-  /** Whether an event was passed on, and not only comments, which upstreams send while they wait. */
+  /** Whether something was said, and not only that an answer begins, or comments while it waits. */
   begun = false;
   readonly #framer: SseFramer;
   readonly #wantsUsage: boolean;
@@ -69,7 +69,7 @@ export class ChatStream implements PassingStream {
     for (const frame of frames) {
       switch (this.#read(frame)) {
         case "pass":
-          if (frame[0] !== colon) this.begun = true;
+          this.begun ||= frame[0] !== colon && !isHead(parseFrame(frame));
           stretches.add(frame);
           break;
         case "swallow":
@@ -101,6 +101,17 @@ export class ChatStream implements PassingStream {
     const onlyUsage = !Array.isArray(chunk?.choices) || chunk.choices.length === 0;
     return onlyUsage && !this.#wantsUsage ? "swallow" : "pass";
   }
+}
+
+/** A first event that names the speaker and says nothing yet. */
+function isHead(chunk: unknown): boolean {
+  const { choices } = (chunk ?? {}) as { choices?: { delta?: object; finish_reason?: unknown }[] };
+  if (!Array.isArray(choices) || choices.length === 0) return false;
+  return choices.every((choice) => {
+    const { delta, finish_reason } = choice ?? {};
+    if (finish_reason != null || typeof delta !== "object" || delta === null) return false;
+    return Object.entries(delta).every(([name, value]) => name === "role" || !value);
+  });
 }
 
 /** Whether a key is there with a value that is not `null`. */

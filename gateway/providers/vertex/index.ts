@@ -6,6 +6,7 @@ import { readTotalTokens } from "../gemini/response.ts";
 import type { Provider } from "../provider.ts";
 import type { Timeouts } from "../settings.ts";
 import type { Transport } from "../transport.ts";
+import { vertexEmbeddings, writeEmbedCall } from "./embeddings.ts";
 
 export type VertexOptions = {
   name: string;
@@ -20,9 +21,21 @@ export function createVertex({ name, ...options }: VertexOptions): Provider {
     ...options,
     name,
     format: geminiFormat,
+    also: [vertexEmbeddings],
     servesAdapters: false,
-    writeRequest: (call, { model }) =>
-      writeGeminiRequest(call, { modelPath: toVertexPath(model.upstreamModel), headers: {} }),
+    writeRequest(call, { model }) {
+      const modelPath = toVertexPath(model.upstreamModel);
+      if (call.format !== "openai-embeddings") {
+        return writeGeminiRequest(call, { modelPath, headers: {} });
+      }
+      const { method, body, dropped } = writeEmbedCall(call.body, model.upstreamModel);
+      return {
+        path: `${modelPath}:${method}`,
+        headers: { "content-type": "application/json", accept: "application/json" },
+        body: JSON.stringify(body),
+        dropped,
+      };
+    },
     counting: {
       writeRequest({ body }, { model }) {
         const { contents, systemInstruction = body.system_instruction, tools } = body;

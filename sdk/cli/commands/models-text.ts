@@ -16,8 +16,8 @@ import type { Colours } from "../output/terminal.ts";
 import { quantizationText } from "./quantization-text.ts";
 
 export function libraryText(library: LocalLibrary, colours: Colours): string {
-  const { imports, sources, unfinished } = library;
-  if (imports.length + sources.length + unfinished.length === 0) {
+  const { imports, encoders, sources, unfinished } = library;
+  if (imports.length + encoders.length + sources.length + unfinished.length === 0) {
     return "Nothing was imported or pulled. Begin with 'switchyard models import FOLDER' or 'models pull hf:OWNER/NAME'.";
   }
   const parts: string[] = [];
@@ -29,6 +29,21 @@ export function libraryText(library: LocalLibrary, colours: Colours): string {
           { title: "IMPORT", cell: ({ digest }) => digest.slice(0, 12) },
           { title: "FORMAT", cell: ({ format }) => format ?? "-" },
           { title: "PARAMETERS", cell: ({ parameters }) => integer(parameters), right: true },
+          { title: "SIZE", cell: ({ sizeBytes }) => bytes(sizeBytes), right: true },
+          { title: "IMPORTED (UTC)", cell: ({ importedAt }) => moment(importedAt) },
+          { title: "IN USE", cell: usedByText },
+          { title: "SOURCE", cell: ({ source }) => source ?? "unknown" },
+        ],
+        colours,
+      ),
+    );
+  }
+  if (encoders.length > 0) {
+    parts.push(
+      formatTable(
+        encoders,
+        [
+          { title: "ENCODER", cell: ({ digest }) => digest.slice(0, 12) },
           { title: "SIZE", cell: ({ sizeBytes }) => bytes(sizeBytes), right: true },
           { title: "IMPORTED (UTC)", cell: ({ importedAt }) => moment(importedAt) },
           { title: "IN USE", cell: usedByText },
@@ -158,7 +173,7 @@ function tokenizerText({ tokenizer, source }: ModelFacts): string {
   return `${plain(tokenizer.type)}, ${integer(tokenizer.tokens)} tokens`;
 }
 
-function usedByText({ usedBy }: ListedImport): string {
+function usedByText({ usedBy }: Pick<ListedImport, "usedBy">): string {
   return usedBy.length > 0 ? usedBy.join(", ") : "-";
 }
 

@@ -48,7 +48,7 @@ export function addModels(program: Command, cli: Cli, open: OpenLocalModels | un
     .argument("<source>", sourceHelp)
     .option(
       "--format <format>",
-      "auto (measured here), mix, int8 (fast), int8-blocks (nearer to exact), int4 or int4-128 (small), f32 (exact)",
+      "auto (measured here), mix, int8 (fast), int8-a16 or int8-blocks (nearer to exact), int4 or int4-128 (small), f32 (exact)",
       "auto",
     )
     .option("--force", "although it does not fit into this machine's memory")

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import type { CostFigures, CostReport, CostRow } from "../../client/reports.ts";
 import { formatUsd, parseUsd } from "../../protocol/money.ts";
+import { inputMeters, outputMeters } from "../../protocol/usage.ts";
 import type { Cli } from "../cli.ts";
 import { UsageError } from "../failure.ts";
 import { commaList } from "../options.ts";
@@ -20,7 +21,7 @@ export function addReport(program: Command, cli: Cli): void {
     .option("--to <date>", "the day after the last, or a timestamp (default: now)")
     .option(
       "--by <groups>",
-      "model, adapter, project, team, cost_centre, key, task, route, day, tag:NAME",
+      "model, adapter, project, team, cost_centre, key, owner, task, end_user, route, day, tag:NAME",
       commaList,
     )
     .option("--csv", "as a CSV file with exact amounts")
@@ -36,7 +37,8 @@ export function addReport(program: Command, cli: Cli): void {
 
 function costsText(report: CostReport, { terminal }: Cli): string {
   const { bold, dim } = terminal.colours;
-  const total = parseUsd(report.totals.cost_usd);
+  const { totals } = report;
+  const total = parseUsd(totals.cost_usd);
   const groups = report.group_by.map((group) => ({
     title: group.toUpperCase(),
     cell: (row: CostRow) => groupText(row, group),
@@ -44,9 +46,9 @@ function costsText(report: CostReport, { terminal }: Cli): string {
   const columns: Column<CostRow>[] = [
     ...groups,
     ...figureColumns,
+    ...(totals.response_cache?.hits ? cacheColumns : []),
     { title: "SHARE", cell: ({ cost_usd }) => shareBar(shareOf(parseUsd(cost_usd), total)) },
   ];
-  const { totals } = report;
   const unpriced =
     totals.unpriced_requests === 0
       ? []
@@ -57,6 +59,7 @@ function costsText(report: CostReport, { terminal }: Cli): string {
     `${bold(`$${formatUsd(total)}`)} for ${integer(totals.requests)} requests`,
     ...unpriced,
     ...savingText(totals),
+    ...cacheText(totals),
   ].join("\n");
 }
 
@@ -72,18 +75,31 @@ function savingText({ saving }: CostFigures): string[] {
   ];
 }
 
+function cacheText({ response_cache: cache }: CostFigures): string[] {
+  if (cache === undefined || cache.hits === 0) return [];
+  const known =
+    cache.priced_hits === cache.hits ? "" : ` (known of ${integer(cache.priced_hits)} of them)`;
+  return [
+    `The response cache answered ${integer(cache.hits)} of them for ${money(cache.cost_usd)}, which saved ${money(cache.saving_usd)}${known}.`,
+  ];
+}
+
 function shareOf(part: bigint, total: bigint): number {
   return total === 0n ? 0 : Number((part * 10_000n) / total) / 10_000;
 }
 
 function inputTokens({ tokens }: CostRow): number | null {
-  const counted = [tokens.input, tokens.cache_read, tokens.cache_write].filter((n) => n !== null);
-  return counted.length === 0 ? null : counted.reduce((sum, n) => sum + n, 0);
+  return sumOf(inputMeters.map((meter) => tokens[meter]));
 }
 
 function outputTokens({ tokens }: CostRow): number | null {
-  const counted = [tokens.output, tokens.reasoning].filter((n) => n !== null);
-  return counted.length === 0 ? null : counted.reduce((sum, n) => sum + n, 0);
+  return sumOf(outputMeters.map((meter) => tokens[meter]));
+}
+
+/** An older server does not tell of every meter. */
+function sumOf(counts: readonly (number | null | undefined)[]): number | null {
+  const known = counts.filter((count) => count != null);
+  return known.length === 0 ? null : known.reduce((sum, count) => sum + count, 0);
 }
 
 const figureColumns: Column<CostRow>[] = [
@@ -92,4 +108,9 @@ const figureColumns: Column<CostRow>[] = [
   { title: "OUTPUT TOKENS", cell: (row) => integer(outputTokens(row)), right: true },
   { title: "UNPRICED", cell: (row) => integer(row.unpriced_requests), right: true },
   { title: "COST", cell: ({ cost_usd }) => money(cost_usd), right: true },
+];
+
+const cacheColumns: Column<CostRow>[] = [
+  { title: "FROM CACHE", cell: (row) => integer(row.response_cache?.hits ?? 0), right: true },
+  { title: "SAVED", cell: (row) => money(row.response_cache?.saving_usd ?? "0"), right: true },
 ];

@@ -1,11 +1,16 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { buildAdapter, tinyShape, writeSafetensors } from "../../../test/support/adapter.ts";
+import {
+  buildAdapter,
+  type TestTensor,
+  tinyShape,
+  writeSafetensors,
+} from "../../../test/support/adapter.ts";
 import type { BaseShape } from "../catalog.ts";
 import { type ErrorCode, HubError } from "../errors.ts";
 import { checkAdapter } from "./check-adapter.ts";
-import { readTensor } from "./safetensors.ts";
+import { parseSafetensors, readTensor } from "./safetensors.ts";
 
 const check = (files: { config: Uint8Array; weights: Uint8Array }, baseNames?: string[]) =>
   checkAdapter({ ...files, shape: tinyShape, rankMax: 16, baseNames });
@@ -28,8 +33,56 @@ describe("checkAdapter", () => {
     expect(layers[1]?.q_proj?.scaling).toBe(3);
   });
 
+  test.each(["lora_magnitude_vector", "lora_magnitude_vector.weight"])(
+    "DoRA has a magnitude for every output of a module, called %s",
+    (magnitudes) => {
+      const { layers } = check(buildAdapter({ magnitudes }));
+      expect(layers[1]?.v_proj?.magnitude).toMatchObject({ shape: [4] });
+      expect(layers[0]?.q_proj?.magnitude).toMatchObject({ shape: [8] });
+      expect(check(buildAdapter()).layers[0]?.q_proj).not.toHaveProperty("magnitude");
+    },
+  );
+
+  test.each<[string, Parameters<typeof buildAdapter>[0], string]>([
+    [
+      "magnitudes that the config does not speak of",
+      { magnitudes: "lora_magnitude_vector", config: { use_dora: false } },
+      "no place for 'base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector'",
+    ],
+    [
+      "magnitudes of another name",
+      { magnitudes: "lora_magnitude_vector.default" },
+      "'base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector' is not among",
+    ],
+  ])("refuses %s", (_, adapter, message) => {
+    expect(refusal(() => check(buildAdapter(adapter)))).toEqual({
+      code: "invalid_adapter",
+      message: expect.stringContaining(message),
+    });
+  });
+
+  test.each<[string, (tensor: TestTensor) => TestTensor, string]>([
+    ["too few", (it) => ({ ...it, shape: [3], values: it.values.slice(0, 3) }), "need [4]"],
+    ["in two axes", (it) => ({ ...it, shape: [1, 4] }), "has shape [1, 4]"],
+    ["not a number", (it) => ({ ...it, values: it.values.with(2, Number.NaN) }), "index 2"],
+  ])("refuses magnitudes that are %s", (_, change, message) => {
+    const name = "base_model.model.model.layers.1.self_attn.v_proj.lora_magnitude_vector";
+    const { config, weights } = buildAdapter({ magnitudes: "lora_magnitude_vector" });
+    const file = parseSafetensors(weights);
+    const tensors = [...file.tensors.values()].map((entry) => {
+      const values = readTensor(weights, entry) as Float32Array<ArrayBuffer>;
+      const tensor = { name: entry.name, shape: [...entry.shape], values };
+      return entry.name === name ? change(tensor) : tensor;
+    });
+    expect(refusal(() => check({ config, weights: writeSafetensors(tensors) }))).toEqual({
+      code: "invalid_adapter",
+      message: expect.stringContaining(message),
+    });
+  });
+
   test.each<[string, Record<string, unknown>, ErrorCode, string]>([
-    ["DoRA", { use_dora: true }, "unsupported_adapter", "use_dora"],
+    ["DoRA without its tensors", { use_dora: true }, "invalid_adapter", "lora_magnitude_vector"],
+    ["text for DoRA's switch", { use_dora: "true" }, "invalid_adapter", "use_dora"],
     ["saved modules", { modules_to_save: ["lm_head"] }, "unsupported_adapter", "modules_to_save"],
     ["a later option", { use_future_trick: 1 }, "unsupported_adapter", "use_future_trick"],
     ["another PEFT method", { peft_type: "IA3" }, "unsupported_adapter", "peft_type"],
@@ -165,7 +218,7 @@ describe("adapters saved by PEFT and then damaged", () => {
   test.each<[string, ErrorCode, string]>([
     ["c-duplicate-keys", "invalid_adapter", "'r' twice"],
     ["c-target-modules-redos", "invalid_adapter", "no place for"],
-    ["c-use-dora-without-vectors", "unsupported_adapter", "use_dora"],
+    ["c-use-dora-without-vectors", "invalid_adapter", "lora_magnitude_vector"],
     ["st-duplicate-tensor-keys", "invalid_adapter", "twice"],
     ["st-header-claims-u64-max", "invalid_adapter", "claims 18446744073709551615"],
     ["st-overlapping-tensors", "invalid_adapter", "overlapping"],

@@ -18,6 +18,8 @@ export type CheckedPair = {
   b: TensorEntry;
   rank: number;
   scaling: number;
+  /** `[out]`, of DoRA alone: the length that each row of `W + ΔW` is brought to. */
+  magnitude?: TensorEntry;
 };
 
 export type CheckedAdapter = {
@@ -45,7 +47,7 @@ export type CheckAdapterInput = {
 
 /**
  * Checks everything that can be known without running the adapter. Nothing is left over: each tensor
- * belongs to one targeted module and each targeted module has its two tensors.
+ * belongs to one targeted module and each targeted module has its two tensors, with DoRA its three.
  * @throws HubError `invalid_adapter`, `unsupported_adapter`, `adapter_rank_too_large` or
  *   `adapter_base_mismatch`; messages name the tensor or the field
  */
@@ -56,10 +58,10 @@ export function checkAdapter(input: CheckAdapterInput): CheckedAdapter {
   const weights = parseSafetensors(input.weights, limits);
 
   const unused = new Map(weights.tensors);
-  const take = (name: string): TensorEntry => {
-    const tensor = unused.get(name);
-    if (!tensor) throw missingTensor(name, weights);
-    unused.delete(name);
+  const take: PairContext["take"] = (...names) => {
+    const tensor = names.map((name) => unused.get(name)).find((one) => one !== undefined);
+    if (!tensor) throw missingTensor(names[0], weights);
+    unused.delete(tensor.name);
     return tensor;
   };
   const layers: Record<string, CheckedPair>[] = [];
@@ -87,11 +89,17 @@ export function checkAdapter(input: CheckAdapterInput): CheckedAdapter {
   };
 }
 
+/** Whether a tensor of an adapter's file is a magnitude of DoRA. */
+export function isMagnitude(name: string): boolean {
+  return name.endsWith(`.${magnitudeName}`) || name.endsWith(`.${magnitudeName}.weight`);
+}
+
 type PairContext = {
   size: { in: number; out: number };
   config: AdapterConfig;
   rankMax: number;
-  take(name: string): TensorEntry;
+  /** The tensor of the first of these names that the file has. */
+  take(...names: [string, ...string[]]): TensorEntry;
 };
 
 function takePair(at: ModulePath, { size, config, rankMax, take }: PairContext): CheckedPair {
@@ -107,7 +115,12 @@ function takePair(at: ModulePath, { size, config, rankMax, take }: PairContext):
   const b = take(`${prefix}${at.path}.lora_B.weight`);
   checkShape(a, [rank, size.in]);
   checkShape(b, [size.out, rank]);
-  return { a, b, rank, scaling: config.scalingOf(at) };
+  const pair = { a, b, rank, scaling: config.scalingOf(at) };
+  if (!config.hasMagnitudes) return pair;
+  const name = `${prefix}${at.path}.${magnitudeName}`;
+  const magnitude = take(name, `${name}.weight`);
+  checkShape(magnitude, [size.out]);
+  return { ...pair, magnitude };
 }
 
 /** `base_model_name_or_path` is a label: compared as text, or by its last part where it is a local path. */
@@ -205,6 +218,8 @@ function leftOverTensors(names: readonly string[], shape: BaseShape): HubError {
 }
 
 const prefix = "base_model.model.";
+/** PEFT saves it so, and reads it with the ending `.weight` as well. */
+const magnitudeName = "lora_magnitude_vector";
 /** Where the families that are served keep each module inside a layer. */
 const moduleParents: ReadonlyMap<string, string> = new Map([
   ["q_proj", "self_attn"],

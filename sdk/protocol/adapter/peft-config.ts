@@ -16,6 +16,8 @@ export type AdapterConfig = {
   targets(module: ModulePath): boolean;
   rankOf(module: ModulePath): number;
   scalingOf(module: ModulePath): number;
+  /** DoRA: each output of a targeted module is brought to a magnitude of its own. */
+  hasMagnitudes: boolean;
 };
 
 export type ModulePath = { path: string; layer: number };
@@ -24,7 +26,7 @@ export type ModulePath = { path: string; layer: number };
  * @param file the bytes of `adapter_config.json`; untrusted
  * @throws HubError `invalid_adapter` for what PEFT could not have written, `unsupported_adapter` for
  *   options that change the numbers and that are not served; both name the field
- * @see LoRA, arXiv:2106.09685 §4.1; rsLoRA, arXiv:2312.03732
+ * @see LoRA, arXiv:2106.09685 §4.1; rsLoRA, arXiv:2312.03732; DoRA, arXiv:2402.09353 §4.1
  */
 export function parseAdapterConfig(file: Uint8Array): AdapterConfig {
   const raw = parseJsonObject(file);
@@ -50,6 +52,7 @@ export function parseAdapterConfig(file: Uint8Array): AdapterConfig {
       // rsLoRA divides by √rank so that a large rank does not shrink the update to nothing.
       return alpha / (config.use_rslora ? Math.sqrt(rank) : rank);
     },
+    hasMagnitudes: config.use_dora ?? false,
   };
 }
 
@@ -204,6 +207,7 @@ const peftConfig = z.object({
   r: rank.default(8),
   lora_alpha: alpha.default(8),
   use_rslora: z.boolean().default(false),
+  use_dora: z.boolean().nullish(),
   target_modules: moduleNames.refine((names) => names.length > 0, "expected at least one module"),
   exclude_modules: moduleNames.nullish(),
   rank_pattern: patternTable(rank).nullish(),

@@ -127,21 +127,40 @@ export function parseSafetensorsHeader(
  * @throws HubError `unsupported_adapter` for other dtypes
  */
 export function readTensor(bytes: Uint8Array, tensor: TensorEntry): Float32Array {
-  // A copy by the constructor, because the `slice` of Node's Buffer shares memory.
-  const raw = new Uint8Array(bytes.subarray(tensor.begin, tensor.end));
+  const values = new Float32Array(countOf(tensor));
+  readTensorInto(values, bytes, tensor);
+  return values;
+}
+
+/**
+ * The same into memory that there is.
+ * @param into as many values as the tensor has
+ * @throws HubError `unsupported_adapter` for other dtypes
+ */
+export function readTensorInto(into: Float32Array, bytes: Uint8Array, tensor: TensorEntry): void {
+  const raw = bytes.subarray(tensor.begin, tensor.end);
+  const bits = new Uint32Array(into.buffer, into.byteOffset, into.length);
   switch (tensor.dtype) {
     case "F32":
-      return new Float32Array(raw.buffer);
+      new Uint8Array(into.buffer, into.byteOffset, into.byteLength).set(raw);
+      return;
     case "BF16":
-      return fromBf16(new Uint16Array(raw.buffer));
+      fromBf16(bits, halvesOf(raw));
+      return;
     case "F16":
-      return fromF16(new Uint16Array(raw.buffer));
+      fromF16(bits, halvesOf(raw));
+      return;
     default:
       throw new HubError(
         "unsupported_adapter",
         `Tensor '${shortName(tensor.name)}' has dtype ${tensor.dtype}; expected F32, F16 or BF16.`,
       );
   }
+}
+
+/** How many values a tensor has. */
+export function countOf({ dtype, begin, end }: TensorEntry): number {
+  return (end - begin) / dtypeBytes[dtype];
 }
 
 /** A name from a file, short enough for a message. */
@@ -211,28 +230,35 @@ function checkCover(
   if (position < fileBytes) fail(`has ${fileBytes - position} bytes after its last tensor`);
 }
 
-/** bfloat16 is the upper half of a float32. */
-function fromBf16(halves: Uint16Array): Float32Array {
-  const bits = new Uint32Array(halves.length);
-  for (let i = 0; i < halves.length; i++) bits[i] = (halves[i] ?? 0) << 16;
-  return new Float32Array(bits.buffer);
+/** A file may begin its numbers at any byte, and memory is read at even ones. */
+function halvesOf(raw: Uint8Array): Uint16Array {
+  const { buffer, byteOffset, length } = raw.byteOffset % 2 === 0 ? raw : new Uint8Array(raw);
+  return new Uint16Array(buffer, byteOffset, length / 2);
 }
 
-/** Moves IEEE half bits into place as a float32 with a too small exponent, then scales by 2¹¹². */
-function fromF16(halves: Uint16Array): Float32Array {
-  const bits = new Uint32Array(halves.length);
-  const values = new Float32Array(bits.buffer);
+/** bfloat16 is the upper half of a float32. */
+function fromBf16(bits: Uint32Array, halves: Uint16Array): void {
+  for (let i = 0; i < halves.length; i++) bits[i] = (halves[i] ?? 0) << 16;
+}
+
+/**
+ * IEEE half precision. No step holds a subnormal float32: once ONNX Runtime has run in a process, its threads may take those
+ * for zero, and small weights of an adapter would be lost.
+ */
+function fromF16(bits: Uint32Array, halves: Uint16Array): void {
+  const values = new Float32Array(bits.buffer, bits.byteOffset, bits.length);
   for (let i = 0; i < halves.length; i++) {
     const half = halves[i] ?? 0;
     const sign = (half & 0x8000) << 16;
-    if ((half & 0x7c00) === 0x7c00) {
+    const exponent = half & 0x7c00;
+    if (exponent === 0) {
+      values[i] = (half & 0x03ff) * (sign === 0 ? 2 ** -24 : -(2 ** -24));
+    } else if (exponent === 0x7c00) {
       bits[i] = sign | 0x7f800000 | ((half & 0x03ff) << 13);
     } else {
-      bits[i] = sign | ((half & 0x7fff) << 13);
-      values[i] = (values[i] ?? 0) * 2 ** 112;
+      bits[i] = sign | (((half & 0x7fff) << 13) + (112 << 23));
     }
   }
-  return values;
 }
 
 const OPEN_OBJECT = 0x7b;

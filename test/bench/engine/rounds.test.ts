@@ -35,3 +35,22 @@ test("the fastest peer counts, and one that is far behind takes part in the warm
   expect(calls).toEqual({ ours: 3, quick: 3, near: 3, slow: 1 });
   expect(notes).toEqual(["near 19.0", "slow 5.00 in the warm-up"]);
 });
+
+test("a peer that dies is said to, and the others go on without it", async () => {
+  const contestant = (name: string) => ({ name }) as Contestant;
+  const { peerName, notes } = await compare(
+    contestant("ours"),
+    ["dying", "sound"].map(contestant),
+    {
+      rounds: 1,
+      measure: async ({ name }) => {
+        if (name === "dying") throw new Error("ended by SIGSEGV");
+        return 1;
+      },
+    },
+  );
+  expect({ peerName, notes }).toEqual({
+    peerName: "sound",
+    notes: ["dying failed: ended by SIGSEGV"],
+  });
+});

@@ -38,7 +38,7 @@ export type Comparison = {
 
 /**
  * Ours against the fastest of some peers; more is better. All warm up. Peers that are then far behind the
- * fastest are left out of the rounds, and the others take part in all of them.
+ * fastest are left out of the rounds, and so are those that fail; the others take part in all of them.
  */
 export async function compare(
   ours: Contestant,
@@ -49,7 +49,14 @@ export async function compare(
   }: { rounds: number; measure(contestant: Contestant, round: number): Promise<number> },
 ): Promise<Comparison> {
   const warm: { peer: Contestant; figure: number }[] = [];
-  for (const peer of peers) warm.push({ peer, figure: await measure(peer, -1) });
+  const broken: string[] = [];
+  for (const peer of peers) {
+    try {
+      warm.push({ peer, figure: await measure(peer, -1) });
+    } catch (error) {
+      broken.push(`${peer.name} failed: ${error instanceof Error ? error.message : error}`);
+    }
+  }
   const best = Math.max(...warm.map(({ figure }) => figure));
   const kept = warm.filter(({ figure }) => figure >= nearEnough * best).map(({ peer }) => peer);
   const figures = await takeTurns(
@@ -70,6 +77,7 @@ export async function compare(
     peer: fastest?.values ?? [],
     peerName: fastest?.name ?? "none",
     notes: [
+      ...broken,
       ...ranked.slice(1).map(({ name, values }) => `${name} ${median(values).toPrecision(3)}`),
       ...warm
         .filter(({ peer }) => !kept.includes(peer))

@@ -96,19 +96,22 @@ async function startPython(): Promise<PythonProcess | undefined> {
   const script = fileURLToPath(new URL("./llama_peer.py", import.meta.url));
   const child = spawn(python, [script], { stdio: ["pipe", "pipe", "ignore"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ended = once(child, "exit").then(([code, signal]) => ({ by: signal ?? `code ${code}` }));
+  child.stdin.on("error", () => {}); // `ended` tells.
   return {
     async ask(command) {
       child.stdin.write(`${JSON.stringify(command)}\n`);
-      const { value, done } = await lines.next();
-      if (done) throw new Error(`llama.cpp's process ended at '${command.do}'`);
-      const answer = JSON.parse(value) as { ms: number; error?: string };
+      const line = await Promise.race([lines.next(), ended]);
+      if ("by" in line)
+        throw new Error(`llama.cpp's process ended at '${command.do}' (${line.by})`);
+      const answer = JSON.parse(line.value) as { ms: number; error?: string };
       if (answer.error !== undefined)
         throw new Error(`llama.cpp at '${command.do}': ${answer.error}`);
       return answer;
     },
     async close() {
       child.stdin.end();
-      if (child.exitCode === null) await once(child, "exit");
+      await ended;
     },
   };
 }

@@ -1,0 +1,241 @@
+/**
+ * Working on a batch: of several gateways with one database, one at a time does. It holds a lease that it renews;
+ * from one that is gone another takes the batch over, and whatever the first still writes is refused.
+ */
+import { randomUUID } from "node:crypto";
+import type postgres from "postgres";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import { asked } from "../files/bytes.ts";
+import type { LineFault } from "./lines.ts";
+import { type Batch, batchRow, unfinished } from "./store.ts";
+
+export type LineResult = { line: number; succeeded: boolean; content: string };
+
+/** How a batch whose file was right ends. */
+export type BatchEnd = "completed" | "expired" | "cancelled";
+
+export type LeaseOptions = {
+  sql: postgres.Sql;
+  now: () => number;
+  leaseMs: number;
+};
+
+export class BatchLease {
+  readonly batch: Batch;
+  readonly #sql: postgres.Sql;
+  readonly #now: () => number;
+  readonly #leaseMs: number;
+  /** Of this lease alone: a process that slept through its own is as strange as any other. */
+  readonly #owner: string;
+
+  private constructor(batch: Batch, owner: string, { sql, now, leaseMs }: LeaseOptions) {
+    this.batch = batch;
+    this.#owner = owner;
+    this.#sql = sql;
+    this.#now = now;
+    this.#leaseMs = leaseMs;
+  }
+
+  /** Takes, of the batches that nobody works on, the one that waits longest, of a project of which fewest are worked on. */
+  static async claim(options: LeaseOptions): Promise<BatchLease | undefined> {
+    const { sql, leaseMs } = options;
+    const owner = randomUUID();
+    const [row] = await asked(
+      sql`update gateway.batches as batch
+        set lease_owner = ${owner}, lease_until = ${leaseUntil(sql, leaseMs)}
+        where id = (
+          select id from gateway.batches as waiting
+          where ${isWaiting(sql)}
+          order by (
+            select count(*) from gateway.batches as held
+            where held.project_id = waiting.project_id and held.lease_until >= now()
+          ), waiting_since, created_at
+          limit 1 for update skip locked)
+        returning to_jsonb(batch) as batch`,
+    );
+    return row && new BatchLease(batchRow.parse(row.batch), owner, options);
+  }
+
+  /** Whether a batch waits of a project that is none of these. */
+  static async isAnyWaiting(
+    { sql }: Pick<LeaseOptions, "sql">,
+    besides: readonly string[],
+  ): Promise<boolean> {
+    const [row] = await asked(
+      sql<{ waits: boolean }[]>`
+        select exists (
+          select from gateway.batches
+          where ${isWaiting(sql)} and project_id <> all(${[...besides]}::text[])) as waits`,
+    );
+    return row?.waits ?? false;
+  }
+
+  /** @returns the batch as it is now, or nothing when it is no longer ours */
+  async renew(): Promise<Batch | undefined> {
+    const sql = this.#sql;
+    const [row] = await asked(
+      sql`update gateway.batches as batch set lease_until = ${leaseUntil(sql, this.#leaseMs)}
+        where ${this.#isOurs()} returning to_jsonb(batch) as batch`,
+    );
+    return row && batchRow.parse(row.batch);
+  }
+
+  /** For another gateway to take at once. */
+  async release(): Promise<void> {
+    await asked(
+      this.#sql`update gateway.batches
+        set lease_owner = null, lease_until = null, waiting_since = clock_timestamp()
+        where ${this.#isOurs()}`,
+    );
+  }
+
+  /** The file is right. @returns false when the batch is no longer ours, or was cancelled */
+  async begin({ total, model }: { total: number; model: string | undefined }): Promise<boolean> {
+    const begun = await asked(
+      this.#sql`update gateway.batches
+        set status = 'in_progress', in_progress_at = ${this.#at()}, total = ${total},
+          model = ${model ?? null}
+        where status = 'validating' and ${this.#isOurs()}`,
+    );
+    return begun.count > 0;
+  }
+
+  /** The file is not right, so nothing was run. */
+  async fail(faults: readonly LineFault[]): Promise<void> {
+    await asked(
+      this.#sql`update gateway.batches
+        set status = 'failed', failed_at = ${this.#at()}, errors = ${JSON.stringify(faults)},
+          lease_owner = null, lease_until = null
+        where status = 'validating' and ${this.#isOurs()}`,
+    );
+  }
+
+  /** Lines that are done, by number. */
+  async finishedLines(): Promise<Set<number>> {
+    const rows = await asked(
+      this.#sql<{ line: number }[]>`
+        select line from gateway.batch_results where batch_id = ${this.batch.id}`,
+    );
+    return new Set(rows.map(({ line }) => line));
+  }
+
+  /**
+   * Keeps what became of a line, and counts it, at once; a line that is there already changes nothing.
+   * @returns the bytes of all results, or nothing when the batch is no longer ours
+   */
+  async keep({ line, succeeded, content }: LineResult): Promise<number | undefined> {
+    const bytes = Buffer.byteLength(content);
+    const [row] = await asked(
+      this.#sql<{ bytes: string }[]>`
+        with ours as (
+          select id from gateway.batches where ${this.#isOurs()} for update
+        ), kept as (
+          insert into gateway.batch_results (batch_id, line, succeeded, content)
+          select id, ${line}::int, ${succeeded}::boolean, ${content}::text from ours
+          on conflict do nothing returning succeeded
+        )
+        update gateway.batches set
+          completed = completed + (select count(*) from kept where succeeded),
+          failed = failed + (select count(*) from kept where not succeeded),
+          result_bytes = result_bytes + (select count(*) from kept) * ${bytes}::bigint
+        from ours where batches.id = ours.id returning result_bytes::text as bytes`,
+    );
+    return row && Number(row.bytes);
+  }
+
+  /** @returns false when the batch is no longer ours */
+  async finalize(): Promise<boolean> {
+    const updated = await asked(
+      this.#sql`update gateway.batches
+        set finalizing_at = coalesce(finalizing_at, ${this.#at()}),
+          status = case status when 'in_progress' then 'finalizing' else status end
+        where ${this.#isOurs()}`,
+    );
+    return updated.count > 0;
+  }
+
+  /** The contents of results in the order of lines; no more than some of them are held at a time. */
+  async *results({ succeeded }: { succeeded: boolean }): AsyncGenerator<string> {
+    const ofKind = this.#sql`batch_id = ${this.batch.id} and succeeded = ${succeeded}`;
+    for (let after = 0; ; ) {
+      const sizes = await asked(
+        this.#sql<{ line: number; bytes: number }[]>`
+          select line, octet_length(content) as bytes from gateway.batch_results
+          where ${ofKind} and line > ${after} order by line limit ${pageLines}`,
+      );
+      const last = lastThatFits(sizes);
+      if (last === undefined) return;
+      const rows = await asked(
+        this.#sql<{ content: string }[]>`
+          select content from gateway.batch_results
+          where ${ofKind} and line > ${after} and line <= ${last} order by line`,
+      );
+      for (const { content } of rows) yield content;
+      after = last;
+    }
+  }
+
+  /**
+   * The batch is over: its files are there from one moment to the next, and the results are gone.
+   * @param publish makes the files whole within the same transaction
+   * @throws HubError `request_cancelled` when it is no longer ours
+   */
+  async end(
+    how: BatchEnd,
+    publish: (
+      sql: postgres.TransactionSql,
+    ) => Promise<{ outputFileId: string | undefined; errorFileId: string | undefined }>,
+  ): Promise<void> {
+    const { id } = this.batch;
+    await asked(
+      this.#sql.begin(async (sql) => {
+        const ours = await sql`
+          select id from gateway.batches where id = ${id} and lease_owner = ${this.#owner} for update`;
+        if (ours.length === 0) throw lost();
+        const { outputFileId, errorFileId } = await publish(sql);
+        await sql`update gateway.batches
+          set status = ${how}, ${sql(`${how}_at`)} = ${this.#at()},
+            output_file_id = ${outputFileId ?? null}, error_file_id = ${errorFileId ?? null},
+            lease_owner = null, lease_until = null
+          where id = ${id}`;
+        await sql`delete from gateway.batch_results where batch_id = ${id}`;
+      }),
+    );
+  }
+
+  #isOurs() {
+    return this.#sql`id = ${this.batch.id} and lease_owner = ${this.#owner}`;
+  }
+
+  #at(): string {
+    return new Date(this.#now()).toISOString();
+  }
+}
+
+function isWaiting(sql: postgres.Sql) {
+  return sql`status in ${sql(unfinished)} and (lease_until is null or lease_until < now())`;
+}
+
+function lost(): HubError {
+  return new HubError("request_cancelled", "Another gateway has taken this batch.");
+}
+
+/** By the database's clock, which all gateways share. */
+function leaseUntil(sql: postgres.Sql, leaseMs: number) {
+  return sql`now() + ${leaseMs}::float8 * interval '1 millisecond'`;
+}
+
+/** Results may be megabytes each. */
+function lastThatFits(sizes: readonly { line: number; bytes: number }[]): number | undefined {
+  let held = 0;
+  let last: number | undefined;
+  for (const { line, bytes } of sizes) {
+    if (last !== undefined && held + bytes > pageBytes) break;
+    held += bytes;
+    last = line;
+  }
+  return last;
+}
+
+const pageLines = 500;
+const pageBytes = 1 << 20;

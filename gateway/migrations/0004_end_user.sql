@@ -1,0 +1,1 @@
+ALTER TABLE "billing"."requests" ADD COLUMN "end_user" text;

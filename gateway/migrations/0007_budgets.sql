@@ -1,0 +1,2 @@
+CREATE INDEX "requests_user_at" ON "billing"."requests" USING btree ("project_id","end_user","at");--> statement-breakpoint
+CREATE INDEX "requests_key_at" ON "billing"."requests" USING btree ("key_id","at");

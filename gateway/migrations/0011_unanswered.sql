@@ -1,0 +1,1 @@
+CREATE INDEX "entries_unanswered" ON "billing"."entries" USING btree ("at") WHERE account = 'overhead:unanswered';

@@ -1,0 +1,1 @@
+ALTER TABLE "registry"."routes" ADD COLUMN "fallback_on" jsonb;

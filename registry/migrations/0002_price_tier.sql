@@ -1,0 +1,1 @@
+ALTER TABLE "registry"."prices" ADD COLUMN "tier" text;

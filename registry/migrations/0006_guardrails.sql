@@ -1,0 +1,1 @@
+ALTER TABLE "registry"."projects" ADD COLUMN "guardrails" jsonb;
