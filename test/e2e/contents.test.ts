@@ -109,7 +109,12 @@ test("neither tenant reads, deletes or changes what is kept of the other, or of 
 });
 
 test("after a kill the ledger has the request, its content opens or is not there, and no file has a word of it", async () => {
-  const ids = [];
+  const ids = [await ask(alice)];
+  // Contents are written a moment after their answers: one is there, of the others nobody knows.
+  await eventually("a content that is kept", async () => {
+    const path = `/api/requests/${ids[0]}/content`;
+    return (await call(server.url, server.adminKey, "GET", path)).status === 200 || undefined;
+  });
   for (let index = 0; index < 20; index++) ids.push(await ask(alice));
   await server.kill();
   const files = await textsIn(dataDir);
