@@ -99,7 +99,8 @@ export function openConversation(
         if (dialect.reframe) return dialect.reframe(passing);
         const stream = Object.assign(passing, {
           ending: (error: HubError | undefined) =>
-            (error ? undefined : passing.held?.()) ?? dialect.endOfStream(error),
+            (error ? undefined : passing.held?.()) ??
+            dialect.endOfStream(error, { head, soFar: error && passing.soFar?.() }),
         });
         return gathered(stream, call, limits);
       },

@@ -7,7 +7,7 @@ import type { CanonicalRequest } from "../canonical/request.ts";
 import type { Guard } from "../guardrails/guard.ts";
 import type { Form } from "../http/form.ts";
 import type { Tariff } from "../ledger/price-book.ts";
-import type { FormatName, PassingStream } from "../providers/format.ts";
+import type { FormatName, PassingStream, StreamSoFar } from "../providers/format.ts";
 import type { Item, KeptResponse } from "../responses/store.ts";
 
 export type Dialect = {
@@ -24,7 +24,7 @@ export type Dialect = {
    * The last bytes of a stream that passed as it was, after everything that the provider sent. A good end is
    * written only where the provider's own end is held back until the request is settled.
    */
-  endOfStream(error: HubError | undefined): Uint8Array | undefined;
+  endOfStream(error: HubError | undefined, passed: PassedStream): Uint8Array | undefined;
   /** Where the format has several forms of streams, and providers are asked for another than the client reads. */
   reframe?(stream: PassingStream): AnswerStream;
   /** A whole answer, or a stream, with other facts about the request; for `Call.retold`. */
@@ -43,6 +43,9 @@ export type Dialect = {
   /** Adds to any answer's headers those that the dialect's clients look for. */
   addHeaders?(headers: Headers, nowMs: number): void;
 };
+
+/** What a stream was that ends now. */
+export type PassedStream = { head: AnswerHead; soFar?: StreamSoFar | undefined };
 
 /** What our answer is called. */
 export type AnswerHead = {

@@ -149,4 +149,14 @@ export type PassingStream = {
   held?(): Uint8Array | undefined;
   /** The whole answer, where a call may keep it. */
   whole?(): unknown;
+  /** Where a failure goes on from; absent where the dialect's failures stand by themselves. */
+  soFar?(): StreamSoFar;
+};
+
+/** How far a numbered stream has come. */
+export type StreamSoFar = {
+  /** The next event's number. */
+  next: number;
+  /** What was told of the response itself. */
+  response: Readonly<Record<string, unknown>>;
 };

@@ -1,5 +1,5 @@
 /** The response object, which a whole answer is and a stream repeats. */
-import type { HubError } from "../../../sdk/protocol/errors.ts";
+import { type HubError, toErrorBody } from "../../../sdk/protocol/errors.ts";
 import type { UsageVector } from "../../../sdk/protocol/usage.ts";
 import type { FinishReason } from "../../canonical/answer.ts";
 import type { AnswerHead } from "../dialect.ts";
@@ -25,8 +25,15 @@ export function toConversation(asked: unknown): { id: string } | null {
   return typeof asked === "string" ? { id: asked } : (asked as { id: string });
 }
 
+/** Of the event `error`: SDKs of one age read the fields here, those of another below `error`. */
+export function toErrorFields(error: HubError): object {
+  const { error: told } = toErrorBody(error);
+  const { code, message, param } = told;
+  return { code, message, param, error: told };
+}
+
 /** All keys that OpenAI sends, `null` where nothing is set: strict clients miss what is absent. */
-export function toResponse(head: AnswerHead, model: string, state: ResponseState): object {
+export function toResponse(head: AnswerHead, model: string, state: ResponseState) {
   const request = head.request();
   const asked = <T>(name: string, otherwise: T) => request[name] ?? otherwise;
   const { status, output, usage, finish, error, completedAtMs } = state;

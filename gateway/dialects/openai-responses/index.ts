@@ -2,7 +2,8 @@
 import { type HubError, toErrorBody } from "../../../sdk/protocol/errors.ts";
 import { formatSse, sseKeepAlive } from "../../../sdk/protocol/sse.ts";
 import { eventsOf } from "../../canonical/answer.ts";
-import type { Dialect } from "../dialect.ts";
+import type { Dialect, PassedStream } from "../dialect.ts";
+import { toErrorFields, toResponse } from "./answer.ts";
 import { RetoldStream, retellAnswer } from "./retell.ts";
 import { ResponsesWriter } from "./stream.ts";
 
@@ -16,8 +17,7 @@ export const openAiResponses: Dialect = {
     return writer.whole();
   },
   openWriter: (head) => new ResponsesWriter(head),
-  endOfStream: (error) =>
-    error && Buffer.from(formatSse(JSON.stringify(errorEvent(error)), "error")),
+  endOfStream: (error, passed) => error && toFailure(error, passed),
   writeError: (error) => toErrorBody(error),
   retell: {
     answer: retellAnswer,
@@ -25,9 +25,18 @@ export const openAiResponses: Dialect = {
   },
 };
 
-/** SDKs of one age read the fields here, those of another below `error`. */
-function errorEvent(error: HubError): object {
-  const { error: told } = toErrorBody(error);
-  const { code, message, param } = told;
-  return { type: "error", code, message, param, error: told };
+/** The error, and the response that failed by it, numbered on from what has passed. */
+function toFailure(error: HubError, { head, soFar }: PassedStream): Uint8Array {
+  const { next = 0, response = {} } = soFar ?? {};
+  const failed = toResponse(head, head.model, { status: "failed", output: [], error });
+  const { status, error: why } = failed;
+  const events = [
+    { type: "error", sequence_number: next, ...toErrorFields(error) },
+    {
+      type: "response.failed",
+      sequence_number: next + 1,
+      response: { ...failed, ...response, status, error: why },
+    },
+  ];
+  return Buffer.from(events.map((event) => formatSse(JSON.stringify(event), event.type)).join(""));
 }

@@ -1,7 +1,7 @@
 /** A response that passes, with what its client asked in place of what the provider was asked. */
 import { formatSse, parseSseFrame, SseFramer } from "../../../sdk/protocol/sse.ts";
 import type { StreamStep } from "../../attempts/answer-stream.ts";
-import type { PassingStream } from "../../providers/format.ts";
+import type { PassingStream, StreamSoFar } from "../../providers/format.ts";
 
 type Facts = Readonly<Record<string, unknown>>;
 
@@ -55,6 +55,11 @@ export class RetoldStream implements PassingStream {
     const whole = this.#stream.whole?.();
     const facts = this.#facts();
     return whole && facts ? retellAnswer(whole, facts) : whole;
+  }
+
+  soFar(): StreamSoFar {
+    const { next = 0, response = {} } = this.#stream.soFar?.() ?? {};
+    return { next, response: { ...response, ...this.#facts() } };
   }
 
   /** What passes are whole frames. */

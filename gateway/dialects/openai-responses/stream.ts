@@ -1,11 +1,11 @@
 /** Canonical events as the events of a response, each with its number, in the order that SDKs insist on. */
 import type { ContentLogprob } from "../../../sdk/protocol/chat.ts";
-import { type HubError, toErrorBody } from "../../../sdk/protocol/errors.ts";
+import type { HubError } from "../../../sdk/protocol/errors.ts";
 import { formatSse } from "../../../sdk/protocol/sse.ts";
 import type { UsageVector } from "../../../sdk/protocol/usage.ts";
 import type { AnswerEvent, FinishReason } from "../../canonical/answer.ts";
 import type { AnswerHead, EventWriter } from "../dialect.ts";
-import { type ResponseState, toResponse, toResponseId } from "./answer.ts";
+import { type ResponseState, toErrorFields, toResponse, toResponseId } from "./answer.ts";
 import { toCallId } from "./call-id.ts";
 import {
   type CustomCallItem,
@@ -52,16 +52,7 @@ export class ResponsesWriter implements EventWriter {
     this.#error = error;
     this.#begin();
     this.#closeAll();
-    if (error) {
-      // SDKs of one age read the fields here, those of another below `error`.
-      const { error: told } = toErrorBody(error);
-      this.#send("error", {
-        code: told.code,
-        message: told.message,
-        param: told.param,
-        error: told,
-      });
-    }
+    if (error) this.#send("error", toErrorFields(error));
     const { status } = this.#state();
     this.#send(`response.${status}`, { response: this.whole() });
     return this.#flush();

@@ -6,6 +6,7 @@ import {
   type OpenAiEmulator,
   startOpenAiEmulator,
 } from "../../../test/emulators/openai.ts";
+import { SseParser } from "../../../sdk/protocol/sse.ts";
 import { startTestGateway, type TestGateway } from "../../../test/support/gateway.ts";
 import {
   testKey,
@@ -117,7 +118,39 @@ describe("its own dialect", () => {
     await served.accounts.untilSettled(1);
     expect(served.accounts.settled.at(-1)).toMatchObject({ outcome: "upstream_failed" });
   });
+
+  test.each(faults)("and what ends it (%s) goes on from what was said", async (model) => {
+    const events = await eventsOf({ model, input: "Hi", instructions: "Be kind.", store: false });
+    const numbers = events.map(({ sequence_number }) => sequence_number);
+    expect(numbers).toEqual(numbers.map((_, index) => index));
+    const [created] = events;
+    const [error, failed] = events.slice(-2);
+    expect(error).toMatchObject({ type: "error", code: "upstream_error", error: { param: null } });
+    expect(error?.message).toBe((error?.error as { message: string }).message);
+    expect(failed).toMatchObject({
+      type: "response.failed",
+      response: {
+        id: (created?.response as { id: string }).id,
+        created_at: 1_780_000_000,
+        status: "failed",
+        error: { code: "server_error", message: error?.message },
+        instructions: "Be kind.",
+        store: false,
+      },
+    });
+  });
 });
+
+/** Of a stream, as they came. */
+async function eventsOf(body: object): Promise<Record<string, unknown>[]> {
+  const response = await fetch(`${served.url}/v1/responses`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${apiKey}`, "content-type": "application/json" },
+    body: JSON.stringify({ ...body, stream: true }),
+  });
+  const parser = new SseParser();
+  return parser.push(new Uint8Array(await response.arrayBuffer())).map(({ data }) => JSON.parse(data));
+}
 
 describe("a chat", () => {
   test("is asked and answered in its own words, streamed or not", async () => {

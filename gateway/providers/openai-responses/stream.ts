@@ -3,7 +3,13 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { parseSseFrame, SseFramer } from "../../../sdk/protocol/sse.ts";
 import type { StreamStep } from "../../attempts/answer-stream.ts";
 import type { ReadUsage } from "../../ledger/usage.ts";
-import { type PassingStream, type Relayed, RelayedSoFar, type StreamLimits } from "../format.ts";
+import {
+  type PassingStream,
+  type Relayed,
+  RelayedSoFar,
+  type StreamLimits,
+  type StreamSoFar,
+} from "../format.ts";
 import { readErrorFrame } from "../openai/errors.ts";
 import { usageOf } from "./reader.ts";
 import { responseObject } from "./schema.ts";
@@ -17,6 +23,9 @@ export class ResponsesStream implements PassingStream {
   #text = "";
   #last: Uint8Array | undefined;
   #whole: unknown;
+  /** The newest event that has passed. */
+  #newest: Uint8Array | undefined;
+  #response: StreamSoFar["response"] = {};
 
   constructor({ frameBytesMax, relayedTextCharsMax }: StreamLimits) {
     this.#framer = new SseFramer({ frameBytesMax });
@@ -48,6 +57,15 @@ export class ResponsesStream implements PassingStream {
     return this.#whole;
   }
 
+  soFar(): StreamSoFar {
+    const newest = this.#newest && parseSseFrame(this.#newest);
+    const { sequence_number: number } = (parseJson(newest?.data ?? "") ?? {}) as Numbered;
+    return {
+      next: typeof number === "number" ? number + 1 : 0,
+      response: this.#response,
+    };
+  }
+
   #relay(frames: readonly Uint8Array[]): StreamStep {
     const pass: Uint8Array[] = [];
     for (const frame of frames) {
@@ -59,6 +77,8 @@ export class ResponsesStream implements PassingStream {
         if (deltas.has(type) && this.#text.length < this.#textCharsMax) {
           this.#text += readDelta(event.data);
         }
+        if (type === "response.created") this.#response = namesOf(event.data);
+        this.#newest = frame;
         this.begun ||= type !== "response.created" && type !== "response.in_progress";
       }
       pass.push(frame);
@@ -71,6 +91,7 @@ export class ResponsesStream implements PassingStream {
     const response = responseObject.safeParse(json?.response).data;
     this.usage = response && usageOf(response);
     if (type === "error" || type === "response.failed") {
+      if (response) this.#response = json.response as StreamSoFar["response"];
       const told = json?.error ?? response?.error ?? { message: json?.message ?? "no message" };
       return { error: readErrorFrame({ error: told }) ?? cut("broke off the answer") };
     }
@@ -78,6 +99,15 @@ export class ResponsesStream implements PassingStream {
     this.#whole = json?.response;
     return {};
   }
+}
+
+type Numbered = { sequence_number?: unknown };
+
+/** Little of it, because it repeats all of a long request. */
+function namesOf(data: string): StreamSoFar["response"] {
+  const { response } = (parseJson(data) ?? {}) as { response?: Record<string, unknown> };
+  const names = ["id", "created_at", "model"].map((name) => [name, response?.[name]] as const);
+  return Object.fromEntries(names.filter(([, value]) => value != null));
 }
 
 function readDelta(data: string): string {
