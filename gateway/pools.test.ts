@@ -502,6 +502,23 @@ test("a route says whom to ask after which failure", async () => {
   });
 });
 
+test("a prompt that a filter refused is told to be refused, whatever became of those that were asked instead", async () => {
+  const place = await startPlace((asked, response) => {
+    if (asked.model !== "m") return fail(503)(asked, response);
+    response.writeHead(400, { "content-type": "application/json" });
+    response.end(JSON.stringify({ error: { message: "no", code: "content_filter" } }));
+  });
+  const routes = [testRoute("auto", "m", { fallbackOn: { content_filter: ["n"] } })];
+  await start(
+    { baseUrl: place.url },
+    { snapshot: { ...policy, routes }, limits: { retriesMax: 0 } },
+  );
+  const refused = await ask({ model: "auto" });
+  expect([refused.status, await codeOf(refused)]).toEqual([400, "content_filter"]);
+  expect(refused.headers.get("x-should-retry")).toBe("false");
+  expect(place.asked.map(({ model }) => model)).toEqual(["m", "n"]);
+});
+
 test("where a budget has no room for a route's models, those that it names for that are asked", async () => {
   const place = await startPlace();
   const routes = [testRoute("auto", "m", { fallbackOn: { insufficient_quota: ["n"] } })];

@@ -12,6 +12,7 @@ import {
   beginCall,
   type CallInput,
   type CallOutcome,
+  letGo,
   type OneCall,
 } from "./one-call.ts";
 import { stickyKeyOf } from "./sticky.ts";
@@ -50,6 +51,8 @@ export type Unanswered = {
   told: ReadUsage | undefined;
   /** Whether it went on after it had told that. */
   isPartial: boolean;
+  /** Its answer all the same, which a filter stopped: given where nobody has a better one. */
+  withheld?: Begun;
 };
 
 export type AskInput = Omit<CallInput, "times"> & {
@@ -74,6 +77,8 @@ export type Asked =
       clientGone: boolean;
       /** What was begun may have had effects, so nobody else is to be asked either. */
       isFinal: boolean;
+      /** An answer that a filter stopped; one of the calls that were noted as unanswered. */
+      withheld?: Begun;
     };
 
 export async function askModel(input: AskInput): Promise<Asked> {
@@ -103,7 +108,14 @@ export async function askModel(input: AskInput): Promise<Asked> {
     const { error, ended } = round;
     const clientGone = ended === "client_gone" || ended === "client_deadline";
     const isFinal = acts && round.sent && !isCleanRefusal(error);
-    const over: Asked = { type: "failed", error, clientGone, isFinal };
+    const { withheld } = round;
+    const over: Asked = {
+      type: "failed",
+      error,
+      clientGone,
+      isFinal,
+      ...(withheld && { withheld }),
+    };
     if (clientGone || isFinal || retry >= limits.retriesMax) return over;
 
     const where = whereToRetry(error, round.answered);
@@ -188,12 +200,17 @@ async function callOrHedge(
       if (outcome) note(one, outcome, since);
     }
     const deployments = racers.map(({ one }) => one.turn.deployment);
-    return { ...(outcomes[0] as Extract<CallOutcome, { type: "failed" }>), deployments };
+    const failures = outcomes as Extract<CallOutcome, { type: "failed" }>[];
+    // An answer that a filter stopped says more than a failure.
+    const chosen = failures.find(({ withheld }) => withheld) ?? failures[0];
+    for (const other of failures) if (other !== chosen) letGo(other.withheld);
+    return { ...(chosen as (typeof failures)[number]), deployments };
   }
   for (const [index, { one, since }] of racers.entries()) {
     if (index === winner) continue;
     const made = await within(one.outcome, 0);
     if (made?.type !== "failed") one.lose();
+    else letGo(made.withheld);
     note(one, made, since, "lost");
   }
   const { one, since } = racers[winner] as (typeof racers)[number];
@@ -259,8 +276,13 @@ function mayCost(made: Extract<CallOutcome, { type: "failed" }>, isSecond: boole
 }
 
 /** What the provider told of a call whose answer nobody reads. */
-function toldBy(made: CallOutcome | undefined): Pick<Unanswered, "told" | "isPartial"> {
-  if (made?.type === "failed") return { told: made.told, isPartial: false };
+function toldBy(
+  made: CallOutcome | undefined,
+): Pick<Unanswered, "told" | "isPartial" | "withheld"> {
+  if (made?.type === "failed") {
+    const { told, withheld } = made;
+    return { told, isPartial: false, ...(withheld && { withheld }) };
+  }
   if (made === undefined) return { told: undefined, isPartial: false };
   const { begun } = made;
   return begun.type === "answer"

@@ -3,18 +3,21 @@ import { type ErrorCode, HubError, invariant } from "../../sdk/protocol/errors.t
 import type { Target } from "../routing/resolve.ts";
 import { type AskInput, askModel, type Tried, type Unanswered } from "./ask-model.ts";
 import { mayFallBack } from "./failure.ts";
-import type { Begun } from "./one-call.ts";
+import { type Begun, letGo } from "./one-call.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** `unanswered` are those of `tried` that gave no answer and may have to be paid for. */
-export type AttemptResult = { tried: Tried[]; unanswered: Unanswered[] } & (
-  | Begun
-  /**
-   * `sent` is the last model that may have begun to work on the request. `clientGone`: the client left,
-   * or its own deadline passed; the upstream is not to blame.
-   */
-  | { type: "failed"; error: HubError; clientGone: boolean; sent: Target | undefined }
-);
+type Calls = { tried: Tried[]; unanswered: Unanswered[] };
+
+export type AttemptResult = Calls &
+  (
+    | Begun
+    /**
+     * `sent` is the last model that may have begun to work on the request. `clientGone`: the client left,
+     * or its own deadline passed; the upstream is not to blame.
+     */
+    | { type: "failed"; error: HubError; clientGone: boolean; sent: Target | undefined }
+  );
 
 export type AttemptInput = Pick<
   AskInput,
@@ -30,7 +33,8 @@ export type AttemptInput = Pick<
 };
 
 /**
- * Never throws for what an upstream does; the failure of the last attempt is the result then. An upstream's
+ * Never throws for what an upstream does; the failure of the last attempt is the result then. What a filter stopped
+ * is the answer where those that were asked instead have failed, because that is what became of it. An upstream's
  * total time runs from here, so that fallbacks do not make a request last longer than one upstream may.
  */
 export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult> {
@@ -42,6 +46,8 @@ export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult
   const asked = new Set<string>();
   let error: HubError | undefined;
   let sent: Target | undefined;
+  let withheld: Begun | undefined;
+  let verdict: HubError | undefined;
   let left = [...input.targets];
   for (let target = left.shift(); target; target = left.shift()) {
     if (asked.has(target.name)) continue;
@@ -73,17 +79,40 @@ export async function attemptInOrder(input: AttemptInput): Promise<AttemptResult
       note: (one) => tried.push(one),
       noteUnanswered: (one) => unanswered.push(one),
     });
-    if (made.type === "begun") return { ...made.begun, ...calls };
+    if (made.type === "begun") {
+      letGo(withheld);
+      return { ...made.begun, ...calls };
+    }
     error = made.error;
-    if (made.clientGone) return { type: "failed", error, clientGone: true, sent, ...calls };
-    if (made.isFinal) break;
+    if (made.clientGone || made.isFinal) {
+      letGo(withheld);
+      letGo(made.withheld);
+      return { type: "failed", error, clientGone: made.clientGone, sent, ...calls };
+    }
+    if (error.code === "content_filter") verdict ??= error;
+    if (withheld) letGo(made.withheld);
+    else withheld = made.withheld;
     const named = instead(error.code);
     if (named) left = [...named];
     else if (!mayFallBack(error)) break;
     else if (error.code === "context_length_exceeded") left = left.filter(hasMoreRoomThan(target));
   }
   invariant(error, "a plan has at least one target");
-  return { type: "failed", error, clientGone: false, sent, ...calls };
+  if (withheld) return { ...withheld, ...asAnswered(withheld, calls) };
+  return { type: "failed", error: verdict ?? error, clientGone: false, sent, ...calls };
+}
+
+/** The calls, one of which has an answer after all. */
+function asAnswered(withheld: Begun, { tried, unanswered }: Calls): Calls {
+  const its = unanswered.find((one) => one.withheld === withheld)?.tried;
+  return {
+    tried: tried.map((one) => {
+      if (one !== its) return one;
+      const { mayCost: _, ...answered } = one;
+      return answered;
+    }),
+    unanswered: unanswered.filter(({ tried }) => tried !== its),
+  };
 }
 
 /** One that is known to have no more room would only refuse the same prompt again. */

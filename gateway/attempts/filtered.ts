@@ -83,22 +83,24 @@ export class FilterWatch {
     }
   }
 
-  /** @throws FilteredAnswer */
-  refuseFiltered(): void {
+  get filtered(): FilteredAnswer | undefined {
     const { isFiltered, usage } = this.verdict;
-    if (isFiltered) throw new FilteredAnswer(this.#upstream, usage);
+    return isFiltered ? new FilteredAnswer(this.#upstream, usage) : undefined;
   }
 }
 
-/** @throws FilteredAnswer where a filter ended all choices of a whole answer */
-export function refuseFiltered(upstream: string, readEvents: () => readonly AnswerEvent[]): void {
+/** What a whole answer is where a filter ended all of its choices. */
+export function filteredIn(
+  upstream: string,
+  readEvents: () => readonly AnswerEvent[],
+): FilteredAnswer | undefined {
   const verdict = new FilterVerdict();
   try {
     verdict.follow(readEvents());
   } catch {
-    return;
+    return undefined;
   }
-  if (verdict.isFiltered) throw new FilteredAnswer(upstream, verdict.usage);
+  return verdict.isFiltered ? new FilteredAnswer(upstream, verdict.usage) : undefined;
 }
 
 /** Somebody's filter, or a model that is made to decline in its place, as Anthropic's are. */

@@ -12,7 +12,7 @@ import { type Conversation, openConversation } from "./conversation.ts";
 import type { Turn } from "./deployment.ts";
 import { mayAct } from "./effects.ts";
 import { isConnectionReset, toUpstreamError } from "./failure.ts";
-import { FilteredAnswer, FilterWatch, refuseFiltered } from "./filtered.ts";
+import { type FilteredAnswer, FilterWatch, filteredIn } from "./filtered.ts";
 import { hold, type StreamHold } from "./stream-hold.ts";
 import { type Ended, Watch, type WatchTimes } from "./watch.ts";
 
@@ -58,6 +58,8 @@ export type CallOutcome =
       answered: boolean;
       /** What the upstream says that it used all the same. */
       told?: ReadUsage | undefined;
+      /** An answer that a filter stopped, for the case that nobody has a better one; whoever drops it lets it go. */
+      withheld?: Begun;
       times: CallTimes;
     };
 
@@ -102,16 +104,14 @@ export function beginCall(turn: Turn, input: CallInput): OneCall {
     outcome,
     lose() {
       watch.lose();
-      void outcome.then((made) => {
-        if (made.type === "begun") discard(made.begun);
-      });
+      void outcome.then((made) => letGo(made.type === "begun" ? made.begun : made.withheld));
     },
   };
 }
 
-/** Lets an answer go that nobody will read. */
-function discard(begun: Begun): void {
-  if (begun.type !== "stream") return;
+/** What nobody will read. */
+export function letGo(begun: Begun | undefined): void {
+  if (begun?.type !== "stream") return;
   const { watch, response, turn } = begun.stream;
   watch.done();
   response.cancel();
@@ -157,14 +157,34 @@ async function makeCall(
     });
     times.headMs = rounded(performance.now() - beganAtMs);
     seen.answered = response.status === 200;
-    const begun = await readBeginning(response, { ...input, turn, watch, conversation });
+    const { filtered, ...read } = await readBeginning(response, {
+      ...input,
+      turn,
+      watch,
+      conversation,
+    });
+    const begun = { ...read, dropped: request.dropped };
+    if (filtered) {
+      if (traced) Object.assign(traced.span, { endedAtMs: context.nowMs(), error: filtered.code });
+      turn.fail(filtered, true);
+      const told = filtered.usage;
+      return {
+        type: "failed",
+        error: filtered,
+        ended: undefined,
+        ...seen,
+        told,
+        withheld: begun,
+        times,
+      };
+    }
     if (begun.type === "stream") turn.begun();
     else {
       if (traced) traced.span.endedAtMs = context.nowMs();
       turn.begun();
       turn.succeed();
     }
-    return { type: "begun", begun: { ...begun, dropped: request.dropped }, watch, times };
+    return { type: "begun", begun, watch, times };
   } catch (thrown) {
     watch.done();
     response?.cancel();
@@ -174,8 +194,7 @@ async function makeCall(
     const { ended } = watch;
     if (ended === undefined || ended === "timed_out") turn.fail(error, seen.sent);
     else turn.abandon();
-    const told = thrown instanceof FilteredAnswer ? thrown.usage : undefined;
-    return { type: "failed", error, ended, ...seen, told, times };
+    return { type: "failed", error, ended, ...seen, times };
   }
 }
 
@@ -201,18 +220,20 @@ async function readBeginning(response: TransportResponse, input: Beginning) {
   const { response: answering, heard } = heardOf(response, input);
   const answered = { target, adapterDigest: provider.readHead(response, target), heard };
   if (call.stream) {
-    const stream = await openStream(answering, input);
-    return { type: "stream" as const, stream, ...answered };
+    const { filtered, ...stream } = await openStream(answering, input);
+    return { type: "stream" as const, stream, ...answered, filtered };
   }
   const bytes = await readAll(answering, watch, provider, limits.answerBytesMax, "refuse");
   watch.done();
   const { reading } = conversation;
-  if (input.dropsFiltered && reading)
-    refuseFiltered(provider.name, () => reading.readAnswer(bytes));
+  const filtered =
+    input.dropsFiltered && reading
+      ? filteredIn(provider.name, () => reading.readAnswer(bytes))
+      : undefined;
   const readAnswer = () => conversation.readAnswer(bytes, (name) => response.header(name));
   const { timings } = input.context;
   const answer = timings ? timings.translating(readAnswer) : readAnswer();
-  return { type: "answer" as const, answer, ...answered };
+  return { type: "answer" as const, answer, ...answered, filtered };
 }
 
 /** A good answer, heard as it is read where its project lets it be kept. */
@@ -235,7 +256,7 @@ function heardOf(
 async function openStream(
   response: TransportResponse,
   { turn, watch, conversation, limits, context, dropsFiltered }: Beginning,
-): Promise<OpenStream> {
+): Promise<OpenStream & { filtered: FilteredAnswer | undefined }> {
   const { provider } = turn.deployment;
   const contentType = response.header("content-type");
   if (!conversation.streamType.test(contentType ?? "")) {

@@ -1,7 +1,7 @@
 /** Holds a stream's beginning back, so that one that dies early is never seen and another model can be asked. */
 import type { TransportResponse } from "../providers/transport.ts";
 import { type AnswerStream, type StreamStep, whole } from "./answer-stream.ts";
-import type { FilterWatch } from "./filtered.ts";
+import type { FilteredAnswer, FilterWatch } from "./filtered.ts";
 
 export type StreamHold = {
   /** Bytes of the answer that are held; with 0 its first word is enough. */
@@ -11,22 +11,27 @@ export type StreamHold = {
 };
 
 export type HoldOptions = StreamHold & {
-  /** Present where a stream that its upstream's filter stopped is not to be seen. */
+  /** Present where a stream that its upstream's filter stopped is not to be seen, should another model do better. */
   watch?: FilterWatch | undefined;
+};
+
+type Held = {
+  response: TransportResponse;
+  first: StreamStep;
+  filtered: FilteredAnswer | undefined;
 };
 
 /**
  * Reads until there is something worth saying. A healthy stream waits for its first word and no longer; one that says
  * only that it has begun is let through after a while, because proxies close what stays silent.
- * @returns what was held, as the first step, and a response that goes on after it
+ * @returns what was held, as the first step, and a response that goes on after it; `filtered` where a filter stopped it
  * @throws HubError what the stream itself told as its failure while it was held
- * @throws FilteredAnswer
  */
 export async function hold(
   response: TransportResponse,
   reader: AnswerStream,
   { streamHoldBytes, streamHoldMs, watch }: HoldOptions,
-): Promise<{ response: TransportResponse; first: StreamStep }> {
+): Promise<Held> {
   const held: Uint8Array[] = [];
   let bytes = 0;
   let signs = 0;
@@ -39,8 +44,8 @@ export async function hold(
       if (chunk === "over") {
         // Its failure is met when it is asked for.
         reading.catch(() => {});
-        watch?.refuseFiltered();
-        return { response: readingOn(response, reading), first: { pass: held } };
+        const rest = readingOn(response, reading);
+        return { response: rest, first: { pass: held }, filtered: watch?.filtered };
       }
       const step = chunk ? reader.push(chunk) : reader.close();
       watch?.push(chunk);
@@ -48,7 +53,6 @@ export async function hold(
       const begun = reader.begun && (watch?.verdict.hasAnswer ?? true);
       const isSilent = !begun || (streamHoldBytes > 0 && bytes < streamHoldBytes);
       if (end?.error && isSilent) throw end.error;
-      if (end) watch?.refuseFiltered();
       for (const piece of pass) {
         const isSign = piece[0] === colon;
         // Of a queue that says every few seconds that it is still there, nobody waits for each word.
@@ -64,7 +68,8 @@ export async function hold(
       // A verdict is followed by what it cost.
       const isEnough = begun && bytes >= streamHoldBytes && !watch?.verdict.isFiltered;
       if (end || isEnough || bytes > heldBytesMax) {
-        return { response, first: { pass: held, ...(end && { end }) } };
+        const filtered = end && watch?.filtered;
+        return { response, first: { pass: held, ...(end && { end }) }, filtered };
       }
     }
   } finally {

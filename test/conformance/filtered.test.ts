@@ -23,6 +23,8 @@ import { openAiKey, startOpenAi } from "./upstreams/openai.ts";
 
 const apiKey = "sk-sy-key-of-the-acme-project";
 const fromTheHouse = "From the house.";
+const project = testProject("acme");
+let strictUrl: string;
 let upstreams: readonly Upstream[];
 let served: TestGateway;
 /** What the strict upstream of one's own says, piece by piece. */
@@ -42,7 +44,7 @@ beforeAll(async () => {
   const house = await startOpenAiEmulator({ answer: () => fromTheHouse });
   const strict = createServer((_, response) => void speak(response));
   await new Promise<void>((resolve) => strict.listen(0, "127.0.0.1", resolve));
-  const strictUrl = `http://127.0.0.1:${(strict.address() as AddressInfo).port}`;
+  strictUrl = `http://127.0.0.1:${(strict.address() as AddressInfo).port}`;
   const openAi = { type: "openai" as const, apiKey: openAiKey };
   const settings = [
     { ...openAi, baseUrl: chat.baseUrl },
@@ -53,7 +55,6 @@ beforeAll(async () => {
     { type: "cohere" as const, baseUrl: cohere.baseUrl, apiKey: cohereKey },
     { ...openAi, baseUrl: strictUrl },
   ];
-  const project = testProject("acme");
   const names = [...upstreams.map((_, at) => `model-${at}`), "strict"];
   served = await startTestGateway({
     snapshot: testSnapshot({
@@ -67,16 +68,20 @@ beforeAll(async () => {
           }),
         ),
         testModel("house", { upstream: "house" }),
+        testModel("ruin", { upstream: "ruin", upstreamModel: "house!status:503" }),
       ],
-      routes: names.map((name) =>
+      routes: names.flatMap((name) => [
         testRoute(`route-${name}`, name, { fallbackOn: { content_filter: ["house"] } }),
-      ),
+        testRoute(`doomed-${name}`, name, { fallbackOn: { content_filter: ["ruin"] } }),
+      ]),
       prices: testPrices("house", { input: "0.001", output: "0.001" }),
     }),
     upstreams: [
       ...settings.map((one, at) => ({ name: `up-${at}`, ...one })),
       { name: "house", type: "openai", baseUrl: house.baseUrl },
+      { name: "ruin", type: "openai", baseUrl: house.baseUrl },
     ],
+    limits: { retriesMax: 0, breakerFailures: 1000 },
   });
   cleanUp.push(
     () => served.close(),
@@ -92,7 +97,10 @@ afterAll(async () => {
 
 type Asking = { dialect: Dialect; upstream: Upstream; stream: boolean; said: Said };
 
-async function ask({ dialect, upstream, stream, said }: Asking, route = true): Promise<Heard> {
+async function ask(
+  { dialect, upstream, stream, said }: Asking,
+  route: "route" | "doomed" | "none" = "route",
+): Promise<Heard> {
   upstream.prepare([said]);
   const name = `model-${upstreams.indexOf(upstream)}`;
   const client = dialect.connect({ url: served.url, apiKey });
@@ -101,7 +109,7 @@ async function ask({ dialect, upstream, stream, said }: Asking, route = true): P
       turns: [{ role: "user", parts: [{ type: "text", text: "How do I …?" }] }],
       outputTokensMax: 64,
     },
-    { model: route ? `route-${name}` : name, stream },
+    { model: route === "none" ? name : `${route}-${name}`, stream },
   );
 }
 
@@ -131,11 +139,40 @@ test("an answer of which a filter left nothing is asked of another model, in eve
   }
 });
 
+test("where those that are asked instead fail, what the filter left is the answer, and is paid for as one", async () => {
+  const usage = { input: 11, output: 0 };
+  for (const upstream of upstreams) {
+    for (const dialect of dialects) {
+      for (const stream of [false, true]) {
+        const cell = `${dialect.name} → ${upstream.name}${stream ? ", streamed" : ""}`;
+        const said: Said = { end: "content_filter", usage };
+        const heard = await ask({ dialect, upstream, stream, said }, "doomed");
+        expect([cell, heard.finish]).toEqual([cell, dialect.ends.content_filter]);
+        const settled = served.accounts.settled.at(-1);
+        const name = `model-${upstreams.indexOf(upstream)}`;
+        expect(settled, cell).toMatchObject({
+          outcome: "ok",
+          answered: { model: name },
+          usage: { input: 11 },
+          decision: {
+            tried: [
+              { model: name, error: "content_filter" },
+              { model: "ruin", error: "upstream_unavailable" },
+            ],
+          },
+        });
+        expect(settled, cell).not.toHaveProperty("unanswered");
+        expect(settled?.decision, cell).not.toHaveProperty("tried.0.mayCost");
+      }
+    }
+  }
+});
+
 test("without such a route the answer passes, as its provider cut it off", async () => {
   for (const upstream of upstreams) {
     for (const dialect of dialects) {
       const said: Said = { text: "First", end: "content_filter" };
-      const heard = await ask({ dialect, upstream, stream: true, said }, false);
+      const heard = await ask({ dialect, upstream, stream: true, said }, "none");
       expect([heard.text, heard.finish]).toEqual(["First", dialect.ends.content_filter]);
     }
   }
@@ -152,8 +189,8 @@ test("a whole answer that a filter cut off falls back too, for nobody has seen i
 const chunk = (delta: object, finish_reason: string | null = null, index = 0) =>
   `data: ${JSON.stringify({ id: "c", object: "chat.completion.chunk", created: 1, model: "m", choices: [{ index, delta, finish_reason }] })}\n\n`;
 
-async function streamOfStrict(): Promise<ReadableStreamDefaultReader<Uint8Array>> {
-  const response = await fetch(`${served.url}/v1/chat/completions`, {
+async function streamOfStrict(url = served.url): Promise<ReadableStreamDefaultReader<Uint8Array>> {
+  const response = await fetch(`${url}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${apiKey}` },
     body: JSON.stringify({
@@ -204,4 +241,51 @@ test("of several choices one that was not filtered is an answer", async () => {
   const text = await restOf(await streamOfStrict());
   expect(text).toContain("Second");
   expect(text).not.toContain("house");
+});
+
+test("a stream that its filter stopped and nobody ended goes on in front of the client, when no other model answers", async () => {
+  let goOn = (): void => {};
+  speak = async (response) => {
+    // Ended by what is asked instead, which is asked while this one is open.
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.write(chunk({ role: "assistant", content: "" }));
+    response.write(chunk({}, "content_filter"));
+    goOn = () => response.end("data: [DONE]\n\n");
+  };
+  const lost = createServer((_, response) => {
+    response.writeHead(404).end("{}");
+    goOn();
+  });
+  await new Promise<void>((resolve) => lost.listen(0, "127.0.0.1", resolve));
+  const { port } = lost.address() as AddressInfo;
+  const gateway = await startTestGateway({
+    snapshot: testSnapshot({
+      projects: [project],
+      keys: [testKey(apiKey, { projectId: project.id })],
+      models: [
+        testModel("strict", { upstream: "strict" }),
+        testModel("lost", { upstream: "lost" }),
+      ],
+      routes: [testRoute("route-strict", "strict", { fallbackOn: { content_filter: ["lost"] } })],
+    }),
+    upstreams: [
+      { name: "strict", type: "openai", baseUrl: strictUrl },
+      { name: "lost", type: "openai", baseUrl: `http://127.0.0.1:${port}` },
+    ],
+    limits: { streamHoldMs: 20 },
+  });
+  try {
+    const text = await restOf(await streamOfStrict(gateway.url));
+    expect(text).toContain('"finish_reason":"content_filter"');
+    expect(text.match(/\[DONE\]/g)).toHaveLength(1);
+    await gateway.accounts.untilSettled(1);
+    expect(gateway.accounts.settled.at(-1)).toMatchObject({
+      outcome: "ok",
+      answered: { model: "strict" },
+    });
+  } finally {
+    await gateway.close();
+    lost.close();
+    lost.closeAllConnections();
+  }
 });
