@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { adapterDigest } from "../../sdk/protocol/adapter/digest.ts";
 import { adapterVersionOfBase } from "../../sdk/protocol/admin.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
-import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import { abortableRequest, type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import type { Sha256 } from "../../sdk/protocol/ids.ts";
 import type { FileMemory } from "./file-memory.ts";
 
@@ -36,7 +36,7 @@ export function registrySource(options: RegistrySourceOptions): AdapterSource {
 
   async function get(path: string): Promise<Response> {
     const signal = AbortSignal.timeout(options.timeoutMs ?? 60_000);
-    const request = new Request(`${origin}${path}`, { headers, signal });
+    const request = abortableRequest(`${origin}${path}`, { headers, signal });
     const response = await registry.fetch(request).catch((cause: unknown) => {
       throw new HubError("upstream_unavailable", "The registry cannot be reached.", { cause });
     });

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { type ChatMessage, chatUsage } from "../../sdk/protocol/chat.ts";
 import { errorBody } from "../../sdk/protocol/errors.ts";
 import {
+  abortableRequest,
   adapterDigestHeader,
   type Fetcher,
   inProcessOrigin,
@@ -96,7 +97,7 @@ async function askOnce(
 }
 
 function toRequest(question: Question, signal: AbortSignal): Request {
-  return new Request(`${inProcessOrigin}/v1/chat/completions`, {
+  return abortableRequest(`${inProcessOrigin}/v1/chat/completions`, {
     method: "POST",
     headers: {
       authorization: `Bearer ${question.key}`,

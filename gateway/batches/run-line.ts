@@ -1,7 +1,12 @@
 /** One line of a batch: asked through the gateway's own door, and asked again where a client would try again. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
-import { inProcessOrigin, tagsHeader, taskHeader } from "../../sdk/protocol/http.ts";
+import {
+  abortableRequest,
+  inProcessOrigin,
+  tagsHeader,
+  taskHeader,
+} from "../../sdk/protocol/http.ts";
 import { callAs } from "./callers.ts";
 import type { BatchLine } from "./lines.ts";
 import type { Batch } from "./store.ts";
@@ -69,7 +74,7 @@ type Answer = {
 };
 
 async function askOnce(line: BatchLine, { batch, ask, kill }: RunOptions): Promise<Answer> {
-  const request = new Request(`${inProcessOrigin}${batch.endpoint}`, {
+  const request = abortableRequest(`${inProcessOrigin}${batch.endpoint}`, {
     method: "POST",
     headers: {
       "content-type": "application/json",

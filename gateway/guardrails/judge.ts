@@ -6,7 +6,7 @@
 import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import type { Guardrail } from "../../sdk/protocol/guardrails.ts";
-import { inProcessOrigin } from "../../sdk/protocol/http.ts";
+import { abortableRequest, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import type { Principal } from "../metering/types.ts";
 
 export type JudgeCaller = { principal: Principal; tags: Readonly<Record<string, string>> };
@@ -46,7 +46,7 @@ export function judgeRequest(
       { role: "user", content: `${fence}\n${shown}\n${fence}` },
     ],
   };
-  const request = new Request(`${inProcessOrigin}/v1/chat/completions`, {
+  const request = abortableRequest(`${inProcessOrigin}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),

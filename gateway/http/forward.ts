@@ -1,6 +1,6 @@
 /** Passes a request on to another service of Switchyard, and its answer back, body streams included. */
 import { HubError } from "../../sdk/protocol/errors.ts";
-import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import { abortableRequest, type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import {
   clientAddressHeader,
   contentLogHeader,
@@ -41,7 +41,7 @@ export async function forward(
   let response: Response;
   try {
     response = await service.fetcher.fetch(
-      new Request(inProcessOrigin + pathname + search, {
+      abortableRequest(inProcessOrigin + pathname + search, {
         method: request.method,
         headers: asked,
         signal: request.signal,

@@ -1,7 +1,10 @@
+import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
-import { remoteFetcher } from "../../sdk/protocol/http.ts";
+import { abortableRequest, remoteFetcher } from "../../sdk/protocol/http.ts";
 import { forward } from "./forward.ts";
 import { readTags } from "./tags.ts";
 
@@ -51,4 +54,41 @@ test("a service behind a URL gets the body as a stream, and its answer comes bac
   expect(response.headers.get("x-request-id")).toBe("req_1");
   expect(await response.text()).toBe("one two three");
   server.close();
+});
+
+test("what waits for a service can be stopped after its request was collected", async () => {
+  const server = createServer();
+  const asked = once(server, "request");
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as AddressInfo;
+  const service = remoteFetcher(`http://127.0.0.1:${port}`);
+  const stop = new AbortController();
+  const answer = service
+    .fetch(abortableRequest("http://gateway/api/snapshot", { signal: stop.signal }))
+    .then(
+      () => "answered",
+      (error: Error) => error.name,
+    );
+  await asked;
+  setFlagsFromString("--expose-gc");
+  // Weak references that were looked at hold until the next turn.
+  await new Promise((resolve) => setImmediate(resolve));
+  (runInNewContext("gc") as () => void)();
+  stop.abort();
+  expect(await answer).toBe("AbortError");
+  server.close();
+  server.closeAllConnections();
+});
+
+test("a handler hears the signal of a request that nobody holds any more", async () => {
+  const stop = new AbortController();
+  const heard = new Promise((resolve) => {
+    const { signal } = abortableRequest("http://gateway/", { signal: stop.signal });
+    signal.addEventListener("abort", resolve);
+  });
+  setFlagsFromString("--expose-gc");
+  await new Promise((resolve) => setImmediate(resolve));
+  (runInNewContext("gc") as () => void)();
+  stop.abort();
+  await heard;
 });

@@ -1,7 +1,7 @@
 /** When keys were used last: noted in memory as requests come, told to the registry now and then. */
 import { LRUCache } from "lru-cache";
 import type { KeysUsed } from "../../sdk/protocol/admin.ts";
-import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import { abortableRequest, type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import type { KeyId } from "../../sdk/protocol/ids.ts";
 
 export type KeyUseOptions = {
@@ -64,7 +64,7 @@ export class KeyUse {
   async #tell(body: KeysUsed): Promise<void> {
     const { registry, operatorKey } = this.#options;
     const response = await registry.fetch(
-      new Request(`${inProcessOrigin}/api/keys/used`, {
+      abortableRequest(`${inProcessOrigin}/api/keys/used`, {
         method: "POST",
         headers: { authorization: `Bearer ${operatorKey}`, "content-type": "application/json" },
         body: JSON.stringify(body),

@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import { type Dispatcher, Pool } from "undici";
 import { invariant } from "../../sdk/protocol/errors.ts";
-import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import { abortableRequest, type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import type { Upload } from "../http/form.ts";
 import { type Connection, type Connections, openConnections } from "./connections.ts";
 
@@ -243,7 +243,7 @@ export function inProcess(fetcher: Fetcher, basePath: string): Transport {
   return {
     async send({ path, headers, body, upload, signal, onSent }) {
       invariant(!upload, "what runs in this process takes no forms");
-      const request = new Request(inProcessOrigin + basePath + path, {
+      const request = abortableRequest(inProcessOrigin + basePath + path, {
         method: "POST",
         headers,
         body,

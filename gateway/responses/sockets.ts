@@ -17,7 +17,7 @@ import {
   parseOrThrow,
   toErrorBody,
 } from "../../sdk/protocol/errors.ts";
-import { inProcessOrigin } from "../../sdk/protocol/http.ts";
+import { abortableRequest, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import { SseParser } from "../../sdk/protocol/sse.ts";
 import type { AppParts } from "../app.ts";
 import type { GatewayLimits } from "../config.ts";
@@ -186,7 +186,7 @@ class ResponseSocket {
   async #respond(text: string): Promise<void> {
     const { ask, limits, incoming, recollection } = this.#parts;
     const asked = readAsked(text, limits);
-    const request = new Request(inProcessOrigin + responsesPath, {
+    const request = abortableRequest(inProcessOrigin + responsesPath, {
       method: "POST",
       headers: this.#headers,
       body: asked.body,

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { type Snapshot, snapshot as snapshotSchema } from "../../sdk/protocol/catalog.ts";
-import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import { abortableRequest, type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import { writePrivateFile } from "./private-file.ts";
 import { SnapshotIndex } from "./snapshot-index.ts";
 
@@ -94,7 +94,7 @@ export class SnapshotStore {
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(waitMs + 10_000)]);
     const response = await abortable(
       registry.fetch(
-        new Request(`${inProcessOrigin}/api/snapshot?${after}waitMs=${waitMs}`, {
+        abortableRequest(`${inProcessOrigin}/api/snapshot?${after}waitMs=${waitMs}`, {
           headers: { authorization: `Bearer ${operatorKey}` },
           signal,
         }),

@@ -21,13 +21,24 @@ export const timeoutHeader = "x-switchyard-timeout-ms";
 /** Base address for requests that go to a `Fetcher` in this process and never reach a socket. */
 export const inProcessOrigin = "http://switchyard.internal";
 
+/**
+ * A request whose `signal` is the very one that is given. The signal of Node's own `Request` only follows it, and only while somebody
+ * holds the request: once that is collected, aborting does nothing and whoever waits for it waits on (nodejs/undici#4068, #3644).
+ */
+export function abortableRequest(url: string, { signal, ...init }: RequestInit): Request {
+  const request = new Request(url, init);
+  return signal ? Object.defineProperty(request, "signal", { value: signal }) : request;
+}
+
 /** The service behind a URL, called as if it were in this process: its own path stands before each request's. */
 export function remoteFetcher(baseUrl: string): Fetcher {
   const base = baseUrl.replace(/\/+$/, "");
   return {
     fetch(request) {
       const { pathname, search } = new URL(request.url);
-      return fetch(new Request(base + pathname + search, request));
+      const { method, headers, body, signal, redirect } = request;
+      const init = { method, headers, body, signal, redirect, duplex: "half" };
+      return fetch(base + pathname + search, init as RequestInit);
     },
   };
 }

@@ -4,7 +4,7 @@ import { Hono } from "hono";
 import { type AddMeasurements, addMeasurements, type Whoami } from "../../sdk/protocol/admin.ts";
 import { type Adapter, adapter, type Model, model } from "../../sdk/protocol/catalog.ts";
 import { HubError, parseOrThrow, toErrorResponse } from "../../sdk/protocol/errors.ts";
-import type { Fetcher } from "../../sdk/protocol/http.ts";
+import { type Fetcher, remoteFetcher } from "../../sdk/protocol/http.ts";
 
 export type Listening = Fetcher & { url: string; close(): Promise<void> };
 
@@ -19,10 +19,7 @@ export async function listen(app: {
   const url = `http://127.0.0.1:${address.port}`;
   return {
     url,
-    fetch(request) {
-      const { pathname, search } = new URL(request.url);
-      return fetch(new Request(new URL(`${pathname}${search}`, url), request));
-    },
+    ...remoteFetcher(url),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
