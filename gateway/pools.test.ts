@@ -157,6 +157,28 @@ test("a key without quota is left alone as one that is refused", async () => {
   expect(keysAsked(place)).toEqual(["key-a", "key-b", "key-b", "key-b"]);
 });
 
+test("a key of Cohere's without credit is left alone too, and the next model is asked when there is no other", async () => {
+  const place = await startPlace((asked, response) =>
+    asked.model === "m" ? fail(402)(asked, response) : answer(asked, response),
+  );
+  const upstreams = [
+    { name: "cohere", type: "cohere", baseUrl: place.url, keys: ["KEY_A", "KEY_B"] },
+    { name: "pool", type: "openai", baseUrl: place.url },
+  ] as UpstreamSettings[];
+  const models = [testModel("m", { upstream: "cohere" }), testModel("n", { upstream: "pool" })];
+  await start({}, { upstreams, snapshot: { ...policy, models }, random: () => 0 });
+  const answered = await ask({ model: "auto" });
+  expect([answered.status, answered.headers.get("x-switchyard-model")]).toEqual([200, "n"]);
+  expect(triedBy()).toMatchObject([
+    { deployment: "key-1" },
+    { deployment: "key-2" },
+    { model: "n" },
+  ]);
+  expect((await ask({ model: "auto" })).status).toBe(200);
+  // Both rest: an empty account is not filled within a moment.
+  expect(place.asked.map(({ model }) => model)).toEqual(["m", "m", "n", "n"]);
+});
+
 test("a key that met a limit rests for as long as it was told, and for that model alone", async () => {
   let skewMs = 0;
   const limited = new Set(["key-a"]);

@@ -1,6 +1,7 @@
 /** Cohere's failures, told as our client should act on them. */
-import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
+import type { ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
+import { readStatus } from "../upstream-status.ts";
 import { readRetryAfter, safeWords } from "../upstream-words.ts";
 import { parseJson } from "./response.ts";
 import { cohereError } from "./schema.ts";
@@ -19,41 +20,13 @@ export function readCohereError(
   const told = cohereError.safeParse(parseJson(body)).data?.message;
   const words = told === undefined ? undefined : safeWords(told);
   const retryAfterMs = readRetryAfter(response);
-  const quoting = (code: ErrorCode, what: string): HubError => {
-    const unquoted = `${what} with status ${status}.`;
-    const message = words === undefined ? unquoted : `${what}: ${words}`;
-    return new HubError(code, message, { retryAfterMs, unquoted });
-  };
-  switch (status) {
-    case 401:
-    case 403:
-      // Its message may name our credential, so it stays in the log's status alone.
-      return new HubError(
-        "upstream_auth_failed",
-        `The upstream '${upstream}' refused this gateway's credentials (${status}). Its operator has to renew them.`,
-      );
-    case 402:
-      return new HubError("upstream_unavailable", `The upstream '${upstream}' has no credit left.`);
-    case 404:
-      return quoting(
-        "upstream_model_not_found",
-        `The upstream '${upstream}' does not know the model`,
-      );
-    case 408:
-    case 504:
-      return quoting("upstream_timeout", `The upstream '${upstream}' timed out`);
-    case 429:
-      return quoting("rate_limit_exceeded", `The upstream '${upstream}' is rate limited`);
-    case 503:
-      return quoting("upstream_unavailable", `The upstream '${upstream}' is overloaded`);
-    default:
-      if (status < 400 || status >= 500) {
-        return quoting("upstream_error", `The upstream '${upstream}' failed`);
-      }
-  }
-  const refusal = quoting(clientCode(status, words), "The upstream refused the request");
-  if (words === undefined) return refusal;
-  return new HubError(refusal.code, words, { retryAfterMs, unquoted: refusal.unquoted });
+  return readStatus({
+    status,
+    upstream,
+    words,
+    retryAfterMs,
+    clientCode: clientCode(status, words),
+  });
 }
 
 function clientCode(status: number, words = ""): ErrorCode {

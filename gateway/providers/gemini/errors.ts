@@ -1,6 +1,7 @@
 /** Gemini's failures, told as our client should act on them. */
 import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
+import { readStatus, refusedCredentials } from "../upstream-status.ts";
 import { geminiError } from "./schema.ts";
 
 export type GeminiErrorBody = {
@@ -58,44 +59,15 @@ export function readGeminiError(
 ): HubError {
   const { status } = response;
   const told = readGeminiErrorBody(parseJson(body));
-  const options = {
+  if (isAboutOurKey(told)) return refusedCredentials(upstream, status);
+  return readStatus({
+    status,
+    upstream,
+    words: told?.message,
     param: told?.param,
     retryAfterMs: told?.retryAfterMs ?? readDelay(response.header("retry-after")),
-  };
-  const quoting = (code: ErrorCode, what: string): HubError => {
-    const unquoted = `${what} with status ${status}.`;
-    return new HubError(code, told ? `${what}: ${told.message}` : unquoted, {
-      ...options,
-      unquoted,
-    });
-  };
-  if (status === 401 || status === 403 || isAboutOurKey(told)) {
-    return new HubError(
-      "upstream_auth_failed",
-      `The upstream '${upstream}' refused this gateway's credentials (${status}). Its operator has to renew them.`,
-    );
-  }
-  if (status === 404) {
-    return quoting(
-      "upstream_model_not_found",
-      `The upstream '${upstream}' does not know the model`,
-    );
-  }
-  if (status === 429) {
-    return quoting("rate_limit_exceeded", `The upstream '${upstream}' is rate limited`);
-  }
-  if (status === 408 || status === 504) {
-    return quoting("upstream_timeout", `The upstream '${upstream}' timed out`);
-  }
-  if (status === 503) {
-    return quoting("upstream_unavailable", `The upstream '${upstream}' is overloaded`);
-  }
-  if (status >= 400 && status < 500) {
-    const refusal = quoting(clientCode(status, told), "The upstream refused the request");
-    if (told === undefined) return refusal;
-    return new HubError(refusal.code, told.message, { ...options, unquoted: refusal.unquoted });
-  }
-  return quoting("upstream_error", `The upstream '${upstream}' failed`);
+    clientCode: clientCode(status, told),
+  });
 }
 
 function isAboutOurKey(told: GeminiErrorBody | undefined): boolean {

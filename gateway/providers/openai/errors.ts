@@ -1,7 +1,8 @@
 /** An OpenAI-compatible upstream's failure, told as our client should act on it. */
 import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
-import { outOfQuota, readRetryAfter, safeWords } from "../upstream-words.ts";
+import { readStatus } from "../upstream-status.ts";
+import { readRetryAfter, safeWords } from "../upstream-words.ts";
 import { bareError, openAiError } from "./schema.ts";
 
 export type UpstreamErrorBody = {
@@ -48,8 +49,7 @@ export function readErrorFrame(json: unknown): HubError | undefined {
 }
 
 /**
- * 4xx are the client's to mend and pass on; 401 and 403 are our credentials' fault, 404 our name for the
- * model; 429 stays, unless it says that our own account there is empty, as 402 does; 5xx become 502.
+ * 429 may say that our own account there is empty, as 402 does.
  * @param upstream the upstream's name
  */
 export function readOpenAiError(
@@ -59,46 +59,15 @@ export function readOpenAiError(
 ): HubError {
   const { status } = response;
   const told = readOpenAiErrorBody(parseJson(body));
-  const options = { param: told?.param, retryAfterMs: readRetryAfter(response) };
-  /** In its own words to the client; logs and records keep the status alone. */
-  const quoting = (code: ErrorCode, what: string): HubError => {
-    const unquoted = `${what} with status ${status}.`;
-    return new HubError(code, told ? `${what}: ${told.message}` : unquoted, {
-      ...options,
-      unquoted,
-    });
-  };
-  if (status === 401 || status === 403) {
-    // Its message names our credential, so it stays in the log's status alone.
-    return new HubError(
-      "upstream_auth_failed",
-      `The upstream '${upstream}' refused this gateway's credentials (${status}). Its operator has to renew them.`,
-    );
-  }
-  if (status === 402 || (status === 429 && quotaCodes.has(told?.code ?? ""))) {
-    return outOfQuota(`The upstream '${upstream}' has no quota left.`);
-  }
-  if (status === 404) {
-    return quoting(
-      "upstream_model_not_found",
-      `The upstream '${upstream}' does not know the model`,
-    );
-  }
-  if (status === 429) {
-    return quoting("rate_limit_exceeded", `The upstream '${upstream}' is rate limited`);
-  }
-  if (status === 408 || status === 504) {
-    return quoting("upstream_timeout", `The upstream '${upstream}' timed out`);
-  }
-  if (status === 503 || status === 529) {
-    return quoting("upstream_unavailable", `The upstream '${upstream}' is overloaded`);
-  }
-  if (status >= 400 && status < 500) {
-    const refusal = quoting(clientCode(status, told), "The upstream refused the request");
-    if (told === undefined) return refusal;
-    return new HubError(refusal.code, told.message, { ...options, unquoted: refusal.unquoted });
-  }
-  return quoting("upstream_error", `The upstream '${upstream}' failed`);
+  const isEmpty = status === 429 && quotaCodes.has(told?.code ?? "");
+  return readStatus({
+    status: isEmpty ? 402 : status,
+    upstream,
+    words: told?.message,
+    param: told?.param,
+    retryAfterMs: readRetryAfter(response),
+    clientCode: clientCode(status, told),
+  });
 }
 
 function clientCode(status: number, told: UpstreamErrorBody | undefined): ErrorCode {

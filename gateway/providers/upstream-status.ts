@@ -1,0 +1,64 @@
+/** What upstreams mean by the status of a failure, where they all mean the same: told as our client should act on it. */
+import { type ErrorCode, HubError } from "../../sdk/protocol/errors.ts";
+import { outOfQuota } from "./upstream-words.ts";
+
+export type ToldFailure = {
+  status: number;
+  /** The upstream's name. */
+  upstream: string;
+  /** Its own words, safe for a client; absent where it had none. */
+  words: string | undefined;
+  param?: string | undefined;
+  retryAfterMs: number | undefined;
+  /** What another 4xx is; the client has to mend it. */
+  clientCode: ErrorCode;
+};
+
+/**
+ * 401 and 403 are our credentials' fault, 402 our account's, 404 our name for the model; 408, 429 and 503 are to be met
+ * by asking elsewhere, or again. Other 4xx are the client's to mend and pass on; all else is 502.
+ */
+export function readStatus({ words, clientCode, ...told }: ToldFailure): HubError {
+  const { status, upstream, param, retryAfterMs } = told;
+  /** In its own words to the client; logs and records keep the status alone. */
+  const quoting = (code: ErrorCode, what: string): HubError => {
+    const unquoted = `${what} with status ${status}.`;
+    const message = words === undefined ? unquoted : `${what}: ${words}`;
+    return new HubError(code, message, { param, retryAfterMs, unquoted });
+  };
+  switch (status) {
+    case 401:
+    case 403:
+      return refusedCredentials(upstream, status);
+    case 402:
+      return outOfQuota(`The upstream '${upstream}' has no quota left.`);
+    case 404:
+      return quoting(
+        "upstream_model_not_found",
+        `The upstream '${upstream}' does not know the model`,
+      );
+    case 408:
+    case 504:
+      return quoting("upstream_timeout", `The upstream '${upstream}' timed out`);
+    case 429:
+      return quoting("rate_limit_exceeded", `The upstream '${upstream}' is rate limited`);
+    case 503:
+    case 529:
+      return quoting("upstream_unavailable", `The upstream '${upstream}' is overloaded`);
+    default:
+      if (status < 400 || status >= 500) {
+        return quoting("upstream_error", `The upstream '${upstream}' failed`);
+      }
+  }
+  const refusal = quoting(clientCode, "The upstream refused the request");
+  if (words === undefined) return refusal;
+  return new HubError(clientCode, words, { param, retryAfterMs, unquoted: refusal.unquoted });
+}
+
+/** Its message may name our credential, so it stays in the log's status alone. */
+export function refusedCredentials(upstream: string, status: number): HubError {
+  return new HubError(
+    "upstream_auth_failed",
+    `The upstream '${upstream}' refused this gateway's credentials (${status}). Its operator has to renew them.`,
+  );
+}
