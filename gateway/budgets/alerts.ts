@@ -1,4 +1,5 @@
 /** Tells once a period and share how far a budget is spent: to the database, the log, metrics and a webhook. */
+import { LRUCache } from "lru-cache";
 import type postgres from "postgres";
 import type { Budget, SpendAlert } from "../../sdk/protocol/catalog.ts";
 import { formatUsd, type PicoUsd, parseUsd } from "../../sdk/protocol/money.ts";
@@ -27,7 +28,7 @@ export type BudgetAlert = {
 export type BudgetAlertsOptions = {
   sql: postgres.Sql;
   now: () => number;
-  /** Alerts that wait while the database is away; further ones are lost until the counter rises again. */
+  /** Alerts that wait while the database is away; further ones are found again when their counter is used. */
   waitingMax: number;
   retryMs: number;
   /** Told of each alert that is new to the installation. */
@@ -36,7 +37,10 @@ export type BudgetAlertsOptions = {
 };
 
 export type BudgetAlerts = {
-  /** Looks for shares that were passed. Never throws, and waits for nothing. */
+  /**
+   * Looks for shares that are reached and that nobody is known to have told: whoever saw a counter pass one may have died,
+   * or never have heard of it. Never throws, and waits for nothing.
+   */
   rose(rises: readonly Rise[]): void;
   /** All that was found is told, if the database answers. */
   flush(): Promise<void>;
@@ -47,6 +51,8 @@ export type BudgetAlerts = {
 export function createBudgetAlerts(options: BudgetAlertsOptions): BudgetAlerts {
   const { sql, now, waitingMax, retryMs, onAlert, onError } = options;
   const waiting = new Map<string, object>();
+  /** What the database has; of what is forgotten here it is asked again. */
+  const written = new LRUCache<string, true>({ max: waitingMax });
   let running: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
 
@@ -58,7 +64,10 @@ export function createBudgetAlerts(options: BudgetAlertsOptions): BudgetAlerts {
         together.map(([, alert]) => alert),
         new Date(now() - retentionMs).toISOString(),
       );
-      for (const [name] of together) waiting.delete(name);
+      for (const [name] of together) {
+        waiting.delete(name);
+        written.set(name, true);
+      }
       for (const alert of told) onAlert(alert);
     }
   }
@@ -83,23 +92,30 @@ export function createBudgetAlerts(options: BudgetAlertsOptions): BudgetAlerts {
 
   return {
     rose(rises) {
-      for (const { counter, before, after } of rises) {
-        if (before === after) continue;
-        const passes = (threshold: PicoUsd) =>
-          before < threshold && after >= threshold && waiting.size < waitingMax;
+      for (const { counter, after } of rises) {
+        const find = (name: string, threshold: PicoUsd, toAlert: () => object) => {
+          if (after < threshold || written.has(name) || waiting.size >= waitingMax) return;
+          if (!waiting.has(name)) waiting.set(name, toAlert());
+        };
         for (const share of counter.budget.alertAt ?? []) {
-          if (!passes((counter.limit * BigInt(Math.round(share * 1000))) / 1000n)) continue;
-          waiting.set(`${counter.name} ${counter.limit} ${share}`, toRow(counter, share, after));
+          const threshold = (counter.limit * BigInt(Math.round(share * 1000))) / 1000n;
+          find(`${counter.name} ${counter.limit} ${share}`, threshold, () =>
+            toRow(counter, share, after),
+          );
         }
         for (const alert of counter.spendAlerts ?? []) {
           const limit = parseUsd(alert.thresholdUsd);
-          if (!passes(limit)) continue;
-          const name = `${counter.name} ${alert.id}`;
-          const told = { ...counter, name, limit, budget: budgetOf(alert) };
-          waiting.set(`${name} ${limit}`, { ...toRow(told, 1, after), ...toldOf(alert) });
+          // Whichever budget counts the month by now: it is told but once.
+          const { scope, startMs } = counter;
+          const name = `${scope.type}:${scope.id}:${startMs} ${alert.id}`;
+          find(`${name} ${limit}`, limit, () => ({
+            ...toRow({ ...counter, name, limit, budget: budgetOf(alert) }, 1, after),
+            ...toldOf(alert),
+          }));
         }
       }
-      if (waiting.size === 0) return;
+      // A timer waits for the database to come back.
+      if (waiting.size === 0 || timer !== undefined) return;
       flush().catch((error: unknown) => {
         onError(error);
         flushLater();
@@ -149,7 +165,8 @@ async function insertAlerts(
 ): Promise<BudgetAlert[]> {
   const rows = await sql`
     with expired as (
-      delete from billing.budget_alerts where at < ${keptSince}::text::timestamptz
+      delete from billing.budget_alerts
+      where at < ${keptSince}::text::timestamptz and reset_at < ${keptSince}::text::timestamptz
     ), told as (
       insert into billing.budget_alerts
         (at, counter, scope, scope_id, project_id, end_user, model, budget, share, "limit", spent, reset_at,

@@ -109,7 +109,11 @@ export function createKnownBudgets(options: KnownBudgetsOptions): KnownBudgets {
           await Promise.all(unseen.map(({ counter }) => raise(counter)));
           continue;
         }
-        const lease = await store.reserve(request);
+        const lease = await store.reserve(request).catch((refusal: unknown) => {
+          // A budget that is used up does not rise any more: what is told of it is looked for all the same.
+          refresh(holds);
+          throw refusal;
+        });
         if (!("unknown" in lease)) {
           refresh(holds);
           return {

@@ -335,7 +335,7 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
       if (isOver) advance.settled -= told.settled;
       advance.isBounded = held < told.wanted.held || ahead < told.wanted.ahead;
       if (advance.isBounded) advance.wanted = { held: told.held + held, ahead: told.ahead + ahead };
-      if (rise.before !== rise.after) options.onRise([rise]);
+      options.onRise([rise]);
       if (isRecalled && (advance.free > 0n || advance.ahead > 0n)) {
         giveBack(advance);
         accountSoon(advance);
