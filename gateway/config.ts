@@ -56,6 +56,8 @@ export const gatewayLimits = z.strictObject({
   realtimeResponsesMax: size(16),
   /** A whole session. */
   realtimeSessionMs: time(60 * 60_000),
+  /** From the first byte of a message on a WebSocket to its last. */
+  socketMessageTimeoutMs: time(120_000),
   /** A connection on which responses are asked for, one after another, as a WebSocket. */
   responseSocketMs: time(60 * 60_000),
   /** Such connections of one project at one time, and of all at one gateway. */

@@ -166,6 +166,19 @@ test.each([
   expect(emulator.events).toMatchObject([{ type: "response.create" }]);
 });
 
+test("a client that sends an event in pieces and never ends it is told so and left", async () => {
+  await restart({ socketMessageTimeoutMs: 100 });
+  const { socket, events } = await open("gpt-realtime");
+  const closed = once(socket, "close");
+  // Whole events may come as slowly as they like.
+  send(socket, { type: "response.create" });
+  await until(() => events.some(({ type }) => type === "response.done"));
+  socket.send('{"type":', { fin: false });
+  const [, reason] = await closed;
+  expect(String(reason)).toBe("deadline_exceeded");
+  expect(events.at(-1)).toMatchObject({ type: "error", error: { code: "deadline_exceeded" } });
+});
+
 test("a session keeps its model", async () => {
   const { socket, events } = await open("gpt-realtime");
   send(socket, { type: "session.update", session: { model: "whisper-1" } });

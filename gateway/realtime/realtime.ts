@@ -17,6 +17,7 @@ import { credentialOf } from "../http/credential.ts";
 import { writeRefusal } from "../http/server.ts";
 import { readTags } from "../http/tags.ts";
 import { requestOfUpgrade } from "../http/websocket.ts";
+import { limitMessages } from "../http/websocket-messages.ts";
 import { endUserOf } from "../identity/end-user.ts";
 import { priceOf } from "../ledger/price-book.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -86,6 +87,10 @@ export function createRealtime(parts: AppParts): Realtime {
           const session = new Session({
             ...{ ...opened, client, authorize, limits, logger },
             now: parts.now,
+          });
+          limitMessages(client, socket, {
+            timeoutMs: limits.socketMessageTimeoutMs,
+            late: (error) => session.close(error),
           });
           const ended = parts.inFlight.open();
           sessions.set(

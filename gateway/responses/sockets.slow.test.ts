@@ -64,6 +64,7 @@ beforeAll(async () => {
       recollectionBytesMax: 30_000,
       responseMessageBytesMax: 100_000,
       responseRefusalsMax: 20,
+      socketMessageTimeoutMs: 2000,
     },
   });
   await gateway.start();
@@ -278,4 +279,17 @@ test("who has no key is refused before there is a connection", async () => {
   const [, response] = await once(socket, "unexpected-response");
   expect(response.statusCode).toBe(401);
   socket.on("error", () => {}).terminate();
+});
+
+test("a message of which the rest never comes ends its connection, whatever is under way", async () => {
+  const { socket, send, until } = await open();
+  send({ type: "response.create", model: "stalls", input: "Hello." });
+  await until(/^response.output_text.delta$/);
+  const closed = once(socket, "close");
+  socket.send('{"type":', { fin: false });
+  expect((await until(/^error$/)).at(-1)).toMatchObject({
+    status: 504,
+    error: { code: "deadline_exceeded" },
+  });
+  expect((await closed)[0]).toBe(1001);
 });

@@ -27,6 +27,7 @@ import { credentialOf } from "../http/credential.ts";
 import { mayLoseNumbers, writeJson } from "../http/json-text.ts";
 import { type Upgrade, writeRefusal } from "../http/server.ts";
 import { keepAlive, notText, requestOfUpgrade, send, textOf } from "../http/websocket.ts";
+import { limitMessages } from "../http/websocket-messages.ts";
 import { TenantPlaces } from "../tenant-places.ts";
 import { askOn, openRecollections, type Recollection } from "./recollection.ts";
 
@@ -79,6 +80,10 @@ export function createResponseSockets(options: ResponseSocketsOptions): Response
     server.handleUpgrade(incoming, socket, head, (client) => {
       const recollection = openRecollection();
       const opened = new ResponseSocket({ ...options, client, incoming, request, recollection });
+      limitMessages(client, socket, {
+        timeoutMs: limits.socketMessageTimeoutMs,
+        late: (error) => opened.end(error),
+      });
       open.add(opened);
       client.once("close", () => open.delete(opened));
     });
@@ -149,10 +154,11 @@ class ResponseSocket {
     const { client, limits } = this.#parts;
     this.#farewell = error;
     setTimeout(() => client.terminate(), limits.drainTimeoutMs).unref();
-    if (!this.#isBusy) this.#end(error);
+    if (!this.#isBusy) this.end(error);
   }
 
-  #end(error: HubError): void {
+  /** At once, whatever is under way. */
+  end(error: HubError): void {
     const { client } = this.#parts;
     void this.#tell(error);
     client.close(error.status < 500 ? 1008 : 1001, error.code);
@@ -170,7 +176,7 @@ class ResponseSocket {
       if (!this.#gone.signal.aborted) await this.#tell(thrown);
     } finally {
       this.#isBusy = false;
-      if (this.#farewell) this.#end(this.#farewell);
+      if (this.#farewell) this.end(this.#farewell);
     }
   }
 
