@@ -29,6 +29,11 @@ const limitValues = z.object({
   waitMsMax: count.default(60_000),
   stepTokensMax: count.default(512),
   prefillChunkMax: count.default(256),
+  /**
+   * How long a step may take for tokens of prompts; it has as many as this machine was seen to compute meanwhile, and 32
+   * at least. 0 is however long they take.
+   */
+  promptMsMax: z.coerce.number().int().min(0).default(200),
   /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 guesses none. */
   speculationTokensMax: z.coerce.number().int().min(0).default(16),
   /** Tokens of prompts of which one step tells how likely they were; each takes a row of logits in memory, twice. */

@@ -1,14 +1,16 @@
 /** Lets waiting sequences run: whose turn it is, whether there is room, and which adapter gets a slot. */
 import type { BlockManager, Prefix } from "./block-manager.ts";
+import type { CrowdCredit } from "./crowd-credit.ts";
 import type { FairQueue } from "./fair-queue.ts";
 import type { Families } from "./families.ts";
 import type { PrefixSharing } from "./prefix-sharing.ts";
+import type { PromptPace } from "./prompt-pace.ts";
 import type { RunningSet } from "./running-set.ts";
 import { remaining, type Sequence, unscored } from "./sequence.ts";
 import { type Shares, sharesOf } from "./shares.ts";
 import type { SlotTable } from "./slot-table.ts";
 import { SlotTurns } from "./slot-turns.ts";
-import { decodes, type StepPlan, tokensOf } from "./step-plan.ts";
+import { countTokens, decodes, type StepPlan, tokensOf } from "./step-plan.ts";
 import type { StepRow } from "./types.ts";
 
 export type AdmissionLimits = {
@@ -32,6 +34,8 @@ export type AdmissionParts = {
   slots: SlotTable;
   prefixes: PrefixSharing;
   families: Families;
+  pace: Pick<PromptPace, "tokensMax">;
+  credit: CrowdCredit;
 };
 
 export class Admission {
@@ -49,6 +53,7 @@ export class Admission {
   /** A step is planned anew. */
   begin(shares: Shares): void {
     this.#shares = shares;
+    this.#parts.credit.begin(shares.crowdShare);
     const tokens = this.#crowdsAreReady() ? crowdTokensWhenReady : crowdTokensPerStep;
     this.#crowdTokens = Math.min(crowdChunkTokens, this.#crowdTokens + tokens);
   }
@@ -125,7 +130,8 @@ export class Admission {
     const { stepTokensMax, prefillChunkMax } = this.#parts.limits;
     const scores = unscored(sequence) > 0 ? this.#scoresLeft(plan) : missing;
     const crowd = this.#shares.isCrowding(sequence.tenant) ? this.#crowdChunk() : missing;
-    const most = Math.min(scores, crowd);
+    const inTime = this.#parts.pace.tokensMax - countTokens(plan.prefill);
+    const most = Math.min(scores, crowd, inTime);
     return Math.max(0, Math.min(stepTokensMax - tokensOf(plan), prefillChunkMax, missing, most));
   }
 
@@ -137,9 +143,13 @@ export class Admission {
 
   /** The next chunk of a prompt; with its last one, others that ask for the same go on from there. */
   prefillRow(plan: StepPlan, sequence: Sequence): StepRow {
-    const { running, families, limits } = this.#parts;
+    const { running, families, limits, credit } = this.#parts;
     const row = running.row(sequence, this.chunk(plan, sequence, remaining(sequence)));
-    if (this.#shares.isCrowding(sequence.tenant)) this.#crowdTokens -= row.tokens.length;
+    const { length } = row.tokens;
+    if (this.#shares.isCrowding(sequence.tenant)) {
+      this.#crowdTokens -= length;
+      credit.payPrompt(length);
+    } else credit.earnPrompt(length);
     if (row.samples === (row.scores ?? 0)) return row;
     let places = limits.sequencesMax - running.size;
     for (const { forks = [] } of plan.prefill) places -= forks.length;
@@ -148,6 +158,7 @@ export class Admission {
   }
 
   #crowdChunk(): number {
+    if (!this.#parts.credit.isGood) return 0;
     return this.#crowdTokens < crowdChunkTokens ? 0 : crowdChunkTokens;
   }
 

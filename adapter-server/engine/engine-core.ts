@@ -118,6 +118,7 @@ export class EngineCore {
     const outcomes: RowOutcome[] = [];
     for (const rows of callsOf(plan, (row) => this.#scheduler.runsApart(row.sequenceId))) {
       outcomes.push(...(await computeStep(this.#calls, rows, this.#chooser, this.#pooler)));
+      if (this.#runner.lastCalls) this.#scheduler.observe(this.#runner.lastCalls);
     }
     const adapters = new Map(
       outcomes.flatMap(({ row: { sequenceId, forks = [] } }) => {

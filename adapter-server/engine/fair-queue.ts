@@ -101,6 +101,15 @@ export class FairQueue<T extends Queued> {
     return this.#accounts.get(tenant)?.served ?? 0;
   }
 
+  /** How many wait of each tenant of whom anybody does. */
+  waitingByTenant(): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const { waiting } of this.#classes.values()) {
+      for (const [name, list] of waiting) counts.set(name, (counts.get(name) ?? 0) + list.length);
+    }
+    return counts;
+  }
+
   /**
    * Items in the order of their turns. One that is not started before the next is asked for is passed
    * over, and keeps its place for another time.
@@ -133,10 +142,7 @@ export class FairQueue<T extends Queued> {
 
   /** Whether others wait beside the tenant, and none of them with more. */
   crowds(tenant: string): boolean {
-    const counts = new Map<string, number>();
-    for (const { waiting } of this.#classes.values()) {
-      for (const [name, list] of waiting) counts.set(name, (counts.get(name) ?? 0) + list.length);
-    }
+    const counts = this.waitingByTenant();
     const own = counts.get(tenant) ?? 0;
     return own > 0 && counts.size > 1 && [...counts.values()].every((count) => count <= own);
   }

@@ -9,8 +9,9 @@ import { KeyValuePool, type NewKeyValues } from "./key-value-pool.ts";
 import { NativeWeights } from "./native-weights.ts";
 import { sessionOptions } from "./session-options.ts";
 import { countSamples, type Feeds, StepFeeds } from "./step-feeds.ts";
+import { countTokens } from "./step-plan.ts";
 import type { TokenWeights, WeighedRow } from "./token-weights.ts";
-import type { ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
+import type { CallTimes, ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
 
 export type ModelRunnerOptions = {
   model: ModelGraph;
@@ -47,6 +48,7 @@ class OnnxModelRunner implements ModelRunner {
   readonly blocks: number;
   readonly slots: number;
   readonly rankMax: number;
+  lastCalls: CallTimes = {};
   readonly #graphs: Graphs;
   readonly #weights: NativeWeights;
   /** By logits that were returned. */
@@ -76,7 +78,16 @@ class OnnxModelRunner implements ModelRunner {
   }
 
   async run(decode: readonly StepRow[], prefill: readonly StepRow[]): Promise<Float32Array[]> {
-    return [...(await this.#call(decode)), ...(await this.#call(prefill))];
+    this.lastCalls = {};
+    const results: Float32Array[] = [];
+    for (const [kind, rows] of Object.entries({ decode, prefill })) {
+      if (rows.length === 0) continue;
+      const startedAtMs = performance.now();
+      results.push(...(await this.#call(rows)));
+      const ms = performance.now() - startedAtMs;
+      this.lastCalls[kind as keyof CallTimes] = { tokens: countTokens(rows), ms };
+    }
+    return results;
   }
 
   weigh(rows: readonly WeighedRow[]): Promise<TokenWeights[]> {
@@ -116,7 +127,6 @@ class OnnxModelRunner implements ModelRunner {
   }
 
   async #call(rows: readonly StepRow[]): Promise<Float32Array[]> {
-    if (rows.length === 0) return [];
     const slots = [...new Set(rows.map((row) => row.slot))].filter((slot) => slot !== 0);
     const run = this.#adapters.arrange(slots);
     const { feeds, sizes } = this.#feeds.build(rows, { slots: this.#adapters, run });

@@ -2,10 +2,12 @@
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { BlockManager } from "./block-manager.ts";
+import { CrowdCredit } from "./crowd-credit.ts";
 import { FairQueue } from "./fair-queue.ts";
 import { Families } from "./families.ts";
 import { PrefixSharing } from "./prefix-sharing.ts";
 import { PromptLookup } from "./prompt-lookup.ts";
+import { PromptPace, type PromptPaceLimits } from "./prompt-pace.ts";
 import { RunningSet } from "./running-set.ts";
 import { countByAdapter, type SchedulerStats } from "./scheduler-stats.ts";
 import type { Chosen, Sequence, SequenceEvent, SequenceRequest } from "./sequence.ts";
@@ -14,10 +16,12 @@ import { Speculation } from "./speculation.ts";
 import type { ForkOutcome, RowOutcome } from "./step-outcome.ts";
 import { type StepPlan, withdraw } from "./step-plan.ts";
 import { StepPlanner } from "./step-planner.ts";
+import type { CallTimes } from "./types.ts";
 import { deadlinePassed, type WaitingLimits, WaitingRoom } from "./waiting-room.ts";
 
 export type SchedulerLimits = WaitingLimits &
-  AdmissionLimits & {
+  AdmissionLimits &
+  PromptPaceLimits & {
     /** Tokens that one step decodes, guessed ones included, up to which tokens are guessed; 0 for never. */
     speculationTokensMax: number;
     /** After how long without a turn a priority comes as the one before it. */
@@ -42,6 +46,8 @@ export class Scheduler {
   readonly #running: RunningSet;
   readonly #families: Families;
   readonly #planner: StepPlanner;
+  readonly #pace: PromptPace;
+  readonly #credit = new CrowdCredit();
   #arrivals = 0;
 
   constructor(parts: {
@@ -68,10 +74,12 @@ export class Scheduler {
     const guessingMax = Math.min(speculationTokensMax, Math.floor(stepTokensMax / 2));
     this.#speculation = new Speculation(guessingMax);
     const joining = { ...shared, running: this.#running, families: this.#families };
-    const admission = new Admission({ ...joining, limits });
+    this.#pace = new PromptPace(limits);
+    const admission = new Admission({ ...joining, limits, pace: this.#pace, credit: this.#credit });
     this.#planner = new StepPlanner({
       ...joining,
       admission,
+      credit: this.#credit,
       speculation: this.#speculation,
       nowMs: parts.nowMs,
       rowsMax: sequencesMax,
@@ -186,6 +194,14 @@ export class Scheduler {
   /** Takes the adapter out of its slot; no sequence may need it. @returns the slot, if it had one */
   unload(digest: string): number | undefined {
     return this.#slots.unload(digest);
+  }
+
+  /** What calls took: by that is known how much there is time for in the next steps. */
+  observe({ decode, prefill }: CallTimes): void {
+    if (decode) this.#credit.observeDecode(decode);
+    if (!prefill) return;
+    this.#credit.observePrompts(prefill);
+    this.#pace.observe(prefill);
   }
 
   /** The next step. Empty when nobody can run, which with sequences present never lasts. */

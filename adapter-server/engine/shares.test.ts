@@ -6,7 +6,7 @@ import { RecentTenants, sharesOf, slackTokens, withinShares } from "./shares.ts"
 const rows = (tenant: string, count: number, steppedAt = 0) =>
   Array.from({ length: count }, () => ({ tenant, steppedAt }) as Sequence);
 const level = () => 0;
-const bounds = { rowsMax: 32, isAwaited: () => false };
+const bounds = { rowsMax: 32, isAwaited: () => false, isOpenToCrowds: () => true };
 const countOf = (chosen: readonly Sequence[], tenant: string) =>
   chosen.filter((sequence) => sequence.tenant === tenant).length;
 
@@ -25,13 +25,13 @@ test("beside others a crowd has as many rows as the largest of them, and at leas
 });
 
 test("a crowd that was given much less than the others is none", () => {
-  const running = [...rows("late", 30), ...rows("served", 1)];
+  const running = [...rows("late", 6), ...rows("served", 2)];
   const servedOf = (tenant: string) => (tenant === "served" ? slackTokens + 1 : 0);
-  expect(withinShares(running, sharesOf(running, servedOf), bounds)).toHaveLength(31);
+  expect(withinShares(running, sharesOf(running, servedOf), bounds)).toHaveLength(8);
 });
 
 test("what a tenant is given in a step makes it no crowd in that step", () => {
-  const running = [...rows("late", 30), ...rows("served", 1)];
+  const running = [...rows("late", 6), ...rows("served", 2)];
   let given = 0;
   const shares = sharesOf(running, (tenant) => (tenant === "served" ? slackTokens + 1 : given));
   expect(shares.isCrowding("late")).toBe(false);
@@ -44,7 +44,7 @@ test("of a crowd's sequences those decode that have waited longest, and those wh
   const waited = rows("flood", 2, 1);
   const running = [...rows("flood", 8, 5), ...waited, awaited!, ...rows("single", 1)];
   const chosen = withinShares(running, sharesOf(running, level), {
-    rowsMax: 32,
+    ...bounds,
     isAwaited: (sequence) => sequence === awaited,
   });
   expect(chosen).toEqual([...waited, awaited, running.at(-1)]);
@@ -65,7 +65,8 @@ test("who was here a moment ago counts as present, and for a moment only", () =>
   const chosenAt = (nowMs: number) => {
     const running = rows("flood", 30);
     recent.see("flood", nowMs);
-    return withinShares(running, sharesOf(running, level, recent.at(nowMs)), bounds).length;
+    return withinShares(running, sharesOf(running, level, { expected: recent.at(nowMs) }), bounds)
+      .length;
   };
   expect([chosenAt(0), chosenAt(100), chosenAt(101), chosenAt(102)]).toEqual([2, 2, 30, 30]);
   recent.see("single", 103);
@@ -74,6 +75,6 @@ test("who was here a moment ago counts as present, and for a moment only", () =>
 });
 
 test("a tenant that is expected lacks what one that nobody knows of would", () => {
-  const shares = sharesOf(rows("a", 30), level, ["new"]);
+  const shares = sharesOf(rows("a", 30), level, { expected: ["new"] });
   expect([shares.lacks("new", 32), shares.lacks("another", 33)]).toEqual([16, 11]);
 });

@@ -4,7 +4,7 @@ import type { Sequence } from "./sequence.ts";
 export type Shares = {
   /**
    * Whether the tenant runs more sequences than the tenants that run would have each in equal parts, and was not
-   * given much less than the others.
+   * given much less than the others; or asks for several times as many as any of them.
    */
   isCrowding(tenant: string): boolean;
   /** Whether it was given hardly more than whoever was given least. */
@@ -13,6 +13,8 @@ export type Shares = {
   lacks(tenant: string, places: number): number;
   /** Rows of a step that a crowding tenant gets: as many as the largest of the others. */
   rowsMax: number;
+  /** Of the time that the others' rows and prompts take, how much crowding tenants may add to it: the less the more they are. */
+  crowdShare: number;
 };
 
 /**
@@ -20,11 +22,12 @@ export type Shares = {
  * a sequence that was let in because its tenant did not crowd has tokens in its step.
  * @param servedNow tokens that a tenant was given, comparable among those that run
  * @param expected tenants that count as present although none of theirs may run
+ * @param waiting  how many of each tenant wait to run
  */
 export function sharesOf(
   running: readonly Pick<Sequence, "tenant">[],
   servedNow: (tenant: string) => number,
-  expected: Iterable<string> = [],
+  { expected = [], waiting }: { expected?: Iterable<string>; waiting?: Map<string, number> } = {},
 ): Shares {
   const served = new Map<string, number>();
   const servedOf = (tenant: string) => {
@@ -40,9 +43,17 @@ export function sharesOf(
     Math.min(...[...counts.keys()].filter((other) => other !== tenant).map(servedOf));
   let rowsMax = rowsMin;
   for (const count of counts.values()) if (count <= share) rowsMax = Math.max(rowsMax, count);
+  const asked = [...counts].map(([tenant, count]) => count + (waiting?.get(tenant) ?? 0));
+  const [most = 0, second = 0] = asked.toSorted((a, b) => b - a);
+  // A flood that had an equal part of all tokens would have it in bursts, in which everybody else stands still.
+  const isFlood = (tenant: string) =>
+    counts.size > 1 &&
+    (counts.get(tenant) ?? 0) + (waiting?.get(tenant) ?? 0) >
+      floodTimes * Math.max(rowsMin, second);
   return {
     isCrowding: (tenant) =>
-      (counts.get(tenant) ?? 0) > share && servedOf(tenant) + slackTokens >= leastBeside(tenant),
+      isFlood(tenant) ||
+      ((counts.get(tenant) ?? 0) > share && servedOf(tenant) + slackTokens >= leastBeside(tenant)),
     isBehind: (tenant) => servedOf(tenant) <= leastBeside(tenant) + slackTokens,
     lacks(tenant, places) {
       const own = counts.get(tenant) ?? 0;
@@ -50,6 +61,10 @@ export function sharesOf(
       return tenants === 1 ? 0 : Math.max(0, Math.ceil(places / tenants) - own);
     },
     rowsMax,
+    crowdShare: Math.min(
+      1,
+      Math.max(1 / floodTimes, Math.max(rowsMin, second) / Math.max(1, most)),
+    ),
   };
 }
 
@@ -80,6 +95,8 @@ export class RecentTenants {
 }
 
 export type StepBounds = {
+  /** Whether the step of others may have rows of crowding tenants as well. */
+  isOpenToCrowds: (others: number) => boolean;
   /** Sequences that decode in one step. */
   rowsMax: number;
   /** Whose end somebody waits for, so that it never waits itself. */
@@ -94,7 +111,7 @@ export type StepBounds = {
 export function withinShares(
   decoding: readonly Sequence[],
   { isCrowding, rowsMax: crowdRowsMax }: Shares,
-  { rowsMax, isAwaited }: StepBounds,
+  { rowsMax, isAwaited, isOpenToCrowds }: StepBounds,
 ): Sequence[] {
   if (decoding.length <= rowsMax && !decoding.some(({ tenant }) => isCrowding(tenant))) {
     return [...decoding];
@@ -102,12 +119,16 @@ export function withinShares(
   const yields = (sequence: Sequence) => isCrowding(sequence.tenant) && !isAwaited(sequence);
   const left = new Map<string, number>();
   const chosen = new Set<Sequence>();
+  /** Whoever yields comes behind all others. */
+  let isOpen: boolean | undefined;
   const rank = (sequence: Sequence) => (isAwaited(sequence) ? 0 : yields(sequence) ? 2 : 1);
   const turns = decoding.toSorted((a, b) => rank(a) - rank(b) || a.steppedAt - b.steppedAt);
   for (const sequence of turns) {
     if (chosen.size === rowsMax) break;
     const { tenant } = sequence;
     if (yields(sequence)) {
+      isOpen ??= isOpenToCrowds(chosen.size);
+      if (!isOpen) break;
       const rows = left.get(tenant) ?? crowdRowsMax;
       if (rows === 0) continue;
       left.set(tenant, rows - 1);
@@ -122,5 +143,7 @@ export function withinShares(
 export const slackTokens = 512;
 /** Some round trips of a client nearby, and a few small steps that a crowd is held back in vain. */
 const awayMsMax = 100;
+/** Whoever asks for that many times as many sequences as the largest of the others has a quarter of the time, and not half. */
+const floodTimes = 3;
 /** Two rows cost hardly more than one. */
 const rowsMin = 2;

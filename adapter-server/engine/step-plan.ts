@@ -17,9 +17,12 @@ export function emptyPlan(): StepPlan {
 }
 
 export function tokensOf({ decode, prefill }: StepPlan): number {
+  return countTokens(decode) + countTokens(prefill);
+}
+
+export function countTokens(rows: readonly StepRow[]): number {
   let tokens = 0;
-  for (const row of decode) tokens += row.tokens.length;
-  for (const row of prefill) tokens += row.tokens.length;
+  for (const row of rows) tokens += row.tokens.length;
   return tokens;
 }
 

@@ -1,6 +1,7 @@
 /** Plans a step: who runs decodes first, prompts fill what its budget leaves, and who waits joins where there is room. */
 import type { Admission } from "./admission.ts";
 import type { BlockManager } from "./block-manager.ts";
+import type { CrowdCredit } from "./crowd-credit.ts";
 import type { FairQueue } from "./fair-queue.ts";
 import type { RunningSet } from "./running-set.ts";
 import { remaining, type Sequence } from "./sequence.ts";
@@ -16,6 +17,7 @@ export type StepPlannerParts = {
   blocks: BlockManager;
   slots: SlotTable;
   queue: FairQueue<Sequence>;
+  credit: CrowdCredit;
   nowMs: () => number;
   /** Sequences that decode in one step. */
   rowsMax: number;
@@ -40,7 +42,10 @@ export class StepPlanner {
     const plan = emptyPlan();
     for (const { tenant } of running.all()) this.#recent.see(tenant, nowMs());
     const recent = this.#recent.at(nowMs());
-    const shares = sharesOf(running.all(), (tenant) => queue.servedOf(tenant), recent);
+    const shares = sharesOf(running.all(), (tenant) => queue.servedOf(tenant), {
+      expected: recent,
+      waiting: queue.waitingByTenant(),
+    });
     this.#parts.admission.begin(shares);
     const preempted = this.#planDecode(plan, shares);
     this.#planPrefill(plan);
@@ -51,11 +56,18 @@ export class StepPlanner {
 
   /** A row for each running sequence that lacks a single token, within shares. True when somebody lost its blocks. */
   #planDecode(plan: StepPlan, shares: Shares): boolean {
-    const { running, speculation, slots, rowsMax } = this.#parts;
+    const { running, speculation, slots, rowsMax, credit } = this.#parts;
     const preemptionsBefore = running.preemptions;
     this.#steps++;
     const isAwaited = ({ slot }: Sequence) => slot !== 0 && slots.isDraining(slot);
-    const bounds = { rowsMax, isAwaited };
+    let others: number | undefined;
+    const isOpenToCrowds = (before: number) => {
+      others = before;
+      if (before === 0) return true;
+      credit.earnRows(before);
+      return credit.isGood;
+    };
+    const bounds = { rowsMax, isAwaited, isOpenToCrowds };
     const grown: Sequence[] = [];
     for (const sequence of withinShares(running.all().filter(decodes), shares, bounds)) {
       if (!running.has(sequence)) continue;
@@ -68,6 +80,9 @@ export class StepPlanner {
       room -= guesses.length;
       sequence.steppedAt = this.#steps;
       plan.decode.push(running.row(sequence, 1, guesses));
+    }
+    if (others && decoding.length > others) {
+      credit.payRows(others, decoding.length - others);
     }
     return running.preemptions > preemptionsBefore;
   }

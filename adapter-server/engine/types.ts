@@ -70,6 +70,11 @@ export const loraModules = [
 ] as const;
 export type LoraModule = (typeof loraModules)[number];
 
+/** A native call, and the tokens that it computed. */
+export type CallTime = { tokens: number; ms: number };
+/** Each absent where there were no such rows. */
+export type CallTimes = { decode?: CallTime; prefill?: CallTime };
+
 /** Computes steps. It makes no decisions: rows, blocks and slots come from outside. */
 export type ModelRunner = {
   readonly dims: ModelDims;
@@ -86,6 +91,8 @@ export type ModelRunner = {
    * matters: the same positions may be computed again.
    */
   run(decode: readonly StepRow[], prefill: readonly StepRow[]): Promise<Float32Array[]>;
+  /** What the two calls of the last `run` took; absent where nothing tells the time. */
+  readonly lastCalls?: CallTimes;
   /**
    * Weighs the tokens of some of the logits that `run` returned, in one native call; the sums of a row's weights
    * are 1. Absent where there is nothing native. The arrays are valid until the next call.

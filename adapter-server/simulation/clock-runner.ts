@@ -1,5 +1,6 @@
 /** A model runner that computes nothing and lets time pass: what a step would take. */
-import type { ModelDims, ModelRunner, StepRow } from "../engine/types.ts";
+import { countTokens } from "../engine/step-plan.ts";
+import type { CallTimes, ModelDims, ModelRunner, StepRow } from "../engine/types.ts";
 import type { SimulationOptions } from "./options.ts";
 
 export type Clock = { ms: number };
@@ -17,6 +18,7 @@ export class ClockRunner implements ModelRunner {
   readonly blocks: number;
   readonly slots: number;
   readonly rankMax = 1;
+  lastCalls: CallTimes = {};
   /** Of all steps so far. */
   readonly totals = { steps: 0, rows: 0, tokens: 0, loads: 0, busyMs: 0 };
   readonly #clock: Clock;
@@ -38,7 +40,15 @@ export class ClockRunner implements ModelRunner {
     const { step, row, promptToken, adapter } = this.#cost;
     const rows = [...decode, ...prefill];
     for (const one of rows) this.#onRow(one);
-    const promptTokens = prefill.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    const promptTokens = countTokens(prefill);
+    this.lastCalls = {
+      ...(decode.length > 0 && {
+        decode: { tokens: decode.length, ms: step + row * decode.length },
+      }),
+      ...(promptTokens > 0 && {
+        prefill: { tokens: promptTokens, ms: promptToken * promptTokens },
+      }),
+    };
     const adapters = new Set(rows.map(({ slot }) => slot).filter((slot) => slot !== 0)).size;
     this.#pass(step + row * decode.length + promptToken * promptTokens + adapter * adapters);
     this.totals.steps++;

@@ -44,6 +44,7 @@ export const simulationOptions = z
         sequencesMax: count.max(1024),
         stepTokensMax: count.max(100_000),
         prefillChunkMax: count.max(100_000),
+        promptMsMax: z.number().int().min(0),
         kvCacheTokens: count.min(64).max(1e8),
         waitingMax: count.max(1e6),
         waitMsMax: count,

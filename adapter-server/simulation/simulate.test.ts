@@ -9,7 +9,7 @@ const base: SimulationOptions = {
   outputTokens: { type: "exponential", mean: 40 },
   ...{ adapters: 0, zipf: 1, tenants: 1, floodPerSecond: 0 },
   engine: {
-    ...{ slots: 4, sequencesMax: 16, stepTokensMax: 256, prefillChunkMax: 128 },
+    ...{ slots: 4, sequencesMax: 16, stepTokensMax: 256, prefillChunkMax: 128, promptMsMax: 200 },
     ...{ kvCacheTokens: 8192, waitingMax: 128, waitMsMax: 60_000 },
     ...{ slotWaitMsMax: 500, priorityAgeMs: 2000, prefixCache: true },
   },

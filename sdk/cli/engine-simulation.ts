@@ -23,6 +23,7 @@ export type SimulationOptions = {
     sequencesMax: number;
     stepTokensMax: number;
     prefillChunkMax: number;
+    promptMsMax: number;
     kvCacheTokens: number;
     waitingMax: number;
     waitMsMax: number;

@@ -23,6 +23,7 @@ type Options = {
   sequences: number;
   stepTokens: number;
   chunk: number;
+  promptMs: number;
   kvTokens: number;
   waiting: number;
   waitMs: number;
@@ -67,6 +68,7 @@ export function addEngine(program: Command, cli: Cli, simulate: Simulate | undef
     .option("--sequences <n>", "sequencesMax", wholeNumber, 32)
     .option("--step-tokens <n>", "stepTokensMax", wholeNumber, 512)
     .option("--chunk <n>", "prefillChunkMax", wholeNumber, 256)
+    .option("--prompt-ms <n>", "promptMsMax", natural, 200)
     .option("--kv-tokens <n>", "kvCacheTokens", wholeNumber, 16_384)
     .option("--waiting <n>", "waitingMax", wholeNumber, 256)
     .option("--wait-ms <n>", "waitMsMax", wholeNumber, 60_000)
@@ -125,6 +127,7 @@ function toSimulation(options: Options): SimulationOptions {
       sequencesMax: options.sequences,
       stepTokensMax: options.stepTokens,
       prefillChunkMax: options.chunk,
+      promptMsMax: options.promptMs,
       kvCacheTokens: options.kvTokens,
       waitingMax: options.waiting,
       waitMsMax: options.waitMs,
