@@ -37,7 +37,9 @@ export const structured: Lane = async function* (setting) {
         ours: figures.structured,
         peer: figures.free,
         target: least,
-        notes: [`${newTokens} tokens, by the time from the first to the last; strict JSON schema`],
+        notes: [
+          `${newTokens} tokens, while all streams are under way: from the last of their first tokens to the first of their last; strict JSON schema`,
+        ],
       });
     }
   } finally {
@@ -51,16 +53,24 @@ async function decodeRate(
   isStructured: boolean,
   round: number,
 ): Promise<number> {
-  const rates = await Promise.all(
+  const streams = await Promise.all(
     Array.from({ length: sequences }, (_, index) =>
-      streamRate(server, isStructured, `${round + 1}.${index}`),
+      stream(server, isStructured, `${round + 1}.${index}`),
     ),
   );
-  return rates.reduce((sum, rate) => sum + rate, 0);
+  // While somebody's prompt is computed, others' tokens take longer, with a schema or without.
+  const from = Math.max(...streams.map(({ arrivals }) => arrivals[0] ?? Number.NaN));
+  const to = Math.min(...streams.map(({ arrivals }) => arrivals.at(-1) ?? Number.NaN));
+  let tokens = 0;
+  for (const { arrivals, tokens: said } of streams) {
+    const within = arrivals.filter((at) => at > from && at <= to).length;
+    tokens += (said * within) / arrivals.length;
+  }
+  return (tokens * 1000) / (to - from);
 }
 
-/** Tokens a second after the first one. */
-async function streamRate(server: AdapterServer, isStructured: boolean, seed: string) {
+/** When a stream's pieces of text came, each of a token but where several make one character, and how many tokens it had. */
+async function stream(server: AdapterServer, isStructured: boolean, seed: string) {
   const response = await post(server, {
     ...fieldsOf(isStructured),
     messages: [{ role: "user", content: `List ${seed} things that lie on a desk, with details.` }],
@@ -69,22 +79,18 @@ async function streamRate(server: AdapterServer, isStructured: boolean, seed: st
   });
   if (!response.body) throw new Error("an answer without a body");
   const parser = new SseParser();
-  let first: number | undefined;
-  let last = Number.NaN;
+  const arrivals: number[] = [];
   let tokens = 0;
   for await (const bytes of response.body) {
     for (const { data } of parser.push(bytes)) {
       if (data === "[DONE]") continue;
       const { choices, usage, error } = JSON.parse(data);
       if (error) throw new Error(error.message);
-      if (choices[0]?.delta.content) {
-        last = performance.now();
-        first ??= last;
-      }
+      if (choices[0]?.delta.content) arrivals.push(performance.now());
       if (usage) tokens = usage.completion_tokens;
     }
   }
-  return ((tokens - 1) * 1000) / (last - (first ?? Number.NaN));
+  return { arrivals, tokens };
 }
 
 /** A schema that a small model can go on with for as long as it is asked to. */
