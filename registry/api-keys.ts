@@ -23,7 +23,8 @@ import type { Change } from "./change.ts";
 import type { Queryable } from "./db.ts";
 import type { Page } from "./http/list.ts";
 import { notFound } from "./identity.ts";
-import { generateKey, hashKey, redactKey } from "./keys.ts";
+import { generateKey, hashKey, isGenerated, redactKey } from "./keys.ts";
+import { namesOfOwners } from "./people/owner-names.ts";
 import { getProject } from "./projects.ts";
 import { toApiKey } from "./rows.ts";
 import { apiKeys } from "./schema.ts";
@@ -64,7 +65,7 @@ export async function createKey(
       ...rest,
       id: newId("key", at.getTime()),
       hash,
-      redacted: chosen === undefined ? redactKey(key) : null,
+      redacted: chosen === undefined || isGenerated(chosen) ? redactKey(key) : null,
       ownerId: ownerId ?? null,
       projectId: projectId ?? null,
       scopes: scopes ?? null,
@@ -185,7 +186,14 @@ export async function listKeys(
     )
     .orderBy(asc(apiKeys.id))
     .limit(page.limit + 1);
-  return rows.map(toKeyInfo);
+  const names = await namesOfOwners(
+    db,
+    rows.flatMap(({ ownerId }) => ownerId ?? []),
+  );
+  return rows.map((row) => {
+    const ownerName = names.get(row.ownerId ?? "");
+    return { ...toKeyInfo(row), ...(ownerName !== undefined && { ownerName }) };
+  });
 }
 
 /** Has this text, or had it before it was rotated. */
@@ -211,6 +219,7 @@ export function toKeyInfo(row: typeof apiKeys.$inferSelect): KeyInfo {
     ...info,
     createdAt: row.createdAt.toISOString(),
     ...(previous && { previousUntil: previous.until }),
+    ...(row.redacted !== null && { redacted: row.redacted }),
     ...(row.lastUsedAt && { lastUsedAt: row.lastUsedAt.toISOString() }),
   };
 }

@@ -106,7 +106,7 @@ describe("projects and keys", () => {
 
     const rotated = await admin("POST", path, { overlapSeconds: 60 });
     const { key: second, previousUntil, ...same } = createdKey.parse(rotated.body);
-    expect(same).toEqual(made);
+    expect(same).toEqual({ ...made, redacted: `sk-sy-***${second.slice(-4)}` });
     expect(Date.parse(previousUntil ?? "")).toBe(registry.clock.nowMs + 60_000);
     expect([await status(first), await status(second)]).toEqual([200, 200]);
     registry.clock.nowMs += 60_000;
@@ -124,6 +124,29 @@ describe("projects and keys", () => {
     await admin("DELETE", `/api/keys/${made.id}`);
     const ended = await admin("POST", path, {});
     expect([ended.status, ended.body.error.message]).toEqual([400, expect.stringMatching(/ended/)]);
+  });
+
+  test("keys are told apart by owner, beginning and end; of a text that an operator made up nothing is told", async () => {
+    const { id } = (await admin("POST", "/api/projects", { name: "told-apart" })).body;
+    const { key } = (await admin("POST", "/api/keys", { name: "made", projectId: id })).body;
+    await admin("POST", `/v1/organization/projects/${id}/service_accounts`, { name: "crawler" });
+    const listed = async (project: string) =>
+      keyInfo.array().parse((await admin("GET", `/api/keys?projectId=${project}`)).body.data);
+    const keys = await listed(id);
+    expect(keys).toHaveLength(2);
+    const made = keys.find(({ name }) => name === "made");
+    expect(made).toMatchObject({ redacted: `sk-sy-***${key.slice(-4)}` });
+    expect(made).not.toHaveProperty("ownerName");
+    expect(keys.find(({ ownerId }) => ownerId !== undefined)).toMatchObject({
+      ownerName: "crawler",
+    });
+
+    await registry.bootstrap({ apiKey: "a-key-that-was-made-up" });
+    const first = (await listed(registry.projectId)).filter(({ name }) => name === "first");
+    expect(first).toHaveLength(2);
+    expect(first.flatMap(({ redacted }) => redacted ?? [])).toEqual([
+      `sk-sy-***${registry.apiKey.slice(-4)}`,
+    ]);
   });
 
   test("a project is made once, changed where asked, and its name is its own", async () => {

@@ -22,6 +22,12 @@ export function redactKey(key: string): string {
   return `${/^sk-sy-(?:admin-)?/.exec(key)?.[0] ?? ""}***${key.slice(-4)}`;
 }
 
+/** Whether the checksum is right: the end of what somebody made up could be a part of its secret. */
+export function isGenerated(key: string): boolean {
+  const [, text, check] = /^(sk-sy-(?:admin-)?[0-9A-Za-z]{32})([0-9A-Za-z]{6})$/.exec(key) ?? [];
+  return text !== undefined && checksum(text) === check;
+}
+
 /** What is stored, and looked up: with 190 random bits a plain hash cannot be turned round. */
 export function hashKey(key: string): Sha256 {
   return sha256.parse(hash("sha256", key));

@@ -5,6 +5,7 @@ import { allAdapters } from "./adapters/read.ts";
 import type { ChangeLog } from "./change.ts";
 import type { Database, Queryable } from "./db.ts";
 import { getOrganization } from "./organization.ts";
+import { namesOfOwners } from "./people/owner-names.ts";
 import { toApiKey, toMeasurement, toModel, toPrice, toProject, toRoute } from "./rows.ts";
 import {
   apiKeys,
@@ -149,19 +150,6 @@ function keysToTell(db: Queryable, endedBefore: Date) {
 }
 
 /** By id, as people know them. */
-async function namesOfOwners(db: Queryable): Promise<ReadonlyMap<string, string>> {
-  const people = await db
-    .select({ id: users.id, email: users.email, name: users.name })
-    .from(users);
-  const accounts = await db
-    .select({ id: serviceAccounts.id, name: serviceAccounts.name })
-    .from(serviceAccounts);
-  return new Map<string, string>([
-    ...people.map(({ id, email, name }) => [id, email ?? name ?? id] as const),
-    ...accounts.map(({ id, name }) => [id, name] as const),
-  ]);
-}
-
 async function newestVersion(db: Queryable): Promise<number> {
   const [row] = await db
     .select({ version: max(events.id) })

@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { getRequestListener } from "@hono/node-server";
@@ -8,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { newId } from "../../sdk/protocol/ids.ts";
 import { openTestDatabase, type TestDatabase } from "../../test/support/database.ts";
+import { findBrowser } from "../../test/support/optional-parts.ts";
 import { meteringLimits } from "../metering/config.ts";
 import { openMetering } from "../metering/metering.ts";
 import {
@@ -21,10 +21,8 @@ import type { Settlement } from "../metering/types.ts";
 import { createReports } from "../reports/reports.ts";
 import { createDashboard } from "./dashboard.ts";
 
-const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const missing = existsSync(executablePath)
-  ? undefined
-  : `no browser at ${executablePath} (CHROMIUM)`;
+const executablePath = findBrowser();
+const missing = executablePath ? undefined : "no browser is installed (CHROMIUM names one)";
 /** A folder where screenshots are left to be looked at. */
 const screenshots = process.env.TEST_SCREENSHOTS;
 
@@ -39,7 +37,10 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
     server = createServer(getRequestListener(door(database).fetch));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+    browser = await chromium.launch({
+      args: ["--no-sandbox"],
+      ...(executablePath && { executablePath }),
+    });
   });
   afterAll(async () => {
     await browser?.close();
@@ -77,12 +78,14 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
 
     await page.click("#dimensions >> text=Project");
     await page.waitForSelector("#breakdown >> text=<img src=x onerror=alert(1)>");
+    await page.click("#to-requests");
     await page.click("#latest tbody tr:has-text('sql-writer') >> nth=0");
     await page.waitForSelector("#detail[open]");
     expect(await page.textContent("#detail-decision")).toContain("cheapest that clears the floor");
     await shot(page, "detail");
-    await page.click("#close");
+    await page.click("#detail [data-close]");
 
+    await page.click("#to-costs");
     const [download] = await Promise.all([page.waitForEvent("download"), page.click("#csv")]);
     expect(download.suggestedFilename()).toMatch(/^costs-.*\.csv$/);
     await page.click("text=Forget key");
@@ -98,7 +101,6 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
     await signIn(page);
     await page.waitForSelector("#breakdown tbody tr");
     await page.click("text=30 days");
-    await page.waitForSelector("#latest tbody tr");
     await shot(page, "dark");
     await page.setViewportSize({ width: 420, height: 900 });
     // The chart follows its box in the next frame.
@@ -151,6 +153,8 @@ function door({ sql }: TestDatabase): Hono {
   });
   const dashboard = createDashboard();
   const app = new Hono();
+  app.get("/auth/session", (c) => c.json({ enabled: false, user: null }));
+  app.get("/api/projects", (c) => c.json({ data: [], has_more: false }));
   app.all("/api/*", (c) => reports.fetch(c.req.raw));
   app.all("*", (c) => dashboard.fetch(c.req.raw));
   return app;

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { mayCall, permissions, role } from "../../sdk/protocol/roles.ts";
 import { createDashboard } from "./dashboard.ts";
 
 const dashboard = createDashboard();
@@ -10,7 +11,10 @@ test("the page and everything it names is served by this origin", async () => {
   const page = await dashboard.request("/");
   expect(page.headers.get("content-type")).toBe("text/html; charset=utf-8");
   const html = await page.text();
-  const named = [...html.matchAll(/(?:src|href)="([^"]+)"/g)].map((match) => match[1] ?? "");
+  const named = [...html.matchAll(/(?:src|href)="([^"]+)"/g)]
+    .map((match) => match[1] ?? "")
+    // The page's own parts.
+    .filter((address) => !address.startsWith("#"));
   expect(named).toContain("/assets/chart.js");
   for (const path of named) {
     expect(path).toMatch(/^\/assets\/[a-z-]+\.(js|css|svg)$/);
@@ -56,4 +60,54 @@ test("an asset that has not changed is not sent again, and only assets are serve
   ]) {
     expect((await dashboard.request(path)).status, path).toBe(404);
   }
+});
+
+test("whoever sees a button may press it, and nobody misses one", async () => {
+  const { rightsOver } = await import(`${assets}roles.js`);
+  const id = "proj_1";
+  const keys = `/v1/organization/projects/${id}/api_keys`;
+  for (const theirs of role.options) {
+    for (const projects of [[], [{ id, role: "member" }], [{ id, role: "owner" }]] as const) {
+      const may = (method: string, path: string) =>
+        mayCall({ role: theirs, projects }, method, path);
+      expect(rightsOver({ role: "user", user: { role: theirs, projects } }, id)).toEqual({
+        list: may("GET", keys),
+        make: may("POST", "/api/keys"),
+        rotate: may("POST", "/api/keys/key_1/rotate"),
+        revoke: may("DELETE", `${keys}/key_1`),
+      });
+    }
+  }
+  // Both lists of a project's keys are for the same roles.
+  expect(permissions["GET /api/keys"]).toEqual(
+    permissions["GET /v1/organization/projects/:id/api_keys"],
+  );
+  const none = { list: false, make: false, rotate: false, revoke: false };
+  expect(rightsOver({ role: "project", projectId: id }, id)).toEqual(none);
+});
+
+test("a key's state is the one that decides whether it is let in", async () => {
+  const { stateOf } = await import(`${assets}roles.js`);
+  const at = (ms: number) => new Date(ms).toISOString();
+  const nowMs = Date.parse("2026-03-01T00:00:00Z");
+  const later = at(nowMs + 1000);
+  expect(stateOf({}, nowMs)).toBe("active");
+  expect(stateOf({ previousUntil: later, expiresAt: later }, nowMs)).toBe("rotating");
+  expect(stateOf({ previousUntil: at(nowMs) }, nowMs)).toBe("active");
+  expect(stateOf({ suspendedAt: at(0), previousUntil: later }, nowMs)).toBe("suspended");
+  expect(stateOf({ expiresAt: at(nowMs), suspendedAt: at(0) }, nowMs)).toBe("expired");
+  expect(stateOf({ revokedAt: at(0), expiresAt: at(nowMs) }, nowMs)).toBe("revoked");
+});
+
+test("an amount is told with digits enough, however small", async () => {
+  const { money } = await import(`${assets}format.js`);
+  expect(money("0")).toBe("$0.00");
+  expect(money("12.345")).toBe("$12.35");
+  expect(money("0.05")).toBe("$0.0500");
+  expect(money("0.00123")).toBe("$0.001230");
+  expect(money("0.000000164")).toBe("$0.00000016");
+  expect(money("-0.000000164")).toBe("-$0.00000016");
+  expect(money("0.000000000001")).toBe("$0.000000000001");
+  // All marks of an axis have as many places as its end.
+  expect(money("0.00000005", 0.0000002)).toBe("$0.00000005");
 });

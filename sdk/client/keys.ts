@@ -8,6 +8,8 @@ export type KeyFacts = Omit<ApiKey, "hash" | "previous"> & {
   previousUntil?: string;
   /** To the minute. */
   lastUsedAt?: string;
+  /** Beginning and end of its text, to tell keys apart; absent for one that an operator made up. */
+  redacted?: string;
 };
 
 export class Keys {

@@ -105,6 +105,8 @@ export type RotateKey = z.input<typeof rotateKey>;
 export const keyInfo = apiKey.omit({ hash: true, previous: true }).extend({
   createdAt: z.string(),
   previousUntil: z.string().optional(),
+  /** Beginning and end of the text, to tell keys apart; absent for one that an operator made up. */
+  redacted: z.string().optional(),
   /** To the minute. */
   lastUsedAt: z.string().optional(),
 });

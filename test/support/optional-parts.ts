@@ -152,7 +152,8 @@ export function findClaudeCode(): string | undefined {
   return path && existsSync(path) ? path : undefined;
 }
 
-function findBrowser(): string | undefined {
+/** A Chromium, or a browser made of it. */
+export function findBrowser(): string | undefined {
   return [
     process.env.CHROMIUM,
     "/usr/bin/chromium",

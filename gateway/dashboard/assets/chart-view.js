@@ -46,10 +46,12 @@ export function drawChart(buckets, series, named) {
           stacked: true,
           border: { display: false },
           grid: { color: colour("line") },
+          // Where nothing was charged there is a scale all the same.
+          suggestedMax: highest === 0 ? 1 : undefined,
           ticks: {
             ...text,
             maxTicksLimit: 6,
-            callback: (/** @type {number} */ usd) => money(String(usd), highest),
+            callback: (/** @type {number} */ usd) => money(String(usd), highest || 1),
           },
         },
       },

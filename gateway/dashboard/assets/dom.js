@@ -22,7 +22,7 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 /**
- * Fills a table.
+ * Fills a table. The button that has the keyboard's focus keeps it where its row, known by `id`, is still there.
  * @typedef {{ title: string, number?: boolean, text: (row: any) => string | Node | null }} Column
  * @param {HTMLElement} table
  * @param {Column[]} columns
@@ -35,19 +35,19 @@ export function fillTable(table, columns, rows, { total, onOpen, none } = {}) {
     make("th", { scope: "col", class: align(column) }, column.title),
   );
   const toRow = (/** @type {any} */ row, /** @type {string | undefined} */ kind) => {
-    const cells = columns.map((column) => {
+    const opens = kind ? undefined : onOpen;
+    const cells = columns.map((column, index) => {
       const text = column.text(row);
       const missing = text === null || text === "";
       const classes = [align(column), missing ? "none" : undefined].filter(Boolean).join(" ");
-      return make("td", { class: classes || undefined }, missing ? "–" : text);
+      const shown = missing ? "–" : text;
+      const content = opens && index === 0 ? make("button", rowButton, shown) : shown;
+      return make("td", { class: classes || undefined, "data-title": column.title }, content);
     });
-    const line = make("tr", { class: kind, tabindex: onOpen && !kind ? 0 : undefined }, ...cells);
-    if (onOpen && !kind) {
-      line.addEventListener("click", () => onOpen(row));
-      line.addEventListener("keydown", (event) => {
-        if (event.key === "Enter") onOpen(row);
-      });
-    }
+    const classes = [kind, opens && "opens"].filter(Boolean).join(" ");
+    const line = make("tr", { class: classes || undefined, "data-id": row.id }, ...cells);
+    // A click anywhere in the row is one on its button too.
+    if (opens) line.addEventListener("click", () => opens(row));
     return line;
   };
   const body = rows.map((row) => toRow(row, undefined));
@@ -55,7 +55,26 @@ export function fillTable(table, columns, rows, { total, onOpen, none } = {}) {
   if (body.length === 0 && none) {
     body.push(make("tr", {}, make("td", { class: "none", colspan: columns.length }, none)));
   }
+  const refocus = keepFocus(table);
   table.replaceChildren(make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
+  refocus();
+}
+
+const rowButton = { type: "button", class: "link" };
+
+/** @param {HTMLElement} table @returns {() => void} to be called once its rows are others */
+function keepFocus(table) {
+  const focused = document.activeElement;
+  const row = focused?.closest("tr");
+  if (!row || !table.contains(row)) return () => {};
+  const { id } = row.dataset;
+  const index = [...row.querySelectorAll("button")].indexOf(
+    /** @type {HTMLButtonElement} */ (focused),
+  );
+  return () => {
+    const same = [...table.querySelectorAll("tr")].find((it) => id && it.dataset.id === id);
+    same?.querySelectorAll("button")[index]?.focus();
+  };
 }
 
 /**
@@ -75,4 +94,47 @@ export function fillChoice(group, options, chosen, onChoose) {
     return button;
   });
   group.replaceChildren(...buttons);
+}
+
+/** @param {string | number} text */
+export function warning(text) {
+  return make("span", { class: "warn" }, String(text));
+}
+
+/** @param {HTMLElement} select @param {{ value: string, title: string }[]} options */
+export function fillSelect(select, options) {
+  const { value } = /** @type {HTMLSelectElement} */ (select);
+  select.replaceChildren(...options.map((it) => make("option", { value: it.value }, it.title)));
+  if (options.some((it) => it.value === value)) {
+    /** @type {HTMLSelectElement} */ (select).value = value;
+  }
+}
+
+/** The button copies the text and says so. @param {HTMLElement} button @param {HTMLElement} source */
+export function copyFrom(button, source) {
+  const title = button.textContent;
+  button.addEventListener("click", async () => {
+    const text = source.textContent ?? "";
+    // Browsers give pages the clipboard on this machine and by https alone.
+    const isCopied = await Promise.resolve(navigator.clipboard?.writeText(text)).then(
+      () => navigator.clipboard !== undefined,
+      () => false,
+    );
+    if (!isCopied) getSelection()?.selectAllChildren(source);
+    button.textContent = isCopied ? "Copied" : "Selected: press Ctrl+C";
+    setTimeout(() => {
+      button.textContent = title;
+    }, 2000);
+  });
+}
+
+/** @param {string} id */
+export function dialog(id) {
+  return /** @type {HTMLDialogElement} */ (byId(id));
+}
+
+export function closeDialogs() {
+  for (const open of document.querySelectorAll("dialog[open]")) {
+    /** @type {HTMLDialogElement} */ (open).close();
+  }
 }

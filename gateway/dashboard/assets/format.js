@@ -6,14 +6,20 @@
  * @param {number} of the amount whose size decides on the places; an axis has one for all
  */
 export function money(usd, of = Math.abs(Number(usd))) {
-  const places = of === 0 || of >= 1 ? 2 : of >= 0.01 ? 4 : 6;
-  if (Number(usd) !== 0 && of < 0.000001) return usd.startsWith("-") ? "-<$0.000001" : "<$0.000001";
+  const places = placesOf(of);
   return new Intl.NumberFormat("en-US", {
     style: "currency",
     currency: "USD",
     minimumFractionDigits: places,
     maximumFractionDigits: places,
   }).format(/** @type {any} */ (usd));
+}
+
+/** Two digits at least, of amounts as small as one request to a small model. @param {number} amount */
+function placesOf(amount) {
+  if (amount === 0 || amount >= 1) return 2;
+  if (amount >= 0.01) return 4;
+  return amount >= 0.0001 ? 6 : Math.min(12, 1 - Math.floor(Math.log10(amount)));
 }
 
 /** @param {number} count */
@@ -56,6 +62,16 @@ export function moment(iso) {
     .replace(",", "");
 }
 
+/** `21 Nov 2026`, in UTC. @param {string} iso */
+export function day(iso) {
+  return new Intl.DateTimeFormat("en-GB", {
+    timeZone: "UTC",
+    day: "numeric",
+    month: "short",
+    year: "numeric",
+  }).format(new Date(iso));
+}
+
 /** An axis label for a day or an hour of a report. @param {string} bucket */
 export function bucketLabel(bucket) {
   const hourly = bucket.includes("T");
@@ -63,4 +79,23 @@ export function bucketLabel(bucket) {
     timeZone: "UTC",
     ...(hourly ? { hour: "2-digit", minute: "2-digit" } : { day: "numeric", month: "short" }),
   }).format(new Date(bucket));
+}
+
+/** @param {number | null} count */
+export function tokenCount(count) {
+  return count === null ? null : whole(count);
+}
+
+/**
+ * Every decimal there is, and as many for each row of a column, so that the points stand in line.
+ * @param {(string | null)[]} column
+ * @returns {(usd: string | null) => string | null}
+ */
+export function exactIn(column) {
+  const places = Math.max(2, ...column.map((usd) => usd?.split(".")[1]?.length ?? 0));
+  return (usd) => {
+    if (usd === null) return null;
+    const [dollars, decimals = ""] = usd.split(".");
+    return `${dollars}.${decimals.padEnd(places, "0")}`;
+  };
 }

@@ -111,10 +111,11 @@ export function addKeys(program: Command, cli: Cli): void {
           [
             { title: "ID", cell: ({ id }) => id },
             { title: "NAME", cell: ({ name }) => name },
+            { title: "KEY", cell: ({ redacted }) => redacted ?? "-" },
             { title: "ROLE", cell: ({ role }) => role },
             { title: "PROJECT", cell: ({ projectId }) => projectId ?? "-" },
             { title: "BUDGET", cell: ({ budget }) => budgetText(budget), right: true },
-            { title: "OWNER", cell: ({ ownerId }) => ownerId ?? "-" },
+            { title: "OWNER", cell: ({ ownerName, ownerId }) => ownerName ?? ownerId ?? "-" },
             { title: "USED", cell: ({ lastUsedAt }) => moment(lastUsedAt) },
             { title: "EXPIRES", cell: ({ expiresAt }) => moment(expiresAt) },
             {
