@@ -192,6 +192,10 @@ export const gatewayLimits = z.strictObject({
   backgroundPollMs: time(1_000),
   /** Silence after which a process is taken for dead, and what it ran has failed. */
   backgroundLeaseMs: time(15_000),
+  /** How long the database may take for one question about files, uploads and batches. */
+  fileStoreTimeoutMs: time(10_000),
+  /** The same where all of a file, or all results of a batch, are moved or removed at once. */
+  fileMoveTimeoutMs: time(120_000),
   /** One file, and one that a batch reads. */
   fileBytesMax: size(512 << 20),
   batchFileBytesMax: size(200 << 20),

@@ -625,7 +625,7 @@ test("a gateway that hears nothing of the database lets go of its lines when its
     ...{ completionWindow: "24h", windowMs: 86_400_000, outputExpiresAfter: undefined },
     ...{ tags: undefined, task: undefined },
   });
-  const lease = await BatchLease.claim({ sql: pool, now, leaseMs: limits.batchLeaseMs });
+  const lease = await BatchLease.claim({ sql: pool, now, limits });
   if (!lease) throw new Error("the batch is nobody's");
   expect(lease.batch.id).toBe(created.id);
   const ask = async ({ signal }: Request) => {

@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import type postgres from "postgres";
 import { HubError } from "../../sdk/protocol/errors.ts";
-import { asked } from "../files/bytes.ts";
+import { type FileAsks, type FileTimeouts, openFileAsks } from "../files/bytes.ts";
 import type { LineFault } from "./lines.ts";
 import { type Batch, batchRow, unfinished } from "./store.ts";
 
@@ -17,32 +17,32 @@ export type BatchEnd = "completed" | "expired" | "cancelled";
 export type LeaseOptions = {
   sql: postgres.Sql;
   now: () => number;
-  leaseMs: number;
+  limits: FileTimeouts & { batchLeaseMs: number };
 };
 
 export class BatchLease {
   readonly batch: Batch;
-  readonly #sql: postgres.Sql;
+  readonly #asks: FileAsks;
   readonly #now: () => number;
   readonly #leaseMs: number;
   /** Of this lease alone: a process that slept through its own is as strange as any other. */
   readonly #owner: string;
 
-  private constructor(batch: Batch, owner: string, { sql, now, leaseMs }: LeaseOptions) {
+  private constructor(batch: Batch, owner: string, { sql, now, limits }: LeaseOptions) {
     this.batch = batch;
     this.#owner = owner;
-    this.#sql = sql;
+    this.#asks = openFileAsks(sql, limits, "batches");
     this.#now = now;
-    this.#leaseMs = leaseMs;
+    this.#leaseMs = limits.batchLeaseMs;
   }
 
   /** Takes, of the batches that nobody works on, the one that waits longest, of a project of which fewest are worked on. */
   static async claim(options: LeaseOptions): Promise<BatchLease | undefined> {
-    const { sql, leaseMs } = options;
+    const { sql, limits } = options;
     const owner = randomUUID();
-    const [row] = await asked(
-      sql`update gateway.batches as batch
-        set lease_owner = ${owner}, lease_until = ${leaseUntil(sql, leaseMs)}
+    const [row] = await openFileAsks(sql, limits, "batches").ask(
+      (sql) => sql`update gateway.batches as batch
+        set lease_owner = ${owner}, lease_until = ${leaseUntil(sql, limits.batchLeaseMs)}
         where id = (
           select id from gateway.batches as waiting
           where ${isWaiting(sql)}
@@ -58,11 +58,11 @@ export class BatchLease {
 
   /** Whether a batch waits of a project that is none of these. */
   static async isAnyWaiting(
-    { sql }: Pick<LeaseOptions, "sql">,
+    { sql, limits }: Pick<LeaseOptions, "sql" | "limits">,
     besides: readonly string[],
   ): Promise<boolean> {
-    const [row] = await asked(
-      sql<{ waits: boolean }[]>`
+    const [row] = await openFileAsks(sql, limits, "batches").ask(
+      (sql) => sql<{ waits: boolean }[]>`
         select exists (
           select from gateway.batches
           where ${isWaiting(sql)} and project_id <> all(${[...besides]}::text[])) as waits`,
@@ -72,48 +72,49 @@ export class BatchLease {
 
   /** @returns the batch as it is now, or nothing when it is no longer ours */
   async renew(): Promise<Batch | undefined> {
-    const sql = this.#sql;
-    const [row] = await asked(
-      sql`update gateway.batches as batch set lease_until = ${leaseUntil(sql, this.#leaseMs)}
-        where ${this.#isOurs()} returning to_jsonb(batch) as batch`,
+    const [row] = await this.#asks.ask(
+      (
+        sql,
+      ) => sql`update gateway.batches as batch set lease_until = ${leaseUntil(sql, this.#leaseMs)}
+        where ${this.#isOurs(sql)} returning to_jsonb(batch) as batch`,
     );
     return row && batchRow.parse(row.batch);
   }
 
   /** For another gateway to take at once. */
   async release(): Promise<void> {
-    await asked(
-      this.#sql`update gateway.batches
+    await this.#asks.ask(
+      (sql) => sql`update gateway.batches
         set lease_owner = null, lease_until = null, waiting_since = clock_timestamp()
-        where ${this.#isOurs()}`,
+        where ${this.#isOurs(sql)}`,
     );
   }
 
   /** The file is right. @returns false when the batch is no longer ours, or was cancelled */
   async begin({ total, model }: { total: number; model: string | undefined }): Promise<boolean> {
-    const begun = await asked(
-      this.#sql`update gateway.batches
+    const begun = await this.#asks.ask(
+      (sql) => sql`update gateway.batches
         set status = 'in_progress', in_progress_at = ${this.#at()}, total = ${total},
           model = ${model ?? null}
-        where status = 'validating' and ${this.#isOurs()}`,
+        where status = 'validating' and ${this.#isOurs(sql)}`,
     );
     return begun.count > 0;
   }
 
   /** The file is not right, so nothing was run. */
   async fail(faults: readonly LineFault[]): Promise<void> {
-    await asked(
-      this.#sql`update gateway.batches
+    await this.#asks.ask(
+      (sql) => sql`update gateway.batches
         set status = 'failed', failed_at = ${this.#at()}, errors = ${JSON.stringify(faults)},
           lease_owner = null, lease_until = null
-        where status = 'validating' and ${this.#isOurs()}`,
+        where status = 'validating' and ${this.#isOurs(sql)}`,
     );
   }
 
   /** Lines that are done, by number. */
   async finishedLines(): Promise<Set<number>> {
-    const rows = await asked(
-      this.#sql<{ line: number }[]>`
+    const rows = await this.#asks.ask(
+      (sql) => sql<{ line: number }[]>`
         select line from gateway.batch_results where batch_id = ${this.batch.id}`,
     );
     return new Set(rows.map(({ line }) => line));
@@ -125,10 +126,10 @@ export class BatchLease {
    */
   async keep({ line, succeeded, content }: LineResult): Promise<number | undefined> {
     const bytes = Buffer.byteLength(content);
-    const [row] = await asked(
-      this.#sql<{ bytes: string }[]>`
+    const [row] = await this.#asks.ask(
+      (sql) => sql<{ bytes: string }[]>`
         with ours as (
-          select id from gateway.batches where ${this.#isOurs()} for update
+          select id from gateway.batches where ${this.#isOurs(sql)} for update
         ), kept as (
           insert into gateway.batch_results (batch_id, line, succeeded, content)
           select id, ${line}::int, ${succeeded}::boolean, ${content}::text from ours
@@ -145,30 +146,31 @@ export class BatchLease {
 
   /** @returns false when the batch is no longer ours */
   async finalize(): Promise<boolean> {
-    const updated = await asked(
-      this.#sql`update gateway.batches
+    const updated = await this.#asks.ask(
+      (sql) => sql`update gateway.batches
         set finalizing_at = coalesce(finalizing_at, ${this.#at()}),
           status = case status when 'in_progress' then 'finalizing' else status end
-        where ${this.#isOurs()}`,
+        where ${this.#isOurs(sql)}`,
     );
     return updated.count > 0;
   }
 
   /** The contents of results in the order of lines; no more than some of them are held at a time. */
   async *results({ succeeded }: { succeeded: boolean }): AsyncGenerator<string> {
-    const ofKind = this.#sql`batch_id = ${this.batch.id} and succeeded = ${succeeded}`;
+    const ofKind = (sql: postgres.TransactionSql) =>
+      sql`batch_id = ${this.batch.id} and succeeded = ${succeeded}`;
     for (let after = 0; ; ) {
-      const sizes = await asked(
-        this.#sql<{ line: number; bytes: number }[]>`
+      const sizes = await this.#asks.ask(
+        (sql) => sql<{ line: number; bytes: number }[]>`
           select line, octet_length(content) as bytes from gateway.batch_results
-          where ${ofKind} and line > ${after} order by line limit ${pageLines}`,
+          where ${ofKind(sql)} and line > ${after} order by line limit ${pageLines}`,
       );
       const last = lastThatFits(sizes);
       if (last === undefined) return;
-      const rows = await asked(
-        this.#sql<{ content: string }[]>`
+      const rows = await this.#asks.ask(
+        (sql) => sql<{ content: string }[]>`
           select content from gateway.batch_results
-          where ${ofKind} and line > ${after} and line <= ${last} order by line`,
+          where ${ofKind(sql)} and line > ${after} and line <= ${last} order by line`,
       );
       for (const { content } of rows) yield content;
       after = last;
@@ -187,24 +189,22 @@ export class BatchLease {
     ) => Promise<{ outputFileId: string | undefined; errorFileId: string | undefined }>,
   ): Promise<void> {
     const { id } = this.batch;
-    await asked(
-      this.#sql.begin(async (sql) => {
-        const ours = await sql`
+    await this.#asks.askMuch(async (sql) => {
+      const ours = await sql`
           select id from gateway.batches where id = ${id} and lease_owner = ${this.#owner} for update`;
-        if (ours.length === 0) throw lost();
-        const { outputFileId, errorFileId } = await publish(sql);
-        await sql`update gateway.batches
+      if (ours.length === 0) throw lost();
+      const { outputFileId, errorFileId } = await publish(sql);
+      await sql`update gateway.batches
           set status = ${how}, ${sql(`${how}_at`)} = ${this.#at()},
             output_file_id = ${outputFileId ?? null}, error_file_id = ${errorFileId ?? null},
             lease_owner = null, lease_until = null
           where id = ${id}`;
-        await sql`delete from gateway.batch_results where batch_id = ${id}`;
-      }),
-    );
+      await sql`delete from gateway.batch_results where batch_id = ${id}`;
+    });
   }
 
-  #isOurs() {
-    return this.#sql`id = ${this.batch.id} and lease_owner = ${this.#owner}`;
+  #isOurs(sql: postgres.TransactionSql) {
+    return sql`id = ${this.batch.id} and lease_owner = ${this.#owner}`;
   }
 
   #at(): string {
@@ -212,7 +212,7 @@ export class BatchLease {
   }
 }
 
-function isWaiting(sql: postgres.Sql) {
+function isWaiting(sql: postgres.TransactionSql) {
   return sql`status in ${sql(unfinished)} and (lease_until is null or lease_until < now())`;
 }
 
@@ -221,7 +221,7 @@ function lost(): HubError {
 }
 
 /** By the database's clock, which all gateways share. */
-function leaseUntil(sql: postgres.Sql, leaseMs: number) {
+function leaseUntil(sql: postgres.TransactionSql, leaseMs: number) {
   return sql`now() + ${leaseMs}::float8 * interval '1 millisecond'`;
 }
 

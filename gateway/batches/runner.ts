@@ -1,16 +1,18 @@
 /** Works on the batches of all projects, a few at a time, whichever gateway they were created at. */
 import type postgres from "postgres";
+import type { FileTimeouts } from "../files/bytes.ts";
 import { BatchLease } from "./lease.ts";
 import { BatchWork, type WorkLimits, type WorkParts } from "./work.ts";
 
 export type RunnerParts = Omit<WorkParts, "limits"> & {
   sql: postgres.Sql;
-  limits: WorkLimits & {
-    batchesUnderWayMax: number;
-    batchTurnMs: number;
-    batchPollMs: number;
-    drainTimeoutMs: number;
-  };
+  limits: WorkLimits &
+    FileTimeouts & {
+      batchesUnderWayMax: number;
+      batchTurnMs: number;
+      batchPollMs: number;
+      drainTimeoutMs: number;
+    };
   /** Removes what has expired; now and then. */
   sweep: () => Promise<void>;
 };
@@ -85,7 +87,7 @@ export class BatchRunner {
   async #takeBatches(): Promise<void> {
     const { sql, now, limits } = this.#parts;
     while (this.#underWay.size < limits.batchesUnderWayMax && !this.#stopped) {
-      const lease = await BatchLease.claim({ sql, now, leaseMs: limits.batchLeaseMs });
+      const lease = await BatchLease.claim({ sql, now, limits });
       if (!lease) return;
       const work = new BatchWork(lease, this.#parts);
       const done = work.run().then(
@@ -117,7 +119,7 @@ export class BatchRunner {
     for (const work of this.#underWay.keys()) {
       ofProject.set(work.projectId, [...(ofProject.get(work.projectId) ?? []), work]);
     }
-    if (!(await BatchLease.isAnyWaiting({ sql }, [...ofProject.keys()]))) return;
+    if (!(await BatchLease.isAnyWaiting({ sql, limits }, [...ofProject.keys()]))) return;
     const [most = []] = [...ofProject.values()].sort((one, other) => other.length - one.length);
     const [oldest] = [...this.#underWay].filter(
       ([, { sinceMs }]) => now() - sinceMs >= limits.batchTurnMs,

@@ -3,8 +3,9 @@ import type postgres from "postgres";
 import { z } from "zod";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type KeyId, keyId, sortableText } from "../../sdk/protocol/ids.ts";
-import { asked } from "../files/bytes.ts";
+import { type FileTimeouts, openFileAsks } from "../files/bytes.ts";
 import { epochSeconds, type FileStore, mayBeId } from "../files/store.ts";
+import type { Ask } from "../kept/ask.ts";
 
 export type NewBatch = {
   projectId: string;
@@ -26,17 +27,17 @@ export type BatchStoreOptions = {
   sql: postgres.Sql;
   files: FileStore;
   now: () => number;
-  limits: { projectBatchesMax: number };
+  limits: FileTimeouts & { projectBatchesMax: number };
 };
 
 export class BatchStore {
-  readonly #sql: postgres.Sql;
+  readonly #ask: Ask;
   readonly #files: FileStore;
   readonly #now: () => number;
   readonly #limits: BatchStoreOptions["limits"];
 
   constructor({ sql, files, now, limits }: BatchStoreOptions) {
-    this.#sql = sql;
+    this.#ask = openFileAsks(sql, limits, "batches").ask;
     this.#files = files;
     this.#now = now;
     this.#limits = limits;
@@ -56,19 +57,18 @@ export class BatchStore {
         { param: "input_file_id" },
       );
     }
-    const row = await asked(
-      this.#sql.begin(async (sql) => {
-        await sql`select pg_advisory_xact_lock(hashtext(${`batches ${projectId}`}))`;
-        const [open] = await sql<{ batches: number }[]>`select count(*)::int as batches
+    const row = await this.#ask(async (sql) => {
+      await sql`select pg_advisory_xact_lock(hashtext(${`batches ${projectId}`}))`;
+      const [open] = await sql<{ batches: number }[]>`select count(*)::int as batches
           from gateway.batches where project_id = ${projectId} and status in ${sql(unfinished)}`;
-        if ((open?.batches ?? 0) >= this.#limits.projectBatchesMax) {
-          throw new HubError(
-            "rate_limit_exceeded",
-            `This project has ${this.#limits.projectBatchesMax} batches that are not over, which is the most it may have.`,
-            { retryAfterMs: 60_000 },
-          );
-        }
-        const [created] = await sql`
+      if ((open?.batches ?? 0) >= this.#limits.projectBatchesMax) {
+        throw new HubError(
+          "rate_limit_exceeded",
+          `This project has ${this.#limits.projectBatchesMax} batches that are not over, which is the most it may have.`,
+          { retryAfterMs: 60_000 },
+        );
+      }
+      const [created] = await sql`
           insert into gateway.batches as batch (id, project_id, key_id, endpoint, completion_window,
             input_file_id, output_expires_after, status, metadata, tags, task, created_at, expires_at)
           select ${`batch_${sortableText(this.#now())}`}, ${projectId}, ${batch.keyId},
@@ -78,9 +78,8 @@ export class BatchStore {
             ${this.#at()}::timestamptz, ${this.#at(batch.windowMs)}::timestamptz
           from gateway.files where id = ${inputFileId} and is_whole
           returning to_jsonb(batch) as batch`;
-        return created;
-      }),
-    );
+      return created;
+    });
     // It was deleted while it was looked at.
     if (!row) throw new HubError("not_found", `No such File object: ${inputFileId}`);
     return batchRow.parse(row.batch);
@@ -89,8 +88,8 @@ export class BatchStore {
   /** @throws HubError `not_found` for another project's as for one that never was */
   async get(projectId: string, id: string): Promise<Batch> {
     const [row] = mayBeId(id)
-      ? await asked(
-          this.#sql`select to_jsonb(batch) as batch from gateway.batches batch
+      ? await this.#ask(
+          (sql) => sql`select to_jsonb(batch) as batch from gateway.batches batch
             where id = ${id} and project_id = ${projectId}`,
         )
       : [];
@@ -104,11 +103,10 @@ export class BatchStore {
     { limit, after }: { limit: number; after?: string | undefined },
   ): Promise<Batch[]> {
     if (after !== undefined && !mayBeId(after)) throw noSuchBatch(after);
-    const sql = this.#sql;
-    const beyond = after === undefined ? sql`` : sql`and id < ${after}`;
-    const rows = await asked(
-      sql`select to_jsonb(batch) as batch from gateway.batches batch
-        where project_id = ${projectId} ${beyond} order by id desc limit ${limit}`,
+    const rows = await this.#ask(
+      (sql) => sql`select to_jsonb(batch) as batch from gateway.batches batch
+        where project_id = ${projectId} ${after === undefined ? sql`` : sql`and id < ${after}`}
+        order by id desc limit ${limit}`,
     );
     return rows.map(({ batch }) => batchRow.parse(batch));
   }
@@ -116,8 +114,8 @@ export class BatchStore {
   /** What is under way is finished, and nothing begun. @throws HubError `not_found`, `invalid_state` */
   async cancel(projectId: string, id: string): Promise<Batch> {
     const found = await this.get(projectId, id);
-    const [row] = await asked(
-      this.#sql`update gateway.batches as batch
+    const [row] = await this.#ask(
+      (sql) => sql`update gateway.batches as batch
         set status = 'cancelling', cancelling_at = ${this.#at()}
         where id = ${id} and status in ('validating', 'in_progress')
         returning to_jsonb(batch) as batch`,

@@ -1,10 +1,24 @@
 /** Bytes of files in the database, as rows of 256 KiB: whichever gateway took them in, each finds them. */
 import { createHash } from "node:crypto";
 import type postgres from "postgres";
-import { HubError } from "../../sdk/protocol/errors.ts";
+import type { HubError } from "../../sdk/protocol/errors.ts";
+import { type Ask, openAsk } from "../kept/ask.ts";
 
-/** The database, or a transaction in it. */
-export type Queryable = postgres.Sql | postgres.TransactionSql;
+/** Questions about files, and about batches, which read and write them. */
+export type FileAsks = {
+  ask: Ask;
+  /** For what moves or removes as many rows as a file has. */
+  askMuch: Ask;
+};
+
+export type FileTimeouts = { fileStoreTimeoutMs: number; fileMoveTimeoutMs: number };
+
+export function openFileAsks(sql: postgres.Sql, limits: FileTimeouts, what = "files"): FileAsks {
+  return {
+    ask: openAsk(sql, { timeoutMs: limits.fileStoreTimeoutMs, what }),
+    askMuch: openAsk(sql, { timeoutMs: limits.fileMoveTimeoutMs, what }),
+  };
+}
 
 export type Written = { bytes: number; sha256: string };
 
@@ -16,7 +30,7 @@ const chunkBytes = 256 << 10;
  * @param tooLarge thrown when the source has more than `bytesMax`
  */
 export async function writeBytes(
-  sql: postgres.Sql,
+  ask: Ask,
   ownerId: string,
   source: AsyncIterable<Uint8Array>,
   { bytesMax, tooLarge }: { bytesMax: number; tooLarge: () => HubError },
@@ -27,47 +41,23 @@ export async function writeBytes(
     bytes += chunk.length;
     if (bytes > bytesMax) throw tooLarge();
     hash.update(chunk);
-    await asked(
-      sql`insert into gateway.file_chunks (owner_id, position, bytes)
-          values (${ownerId}, ${position++}, ${chunk})`,
+    await ask(
+      (sql) => sql`insert into gateway.file_chunks (owner_id, position, bytes)
+        values (${ownerId}, ${position++}, ${chunk})`,
     );
   }
   return { bytes, sha256: hash.digest("hex") };
 }
 
 /** One chunk at a time, the next one when it is asked for. */
-export async function* readBytes(sql: postgres.Sql, ownerId: string): AsyncGenerator<Buffer> {
+export async function* readBytes(ask: Ask, ownerId: string): AsyncGenerator<Buffer> {
   for (let position = 0; ; position++) {
-    const [row] = await asked(
-      sql<{ bytes: Buffer }[]>`select bytes from gateway.file_chunks
+    const [row] = await ask(
+      (sql) => sql<{ bytes: Buffer }[]>`select bytes from gateway.file_chunks
         where owner_id = ${ownerId} and position = ${position}`,
     );
     if (!row) return;
     yield Buffer.from(row.bytes);
-  }
-}
-
-/**
- * A question to the database of files.
- * @throws HubError `storage_full`, `database_unavailable`
- */
-export async function asked<T>(question: PromiseLike<T>): Promise<T> {
-  try {
-    return await question;
-  } catch (cause) {
-    if (cause instanceof HubError) throw cause;
-    const { code } = cause as { code?: unknown };
-    // SQLSTATE 53100 is `disk_full`.
-    if (code === "53100") {
-      throw new HubError("storage_full", "The database that keeps files is full.", {
-        cause,
-        retryAfterMs: 60_000,
-      });
-    }
-    throw new HubError("database_unavailable", "The database that keeps files does not answer.", {
-      cause,
-      retryAfterMs: 1000,
-    });
   }
 }
 

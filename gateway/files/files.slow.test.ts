@@ -8,11 +8,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import OpenAI, { toFile } from "openai";
 import { pino } from "pino";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ErrorBody } from "../../sdk/protocol/errors.ts";
+import { newId } from "../../sdk/protocol/ids.ts";
 import { openTestDatabase, type TestDatabase } from "../../test/support/database.ts";
 import { testRegistry } from "../../test/support/gateway.ts";
 import { testKey, testProject, testSnapshot } from "../../test/support/policy.ts";
+import { BatchLease } from "../batches/lease.ts";
+import { BatchStore } from "../batches/store.ts";
 import { createHttpServer } from "../http/server.ts";
 import { migrateLedger } from "../ledger/database.ts";
 import { type OpenedGateway, openGateway } from "../open-gateway.ts";
@@ -33,6 +36,8 @@ const limits = {
   uploadPartsMax: 5,
   projectUploadsMax: 3,
   fileTransfersPerProjectMax: 6,
+  fileStoreTimeoutMs: 10_000,
+  fileMoveTimeoutMs: 20_000,
 };
 let nowMs = Date.parse("2026-06-01T12:00:00Z");
 let database: TestDatabase;
@@ -437,3 +442,81 @@ test("a project moves no more files at one time than it may, and holds up nobody
   for (const response of reading.slice(1)) await response.arrayBuffer();
   for (let i = 0; i < 8; i++) expect((await read()).status).toBe(i < 6 ? 200 : 429);
 });
+
+// PGlite has one session, in which nobody can hold up somebody else.
+describe.skipIf(!process.env.TEST_DATABASE_URL)("on Postgres", () => {
+  test("whatever is asked of files, uploads and batches ends in time when the database hangs, and holds no connection", async () => {
+    const sql = database.connect();
+    const quick = { ...allLimits, fileStoreTimeoutMs: 200, fileMoveTimeoutMs: 300 };
+    const options = { sql, now: () => nowMs, limits: quick };
+    const files = new FileStore(options);
+    const uploads = new UploadStore({ ...options, files });
+    const limits = { ...quick, projectBatchesMax: 10, batchLeaseMs: 30_000 };
+    const batches = new BatchStore({ ...options, files, limits });
+    const facts = { purpose: "batch", filename: "a", expiresAfter: undefined } as const;
+    const draft = await files.begin("proj_a");
+    await draft.write(one());
+    const file = await draft.publish(facts);
+    const upload = await uploads.create("proj_a", { ...facts, bytes: 3, mimeType: "" });
+    const of = { projectId: "proj_a", id: upload.id };
+    const part = await uploads.addPart(of, one());
+    const newBatch = {
+      ...{ projectId: "proj_a", keyId: newId("key"), endpoint: "/v1/embeddings" },
+      ...{ inputFileId: file.id, completionWindow: "24h", windowMs: dayMs, metadata: undefined },
+      ...{ outputExpiresAfter: undefined, tags: undefined, task: undefined },
+    };
+    const batch = await batches.create(newBatch);
+    const lease = await BatchLease.claim({ ...options, limits });
+    if (!lease) throw new Error("the batch is nobody's");
+    const open = await files.begin("proj_a");
+    const questions: Record<string, () => Promise<unknown>> = {
+      begin: () => files.begin("proj_a"),
+      write: () => open.write(one()),
+      publish: () => open.publish(facts),
+      discard: () => open.discard(),
+      get: () => files.get("proj_a", file.id),
+      list: () => files.list("proj_a", { limit: 1, order: "asc" }),
+      read: () => files.read(file.id).next(),
+      delete: () => files.delete("proj_a", file.id),
+      sweep: () => files.sweep(),
+      "upload, create": () => uploads.create("proj_a", { ...facts, bytes: 3, mimeType: "" }),
+      "upload, add": () => uploads.addPart(of, one()),
+      "upload, complete": () => uploads.complete(of, { partIds: [part.id] }),
+      "upload, cancel": () => uploads.cancel(of),
+      "upload, sweep": () => uploads.sweep(),
+      "batch, create": () => batches.create(newBatch),
+      "batch, get": () => batches.get("proj_a", batch.id),
+      "batch, list": () => batches.list("proj_a", { limit: 1 }),
+      "batch, cancel": () => batches.cancel("proj_a", batch.id),
+      claim: () => BatchLease.claim({ ...options, limits }),
+      waiting: () => BatchLease.isAnyWaiting({ sql, limits }, []),
+      renew: () => lease.renew(),
+      begun: () => lease.begin({ total: 1, model: undefined }),
+      fail: () => lease.fail([]),
+      lines: () => lease.finishedLines(),
+      keep: () => lease.keep({ line: 1, succeeded: true, content: "{}" }),
+      finalize: () => lease.finalize(),
+      results: () => lease.results({ succeeded: true }).next(),
+      end: () =>
+        lease.end("completed", async () => ({ outputFileId: undefined, errorFileId: undefined })),
+      release: () => lease.release(),
+    };
+    await database.sql.begin(async (locking) => {
+      await locking`lock table gateway.files, gateway.file_chunks, gateway.uploads,
+        gateway.upload_parts, gateway.batches, gateway.batch_results in access exclusive mode`;
+      for (const [name, ask] of Object.entries(questions)) {
+        const told = await ask().then(
+          () => "answered",
+          (error) => error.code,
+        );
+        expect([name, told]).toEqual([name, "database_unavailable"]);
+      }
+      expect(await sql`select 1 as free`).toEqual([{ free: 1 }]);
+    });
+    expect(await files.get("proj_a", file.id)).toEqual(file);
+  });
+});
+
+async function* one() {
+  yield Buffer.from("abc");
+}

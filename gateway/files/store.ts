@@ -3,7 +3,14 @@ import type postgres from "postgres";
 import { z } from "zod";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { sortableText } from "../../sdk/protocol/ids.ts";
-import { asked, type Queryable, readBytes, type Written, writeBytes } from "./bytes.ts";
+import {
+  type FileAsks,
+  type FileTimeouts,
+  openFileAsks,
+  readBytes,
+  type Written,
+  writeBytes,
+} from "./bytes.ts";
 
 /** OpenAI's. The last two are written by batches alone. */
 export const filePurposes = [
@@ -52,7 +59,7 @@ export type FilePage = {
   purpose?: string | undefined;
 };
 
-export type FileLimits = {
+export type FileLimits = FileTimeouts & {
   fileBytesMax: number;
   batchFileBytesMax: number;
   projectFilesMax: number;
@@ -63,19 +70,19 @@ export type FileLimits = {
 export type FileStoreOptions = { sql: postgres.Sql; now: () => number; limits: FileLimits };
 
 export class FileStore {
-  readonly #sql: postgres.Sql;
+  readonly #asks: FileAsks;
   readonly #now: () => number;
   readonly #limits: FileLimits;
 
   constructor({ sql, now, limits }: FileStoreOptions) {
-    this.#sql = sql;
+    this.#asks = openFileAsks(sql, limits);
     this.#now = now;
     this.#limits = limits;
   }
 
   /** @throws HubError `request_too_large` for a project that is full already */
   async begin(projectId: string): Promise<FileDraft> {
-    await this.ensureRoom(projectId, 0);
+    await this.#asks.ask((sql) => this.ensureRoom(sql, projectId, 0));
     return this.#draft(projectId, { bounded: true });
   }
 
@@ -85,13 +92,11 @@ export class FileStore {
   }
 
   /** @throws HubError `request_too_large` when so many more bytes are too many for the project */
-  async ensureRoom(projectId: string, bytes: number, sql: Queryable = this.#sql): Promise<void> {
+  async ensureRoom(sql: postgres.TransactionSql, projectId: string, bytes: number): Promise<void> {
     const { projectFilesMax, projectFileBytesMax } = this.#limits;
-    const [row] = await asked(
-      sql<{ files: number; bytes: string }[]>`
-        select count(*)::int as files, coalesce(sum(bytes), 0)::text as bytes
-        from gateway.files where project_id = ${projectId} and is_whole`,
-    );
+    const [row] = await sql<{ files: number; bytes: string }[]>`
+      select count(*)::int as files, coalesce(sum(bytes), 0)::text as bytes
+      from gateway.files where project_id = ${projectId} and is_whole`;
     if ((row?.files ?? 0) >= projectFilesMax) {
       throw tooLarge(`This project has ${projectFilesMax} files, which is the most it may have.`);
     }
@@ -105,8 +110,8 @@ export class FileStore {
   /** @throws HubError `not_found` for another project's as for one that never was */
   async get(projectId: string, id: string): Promise<FileObject> {
     const [row] = mayBeId(id)
-      ? await asked(
-          this.#sql`select to_jsonb(file) as file from gateway.files file
+      ? await this.#asks.ask(
+          (sql) => sql`select to_jsonb(file) as file from gateway.files file
             where id = ${id} and project_id = ${projectId} and is_whole
               and (expires_at is null or expires_at > ${this.#at()})`,
         )
@@ -117,33 +122,32 @@ export class FileStore {
 
   async list(projectId: string, { limit, order, after, purpose }: FilePage): Promise<FileObject[]> {
     if (after !== undefined && !mayBeId(after)) throw noSuchFile(after, "after");
-    const sql = this.#sql;
-    // Ids sort by time, whatever the database's collation.
-    const beyond =
-      after === undefined
-        ? sql``
-        : order === "asc"
-          ? sql`and id > ${after}`
-          : sql`and id < ${after}`;
-    const rows = await asked(
-      sql`select to_jsonb(file) as file from gateway.files file
+    const rows = await this.#asks.ask((sql) => {
+      // Ids sort by time, whatever the database's collation.
+      const beyond =
+        after === undefined
+          ? sql``
+          : order === "asc"
+            ? sql`and id > ${after}`
+            : sql`and id < ${after}`;
+      return sql`select to_jsonb(file) as file from gateway.files file
         where project_id = ${projectId} and is_whole ${beyond}
           and (expires_at is null or expires_at > ${this.#at()})
           ${purpose === undefined ? sql`` : sql`and purpose = ${purpose}`}
-        order by id ${order === "asc" ? sql`asc` : sql`desc`} limit ${limit}`,
-    );
+        order by id ${order === "asc" ? sql`asc` : sql`desc`} limit ${limit}`;
+    });
     return rows.map(({ file }) => toFile(file));
   }
 
   /** Chunk by chunk; nothing of it is checked, so `get` comes first. */
   read(id: string): AsyncGenerator<Buffer> {
-    return readBytes(this.#sql, id);
+    return readBytes(this.#asks.ask, id);
   }
 
   /** @throws HubError `not_found`; `invalid_state` while a batch reads it */
   async delete(projectId: string, id: string): Promise<void> {
     await this.get(projectId, id);
-    const removed = await this.#remove(
+    const { removed } = await this.#remove(
       (sql) => sql`id = ${id} and project_id = ${projectId} and ${unused(sql)}`,
     );
     if (removed > 0) return;
@@ -158,14 +162,18 @@ export class FileStore {
     const stale = this.#at(-draftTtlMs);
     const left: Which = (sql) => sql`not is_whole and created_at < ${stale}`;
     const expired: Which = (sql) => sql`expires_at < ${this.#at()} and ${unused(sql)}`;
-    for (const which of [left, expired]) while ((await this.#remove(which)) === sweptMax);
+    for (const which of [left, expired]) {
+      while ((await this.#remove(which)).found === sweptMax);
+    }
   }
 
   async #draft(projectId: string, { bounded }: { bounded: boolean }): Promise<FileDraft> {
-    const sql = this.#sql;
+    const { ask, askMuch } = this.#asks;
     const id = `file-${sortableText(this.#now())}`;
-    await asked(
-      sql`insert into gateway.files (id, project_id, purpose, filename, bytes, is_whole, created_at)
+    await ask(
+      (
+        sql,
+      ) => sql`insert into gateway.files (id, project_id, purpose, filename, bytes, is_whole, created_at)
           values (${id}, ${projectId}, '', '', 0, false, ${this.#at()})`,
     );
     let written: Written | undefined;
@@ -173,7 +181,7 @@ export class FileStore {
     return {
       id,
       write: async (source) => {
-        written = await writeBytes(sql, id, source, {
+        written = await writeBytes(ask, id, source, {
           bytesMax,
           tooLarge: () => tooLong(bytesMax),
         });
@@ -181,13 +189,11 @@ export class FileStore {
       },
       publish: async (facts) => {
         if (bounded) this.#check(facts, written);
-        return asked(
-          sql.begin(async (transaction) => {
-            await transaction`select pg_advisory_xact_lock(hashtext(${`files ${projectId}`}))`;
-            if (bounded) await this.ensureRoom(projectId, written?.bytes ?? 0, transaction);
-            return this.publish(transaction, id, facts, written);
-          }),
-        );
+        return askMuch(async (sql) => {
+          await sql`select pg_advisory_xact_lock(hashtext(${`files ${projectId}`}))`;
+          if (bounded) await this.ensureRoom(sql, projectId, written?.bytes ?? 0);
+          return this.publish(sql, id, facts, written);
+        });
       },
       discard: async () => {
         await this.#remove((sql) => sql`id = ${id} and not is_whole`);
@@ -197,7 +203,7 @@ export class FileStore {
 
   /** The last step of a draft, within the transaction of whoever takes it. */
   async publish(
-    sql: Queryable,
+    sql: postgres.TransactionSql,
     id: string,
     { purpose, filename, expiresAfter }: FileFacts,
     { bytes = 0, sha256 = emptySha256 }: Partial<Written> = {},
@@ -225,19 +231,23 @@ export class FileStore {
     return isOfBatch ? this.#limits.batchFileRetentionDays * daySeconds : undefined;
   }
 
-  /** @returns how many files, at most `sweptMax` */
-  async #remove(which: Which): Promise<number> {
-    return asked(
-      this.#sql.begin(async (sql) => {
-        const removed = await sql<{ id: string }[]>`
-          delete from gateway.files where id in
-            (select id from gateway.files file where ${which(sql)} limit ${sweptMax}) returning id`;
-        for (const { id } of removed) {
-          await sql`delete from gateway.file_chunks where owner_id = ${id}`;
-        }
-        return removed.length;
-      }),
+  /** One after another, because one alone may be large. @returns how many files, at most `sweptMax` */
+  async #remove(which: Which): Promise<{ found: number; removed: number }> {
+    const { ask, askMuch } = this.#asks;
+    const found = await ask(
+      (sql) => sql<{ id: string }[]>`
+        select id from gateway.files file where ${which(sql)} limit ${sweptMax}`,
     );
+    let removed = 0;
+    for (const { id } of found) {
+      removed += await askMuch(async (sql) => {
+        const { count } = await sql`
+          delete from gateway.files file where id = ${id} and ${which(sql)}`;
+        if (count > 0) await sql`delete from gateway.file_chunks where owner_id = ${id}`;
+        return count;
+      });
+    }
+    return { found: found.length, removed };
   }
 
   #at(laterMs = 0): string {

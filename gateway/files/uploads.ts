@@ -4,7 +4,7 @@ import type postgres from "postgres";
 import { z } from "zod";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { sortableText } from "../../sdk/protocol/ids.ts";
-import { asked, type Queryable, readBytes, writeBytes } from "./bytes.ts";
+import { type FileAsks, type FileTimeouts, openFileAsks, readBytes, writeBytes } from "./bytes.ts";
 import { epochSeconds, type FileFacts, type FileObject, type FileStore, mayBeId } from "./store.ts";
 
 /** As OpenAI tells of an upload; times are seconds since 1970. */
@@ -27,7 +27,7 @@ export type UploadPart = {
   upload_id: string;
 };
 
-export type UploadLimits = {
+export type UploadLimits = FileTimeouts & {
   fileBytesMax: number;
   partBytesMax: number;
   uploadPartsMax: number;
@@ -47,13 +47,13 @@ export type NewUpload = FileFacts & { bytes: number; mimeType: string };
 type Asked = { projectId: string; id: string };
 
 export class UploadStore {
-  readonly #sql: postgres.Sql;
+  readonly #asks: FileAsks;
   readonly #files: FileStore;
   readonly #now: () => number;
   readonly #limits: UploadLimits;
 
   constructor({ sql, files, now, limits }: UploadStoreOptions) {
-    this.#sql = sql;
+    this.#asks = openFileAsks(sql, limits, "uploads");
     this.#files = files;
     this.#now = now;
     this.#limits = limits;
@@ -69,14 +69,15 @@ export class UploadStore {
         { param: "bytes" },
       );
     }
-    const [open] = await asked(
-      this.#sql<{ uploads: number; bytes: string }[]>`
+    const open = await this.#asks.ask(async (sql) => {
+      const [row] = await sql<{ uploads: number; bytes: string }[]>`
         select count(*)::int as uploads, coalesce(sum(bytes), 0)::text as bytes
         from gateway.uploads
-        where project_id = ${projectId} and status = 'pending' and expires_at > ${this.#at()}`,
-    );
-    // What others under way were announced with has its room too.
-    await this.#files.ensureRoom(projectId, upload.bytes + Number(open?.bytes ?? 0));
+        where project_id = ${projectId} and status = 'pending' and expires_at > ${this.#at()}`;
+      // What others under way were announced with has its room too.
+      await this.#files.ensureRoom(sql, projectId, upload.bytes + Number(row?.bytes ?? 0));
+      return row;
+    });
     if ((open?.uploads ?? 0) >= projectUploadsMax) {
       throw new HubError(
         "rate_limit_exceeded",
@@ -84,8 +85,10 @@ export class UploadStore {
         { retryAfterMs: 60_000 },
       );
     }
-    const [row] = await asked(
-      this.#sql`insert into gateway.uploads as upload (id, project_id, purpose, filename, mime_type,
+    const [row] = await this.#asks.ask(
+      (
+        sql,
+      ) => sql`insert into gateway.uploads as upload (id, project_id, purpose, filename, mime_type,
           bytes, status, created_at, expires_at, file_expires_after)
         values (${`upload_${sortableText(this.#now())}`}, ${projectId}, ${upload.purpose},
           ${upload.filename}, ${upload.mimeType}, ${upload.bytes}, 'pending', ${this.#at()},
@@ -97,26 +100,27 @@ export class UploadStore {
 
   /** @throws HubError `not_found`, `invalid_state`, `request_too_large` */
   async addPart(of: Asked, source: AsyncIterable<Uint8Array>): Promise<UploadPart> {
-    const sql = this.#sql;
+    const { ask } = this.#asks;
     const { partBytesMax, uploadPartsMax } = this.#limits;
-    const upload = await this.#pending(sql, of);
-    const [sent] = await asked(
-      sql<{ parts: number; bytes: string }[]>`
+    const { upload, sent } = await ask(async (sql) => {
+      const upload = await this.#pending(sql, of);
+      const [sent] = await sql<{ parts: number; bytes: string }[]>`
         select count(*)::int as parts, coalesce(sum(bytes), 0)::text as bytes
-        from gateway.upload_parts where upload_id = ${of.id}`,
-    );
+        from gateway.upload_parts where upload_id = ${of.id}`;
+      return { upload, sent };
+    });
     if ((sent?.parts ?? 0) >= uploadPartsMax)
       throw tooLarge(`An upload has at most ${uploadPartsMax} parts.`);
     // A part may have to be sent again, under another id.
     const left = 2 * upload.bytes - Number(sent?.bytes ?? 0);
     const bytesMax = Math.min(partBytesMax, left);
     const id = `part_${sortableText(this.#now())}`;
-    await asked(
-      sql`insert into gateway.upload_parts (id, upload_id, bytes, is_whole, created_at)
+    await ask(
+      (sql) => sql`insert into gateway.upload_parts (id, upload_id, bytes, is_whole, created_at)
           values (${id}, ${of.id}, 0, false, ${this.#at()})`,
     );
     try {
-      const { bytes } = await writeBytes(sql, id, source, {
+      const { bytes } = await writeBytes(ask, id, source, {
         bytesMax,
         tooLarge: () =>
           tooLarge(
@@ -125,17 +129,21 @@ export class UploadStore {
               : `A part has at most ${partBytesMax} bytes.`,
           ),
       });
-      const [row] = await asked(
-        sql`update gateway.upload_parts as part set bytes = ${bytes}, is_whole = true
+      const [row] = await ask(
+        (sql) => sql`update gateway.upload_parts as part set bytes = ${bytes}, is_whole = true
             where id = ${id} returning to_jsonb(part) as part`,
       );
       if (!row) throw invalidState("The upload was ended while its part was arriving.");
       const { created_at } = partRow.parse(row.part);
       return { id, object: "upload.part", created_at, upload_id: of.id };
     } catch (error) {
-      await this.#removeParts(sql, of.id, [id]).catch(() => {});
-      // Who ended the upload meanwhile removed the part, and not what has come of it since.
-      await asked(sql`delete from gateway.file_chunks where owner_id = ${id}`).catch(() => {});
+      await this.#asks
+        .askMuch(async (sql) => {
+          await sql`delete from gateway.upload_parts where id = ${id}`;
+          // Who ended the upload meanwhile removed the part, and not what has come of it since.
+          await sql`delete from gateway.file_chunks where owner_id = ${id}`;
+        })
+        .catch(() => {});
       throw error;
     }
   }
@@ -149,12 +157,11 @@ export class UploadStore {
     of: Asked,
     { partIds, md5 }: { partIds: readonly string[]; md5?: string | undefined },
   ): Promise<UploadObject> {
-    const sql = this.#sql;
-    const upload = await this.#pending(sql, of);
-    const rows = await asked(
-      sql`select to_jsonb(part) as part from gateway.upload_parts part
+    const { upload, rows } = await this.#asks.ask(async (sql) => ({
+      upload: await this.#pending(sql, of),
+      rows: await sql`select to_jsonb(part) as part from gateway.upload_parts part
         where upload_id = ${of.id} and is_whole`,
-    );
+    }));
     const parts = new Map(rows.map(({ part }) => partRow.parse(part)).map((it) => [it.id, it]));
     const bytes = partIds.reduce((sum, id) => sum + (parts.get(id)?.bytes ?? 0), 0);
     const stranger = partIds.find((id, index) => !parts.has(id) || partIds.indexOf(id) < index);
@@ -174,30 +181,28 @@ export class UploadStore {
     }
     const draft = await this.#files.begin(of.projectId);
     try {
-      return await asked(
-        sql.begin(async (transaction) => {
-          await transaction`select pg_advisory_xact_lock(hashtext(${`files ${of.projectId}`}))`;
-          await this.#pending(transaction, of, { locked: true });
-          await this.#files.ensureRoom(of.projectId, bytes, transaction);
-          let position = 0;
-          for (const id of partIds) {
-            const moved = await transaction`
-              update gateway.file_chunks set owner_id = ${draft.id}, position = position + ${position}
-              where owner_id = ${id}`;
-            position += moved.count;
-          }
-          const { purpose, filename, file_expires_after } = upload;
-          const facts = { purpose, filename, expiresAfter: file_expires_after ?? undefined };
-          const file = await this.#files.publish(transaction, draft.id, facts as FileFacts, {
-            bytes,
-            sha256: digests.sha256,
-          });
-          await this.#removeParts(transaction, of.id);
-          await transaction`update gateway.uploads set status = 'completed', file_id = ${file.id}
-            where id = ${of.id}`;
-          return this.#toUpload({ ...upload, status: "completed" }, file);
-        }),
-      );
+      return await this.#asks.askMuch(async (sql) => {
+        await sql`select pg_advisory_xact_lock(hashtext(${`files ${of.projectId}`}))`;
+        await this.#pending(sql, of, { locked: true });
+        await this.#files.ensureRoom(sql, of.projectId, bytes);
+        let position = 0;
+        for (const id of partIds) {
+          const moved = await sql`
+            update gateway.file_chunks set owner_id = ${draft.id}, position = position + ${position}
+            where owner_id = ${id}`;
+          position += moved.count;
+        }
+        const { purpose, filename, file_expires_after } = upload;
+        const facts = { purpose, filename, expiresAfter: file_expires_after ?? undefined };
+        const file = await this.#files.publish(sql, draft.id, facts as FileFacts, {
+          bytes,
+          sha256: digests.sha256,
+        });
+        await removeParts(sql, of.id);
+        await sql`update gateway.uploads set status = 'completed', file_id = ${file.id}
+          where id = ${of.id}`;
+        return this.#toUpload({ ...upload, status: "completed" }, file);
+      });
     } catch (error) {
       await draft.discard().catch(() => {});
       throw error;
@@ -206,42 +211,37 @@ export class UploadStore {
 
   /** @throws HubError `not_found`, `invalid_state` */
   async cancel(of: Asked): Promise<UploadObject> {
-    return asked(
-      this.#sql.begin(async (sql) => {
-        const upload = await this.#pending(sql, of, { locked: true });
-        await sql`update gateway.uploads set status = 'cancelled' where id = ${of.id}`;
-        await this.#removeParts(sql, of.id);
-        return this.#toUpload({ ...upload, status: "cancelled" }, null);
-      }),
-    );
+    return this.#asks.askMuch(async (sql) => {
+      const upload = await this.#pending(sql, of, { locked: true });
+      await sql`update gateway.uploads set status = 'cancelled' where id = ${of.id}`;
+      await removeParts(sql, of.id);
+      return this.#toUpload({ ...upload, status: "cancelled" }, null);
+    });
   }
 
   /** Forgets uploads a day after their time, with the parts of those that were never completed. */
   async sweep(): Promise<void> {
-    const old = await asked(
-      this.#sql<{ id: string }[]>`select id from gateway.uploads
+    const { ask, askMuch } = this.#asks;
+    const old = await ask(
+      (sql) => sql<{ id: string }[]>`select id from gateway.uploads
         where expires_at < ${this.#at(-dayMs)} limit ${sweptMax}`,
     );
     for (const { id } of old) {
-      await asked(
-        this.#sql.begin(async (sql) => {
-          await this.#removeParts(sql, id);
-          await sql`delete from gateway.uploads where id = ${id}`;
-        }),
-      );
+      await askMuch(async (sql) => {
+        await removeParts(sql, id);
+        await sql`delete from gateway.uploads where id = ${id}`;
+      });
     }
   }
 
   async #pending(
-    sql: Queryable,
+    sql: postgres.TransactionSql,
     { projectId, id }: Asked,
     { locked = false } = {},
   ): Promise<UploadRow> {
     const [row] = mayBeId(id)
-      ? await asked(
-          sql`select to_jsonb(upload) as upload from gateway.uploads upload
-            where id = ${id} and project_id = ${projectId} ${locked ? sql`for update` : sql``}`,
-        )
+      ? await sql`select to_jsonb(upload) as upload from gateway.uploads upload
+          where id = ${id} and project_id = ${projectId} ${locked ? sql`for update` : sql``}`
       : [];
     if (!row) throw new HubError("not_found", `No such Upload object: ${id.slice(0, 100)}`);
     const upload = uploadRow.parse(row.upload);
@@ -253,22 +253,12 @@ export class UploadStore {
   async #digests(partIds: readonly string[]): Promise<{ md5: string; sha256: string }> {
     const [md5, sha256] = [createHash("md5"), createHash("sha256")];
     for (const id of partIds) {
-      for await (const chunk of readBytes(this.#sql, id)) {
+      for await (const chunk of readBytes(this.#asks.ask, id)) {
         md5.update(chunk);
         sha256.update(chunk);
       }
     }
     return { md5: md5.digest("hex"), sha256: sha256.digest("hex") };
-  }
-
-  async #removeParts(sql: Queryable, uploadId: string, only?: readonly string[]): Promise<void> {
-    const removed = await asked(
-      sql<{ id: string }[]>`delete from gateway.upload_parts where upload_id = ${uploadId}
-        ${only ? sql`and id in ${sql(only as string[])}` : sql``} returning id`,
-    );
-    for (const { id } of removed) {
-      await asked(sql`delete from gateway.file_chunks where owner_id = ${id}`);
-    }
   }
 
   #toUpload(row: UploadRow, file: FileObject | null): UploadObject {
@@ -281,6 +271,12 @@ export class UploadStore {
   #at(laterMs = 0): string {
     return new Date(this.#now() + laterMs).toISOString();
   }
+}
+
+async function removeParts(sql: postgres.TransactionSql, uploadId: string): Promise<void> {
+  const removed = await sql<{ id: string }[]>`
+    delete from gateway.upload_parts where upload_id = ${uploadId} returning id`;
+  for (const { id } of removed) await sql`delete from gateway.file_chunks where owner_id = ${id}`;
 }
 
 function tooLarge(message: string): HubError {

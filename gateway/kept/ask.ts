@@ -2,7 +2,7 @@
 import type postgres from "postgres";
 import { HubError } from "../../sdk/protocol/errors.ts";
 
-/** Runs statements as one transaction. @throws HubError `database_unavailable`, and what `use` throws of its own */
+/** Runs statements as one transaction. @throws HubError `database_unavailable`, `storage_full`, and what `use` throws of its own */
 export type Ask = <T>(use: (transaction: postgres.TransactionSql) => Promise<T>) => Promise<T>;
 
 /**
@@ -32,8 +32,13 @@ export function openAsk(
       return await Promise.race([asking, tooLate]);
     } catch (cause) {
       // Our own mistakes are none of the database's.
-      const isDatabases = late || typeof (cause as { code?: unknown }).code === "string";
+      const { code } = cause as { code?: unknown };
+      const isDatabases = late || typeof code === "string";
       if (cause instanceof HubError || !isDatabases) throw cause;
+      if (code === diskFull) {
+        const message = `The database that keeps ${what} is full.`;
+        throw new HubError("storage_full", message, { cause, retryAfterMs: 60_000 });
+      }
       throw new HubError("database_unavailable", `The store of ${what} does not answer.`, {
         cause,
         retryAfterMs: 1000,
@@ -43,6 +48,9 @@ export function openAsk(
     }
   };
 }
+
+/** SQLSTATE */
+const diskFull = "53100";
 
 /** The database's texts have no such character, and it would refuse the question. */
 export function mayBeId(id: string): boolean {
