@@ -93,8 +93,24 @@ export class AdapterSlots {
       this.#moveInwards(slots, first, count);
       ({ first, count } = this.#cover(slots));
     }
-    const gains = slots.some((slot) => this.#hasGains[slot]);
+    const gains = this.haveGains(slots);
     return { first, count, rank: this.#rank, gains, layout: this.#layout };
+  }
+
+  /** What is in the slots that are not empty. */
+  *loaded(): Iterable<[slot: number, adapter: PackedAdapter]> {
+    for (const [slot, adapter] of this.#adapters.entries()) if (adapter) yield [slot, adapter];
+  }
+
+  #adapter(slot: number): PackedAdapter {
+    const adapter = this.#adapters[slot];
+    invariant(adapter, `slot ${slot} is empty`);
+    return adapter;
+  }
+
+  /** Whether any of the slots has an adapter with gains. */
+  haveGains(slots: readonly number[]): boolean {
+    return slots.some((slot) => this.#hasGains[slot]);
   }
 
   /** How long each copy took since this was asked last, as far as anybody asks. */
@@ -268,12 +284,6 @@ export class AdapterSlots {
         if (gain) data.set(gain.subarray(column, column + width), start);
       });
     });
-  }
-
-  #adapter(slot: number): PackedAdapter {
-    const adapter = this.#adapters[slot];
-    invariant(adapter, `slot ${slot} is empty`);
-    return adapter;
   }
 }
 

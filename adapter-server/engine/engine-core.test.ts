@@ -24,23 +24,108 @@ test("batched with others, with adapters swapped in and out, every sequence deco
   }
 });
 
-test("the runner hears of an adapter before anybody uses it, and one that it cannot make ready harms nobody else", async () => {
-  const { runner, core, drain, tokensOf } = setup({ slots: 2 });
-  const heard: string[] = [];
-  runner.expectAdapter = async ({ digest }) => {
-    heard.push(digest);
-    expect(runner.rowsRun).toEqual([]);
-    if (digest === "bad") throw new Error("no memory");
-  };
-  core.receive({ type: "adapter", adapter: simulatedAdapter("bad") });
-  core.receive({ type: "adapter", adapter: simulatedAdapter("good") });
-  const requests = [undefined, "good", "bad"].map((adapter, id) => request(id + 1, { adapter }));
-  for (const one of requests) core.receive({ type: "add", request: one });
-  await drain();
-  expect(heard).toEqual(["bad", "good"]);
-  for (const one of requests) {
-    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+describe("an adapter that the runner makes itself ready for", () => {
+  const digest = "x";
+  const adapter = simulatedAdapter(digest);
+
+  /** A runner that is at it until the test says how it went. */
+  function preparing(options: Parameters<typeof setup>[0] = {}, limits = {}) {
+    const all = setup(options, limits);
+    const attempts: { settle: (error?: Error) => Promise<void> }[] = [];
+    all.runner.expectAdapter = (expected) => {
+      if (expected.digest !== digest) return undefined;
+      return new Promise<void>((resolve, reject) => {
+        const settle = async (error?: Error) => {
+          if (error) reject(error);
+          else resolve();
+          await new Promise(setImmediate);
+        };
+        attempts.push({ settle });
+      });
+    };
+    all.core.receive({ type: "adapter", adapter });
+    return { ...all, attempts };
   }
+
+  test("holds up its own sequences, and nobody else's", async () => {
+    const { core, runner, attempts, drain, tokensOf, known } = preparing({ slots: 1 });
+    core.receive({ type: "adapter", adapter: simulatedAdapter("y") });
+    const others = [request(1), request(2, { adapter: "y" })];
+    const own = [request(3, { adapter: digest }), request(4, { adapter: digest })];
+    for (const one of [...own, ...others]) core.receive({ type: "add", request: one });
+    await drain();
+    for (const one of others) {
+      expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+    }
+    expect(known).toEqual([["y"]]);
+    expect(runner.loaded).toEqual([undefined, "y"]);
+    expect(own.flatMap(({ id }) => tokensOf(id))).toEqual([]);
+
+    await attempts[0]!.settle();
+    expect(core.hasWork).toBe(true);
+    await drain();
+    for (const one of own) {
+      expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+    }
+    expect(known).toEqual([["y"], [digest]]);
+    expect(attempts).toHaveLength(1);
+  });
+
+  test("fails those who wait for it where that goes wrong; who comes next tries it again", async () => {
+    const { core, attempts, drain, tokensOf, outputs, known } = preparing();
+    for (const one of [request(1, { adapter: digest }), request(2)]) {
+      core.receive({ type: "add", request: one });
+    }
+    await drain();
+    await attempts[0]!.settle(new Error("no memory"));
+    await drain();
+    expect(outputs.get(1)).toMatchObject([{ error: { code: "internal_error" } }]);
+    expect(tokensOf(2)).toEqual(simulatedContinuation({ ...request(2), vocabSize }));
+    expect(known).toEqual([[digest, "internal_error"]]);
+
+    const again = request(3, { adapter: digest });
+    core.receive({ type: "add", request: again });
+    await drain();
+    await attempts[1]!.settle();
+    await drain();
+    expect(tokensOf(3)).toEqual(simulatedContinuation({ ...again, vocabSize }));
+  });
+
+  test("is forgotten meanwhile once nobody waits for it, and can be known anew", async () => {
+    const { core, attempts, turn, drain, tokensOf, outputs, forgotten } = preparing();
+    core.receive({ type: "add", request: request(1, { adapter: digest }) });
+    core.receive({ type: "forget", digest });
+    await turn();
+    expect(forgotten).toEqual([]);
+    core.receive({ type: "cancel", id: 1 });
+    await turn();
+    expect(forgotten).toEqual([digest]);
+
+    core.receive({ type: "adapter", adapter });
+    const later = request(2, { adapter: digest });
+    core.receive({ type: "add", request: later });
+    await turn();
+    // What was begun for the one that is forgotten says nothing of this one.
+    await attempts[0]!.settle(new Error("late"));
+    await drain();
+    expect(outputs.get(2)).toBe(undefined);
+    await attempts[1]!.settle();
+    await drain();
+    expect(tokensOf(2)).toEqual(simulatedContinuation({ ...later, vocabSize }));
+    expect(outputs.get(1)).toBe(undefined);
+  });
+
+  test("is waited for by as many as may wait, and further ones are refused", async () => {
+    const { core, attempts, drain, tokensOf, outputs } = preparing({}, { waitingMax: 2 });
+    for (const id of [1, 2, 3]) {
+      core.receive({ type: "add", request: request(id, { adapter: digest }) });
+    }
+    await drain();
+    expect(outputs.get(3)).toMatchObject([{ error: { code: "server_is_overloaded" } }]);
+    await attempts[0]!.settle();
+    await drain();
+    expect([1, 2].map((id) => tokensOf(id).length > 0)).toEqual([true, true]);
+  });
 });
 
 test.each<Pooling>(["last", "mean"])(

@@ -1,10 +1,10 @@
 /** The engine's loop body: messages in, one step, outputs out. It runs in a worker, and in tests without one. */
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
-import { packedBytes } from "../lora/shared-weights.ts";
 import { BlockManager } from "./block-manager.ts";
 import { type CallRecord, recorded } from "./call-record.ts";
 import type { GrammarMasks } from "./grammar-masks.ts";
-import type { CoreStats, SequenceOutput, ToWorker } from "./messages.ts";
+import { KnownAdapters } from "./known-adapters.ts";
+import type { CoreStats, SequenceOutput, ToWorker, WireError } from "./messages.ts";
 import { toWireError } from "./messages.ts";
 import { Pooler } from "./pooling.ts";
 import type { SchedulerLimits } from "./scheduler.ts";
@@ -31,6 +31,8 @@ export type EngineCoreParts = {
   nowMs: () => number;
   /** Hears what came of each step that anything came of. */
   emit: (outputs: SequenceOutput[]) => void;
+  /** Hears that an adapter can be used from now on, or what keeps it from that. */
+  onKnown?: (digest: string, error: WireError | undefined) => void;
   /** Hears when nothing reads an adapter's weights any more that were to be forgotten. */
   onForgotten?: (digest: string) => void;
 };
@@ -39,6 +41,7 @@ export class EngineCore {
   readonly #runner: ModelRunner;
   readonly #calls: Pick<ModelRunner, "run" | "statesOf">;
   readonly #emit: EngineCoreParts["emit"];
+  readonly #onKnown: (digest: string, error: WireError | undefined) => void;
   readonly #onForgotten: (digest: string) => void;
   readonly #scheduler: Scheduler;
   readonly #chooser: TokenChooser;
@@ -48,9 +51,7 @@ export class EngineCore {
   readonly #slots: SlotTable;
   /** Of the steps since somebody asked. */
   readonly #stepTokens: number[] = [];
-  readonly #adapters = new Map<string, PackedAdapter>();
-  /** What it takes to copy each of them into a slot. */
-  readonly #adapterBytes = new Map<string, number>();
+  readonly #adapters: KnownAdapters;
   /** Adapters to forget once no sequence needs them. */
   readonly #leaving = new Set<string>();
   /** Sequences whose first token is still to come. */
@@ -68,12 +69,18 @@ export class EngineCore {
     this.#runner = runner;
     this.#calls = callRecord ? recorded(runner, callRecord) : runner;
     this.#emit = emit;
+    this.#onKnown = parts.onKnown ?? (() => {});
     this.#onForgotten = parts.onForgotten ?? (() => {});
     this.#chooser = new TokenChooser(runner, (id) => this.#scheduler.sequence(id), masks);
     this.#masks = masks;
     this.#onWork = onWork;
     this.#pooler = new Pooler(runner.dims.hiddenSize, (id) => this.#scheduler.sequence(id));
-    this.#slots = new SlotTable(runner.slots, (digest) => this.#adapterBytes.get(digest) ?? 1);
+    this.#adapters = new KnownAdapters({
+      runner,
+      heldMax: limits.waitingMax,
+      onSettled: () => onWork(),
+    });
+    this.#slots = new SlotTable(runner.slots, (digest) => this.#adapters.bytesOf(digest));
     this.#scheduler = new Scheduler({
       limits,
       prefixCache,
@@ -89,16 +96,15 @@ export class EngineCore {
   }
 
   get hasWork(): boolean {
-    return this.#inbox.length + this.#compiled.length > 0 || !this.#scheduler.isIdle;
+    const isTold = this.#inbox.length + this.#compiled.length > 0 || this.#adapters.hasSettled;
+    return isTold || !this.#scheduler.isIdle;
   }
 
   /** Takes up all messages, computes one step if somebody can run, and emits what came of it. */
   async turn(): Promise<void> {
     const outputs: SequenceOutput[] = [];
-    for (const message of this.#takeInbox()) {
-      this.#handle(message, outputs);
-      if (message.type === "adapter") await this.#expect(message.adapter);
-    }
+    for (const message of this.#takeInbox()) this.#handle(message, outputs);
+    this.#takeSettled(outputs);
     for (const { request, error } of this.#compiled.splice(0)) {
       if (!this.#compiling.delete(request.id)) continue;
       if (error === undefined) this.#admit(request, outputs);
@@ -162,11 +168,11 @@ export class EngineCore {
   #handle(message: Exclude<ToWorker, { type: "close" }>, outputs: SequenceOutput[]): void {
     switch (message.type) {
       case "add":
-        if (message.request.grammar) this.#compile(message.request, outputs);
-        else this.#admit(message.request, outputs);
+        this.#begin(message.request, outputs);
         return;
       case "cancel":
         this.#scheduler.cancel(message.id);
+        this.#adapters.cancel(message.id);
         this.#silent.delete(message.id);
         this.#compiling.delete(message.id);
         return;
@@ -192,13 +198,29 @@ export class EngineCore {
       if (slot !== undefined) this.#runner.loadSlot(slot, adapter);
       this.#onForgotten(digest);
     }
-    this.#adapters.set(digest, adapter);
-    this.#adapterBytes.set(digest, Math.max(1, packedBytes(adapter)));
+    this.#adapters.add(adapter);
   }
 
-  /** What cannot be made ready fails those who come to need it. */
-  async #expect(adapter: PackedAdapter): Promise<void> {
-    await this.#runner.expectAdapter?.(adapter).catch(() => {});
+  /** Those whose adapter can be used go on, or fail of it. */
+  #takeSettled(outputs: SequenceOutput[]): void {
+    for (const { digest, held, error } of this.#adapters.takeSettled()) {
+      this.#onKnown(digest, error === undefined ? undefined : toWireError(error));
+      for (const request of held) {
+        if (error === undefined) this.#begin(request, outputs);
+        else outputs.push({ id: request.id, error: toWireError(error) });
+      }
+    }
+  }
+
+  #begin(request: SequenceRequest, outputs: SequenceOutput[]): void {
+    try {
+      if (this.#adapters.hold(request)) return;
+    } catch (error) {
+      outputs.push({ id: request.id, error: toWireError(error) });
+      return;
+    }
+    if (request.grammar) this.#compile(request, outputs);
+    else this.#admit(request, outputs);
   }
 
   #admit(request: SequenceRequest, outputs: SequenceOutput[]): void {
@@ -276,10 +298,9 @@ export class EngineCore {
 
   #dropLeaving(): void {
     for (const digest of this.#leaving) {
-      if (this.#scheduler.needs(digest)) continue;
+      if (this.#scheduler.needs(digest) || this.#adapters.needs(digest)) continue;
       this.#leaving.delete(digest);
       this.#adapters.delete(digest);
-      this.#adapterBytes.delete(digest);
       const slot = this.#scheduler.unload(digest);
       if (slot !== undefined) this.#runner.clearSlot(slot);
       this.#onForgotten(digest);

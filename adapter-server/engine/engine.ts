@@ -3,6 +3,7 @@ import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { Grammar } from "../output/grammar/matchers.ts";
 import { startWorker } from "../start-worker.ts";
+import { hasGains } from "./adapter-slots.ts";
 import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
 import type { GrammarMasksOptions } from "./grammar-masks.ts";
 import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
@@ -14,6 +15,7 @@ import type {
   SequenceOutput,
   SlotEvent,
   ToWorker,
+  WireError,
   WorkerOptions,
 } from "./messages.ts";
 import { fromWireError } from "./messages.ts";
@@ -117,8 +119,12 @@ export type Engine = {
    * @throws HubError as `generate` does
    */
   embed(request: EmbedRequest): Promise<Embedded>;
-  /** Makes an adapter known; its weights must lie in shared memory. Known ones are left as they are. */
-  loadAdapter(adapter: PackedAdapter): void;
+  /**
+   * Makes an adapter known; its weights must lie in shared memory. Known ones are left as they are. Resolves when sequences
+   * can use it: at once, unless it takes what is not open yet. Others run on meanwhile.
+   * @throws HubError `upstream_unavailable`, `internal_error` when that cannot be opened; then nothing reads the weights
+   */
+  loadAdapter(adapter: PackedAdapter): Promise<void>;
   /** Forgets an adapter once the sequences that use it are done; resolves when nothing reads its weights any more. */
   unloadAdapter(digest: string): Promise<void>;
   /** Whether the adapter, once it has a slot, keeps it; fewer may be pinned than there are slots. */
@@ -145,6 +151,8 @@ class WorkerEngine implements Engine {
   readonly #suspects = new Suspects();
   readonly #callRecord: CallRecord;
   readonly #adapters = new Map<string, PackedAdapter>();
+  /** Adapters that cannot be used yet, and who waits for them. */
+  readonly #loading = new Map<string, Pending>();
   readonly #pinned = new Set<string>();
   /** Adapters that the worker was told to forget; the oldest first. */
   readonly #forgetting: { digest: string; resolve: () => void }[] = [];
@@ -235,14 +243,23 @@ class WorkerEngine implements Engine {
     }
   }
 
-  loadAdapter(adapter: PackedAdapter): void {
-    if (this.#adapters.has(adapter.digest)) return;
-    this.#adapters.set(adapter.digest, adapter);
+  async loadAdapter(adapter: PackedAdapter): Promise<void> {
+    const { digest } = adapter;
+    if (this.#adapters.has(digest)) return this.#loading.get(digest)?.promise;
+    // The worker opens what others take before it takes anything else up.
+    const takesMore = hasGains(adapter);
+    if (takesMore) this.#refuseWhenDown();
+    this.#adapters.set(digest, adapter);
     this.#tell({ type: "adapter", adapter });
+    if (!takesMore) return;
+    const load = pending();
+    this.#loading.set(digest, load);
+    return load.promise;
   }
 
   async unloadAdapter(digest: string): Promise<void> {
     if (!this.#adapters.delete(digest)) return;
+    this.#failLoad(digest, new HubError("model_not_found", "The adapter was unloaded meanwhile."));
     // Without a worker nothing reads, and nobody would answer.
     if (this.#state === "down" || this.#state === "closed") return;
     this.#tell({ type: "forget", digest });
@@ -275,7 +292,8 @@ class WorkerEngine implements Engine {
     const wasDown = this.#state === "down";
     this.#state = "closed";
     clearTimeout(this.#revival);
-    this.#failAll(new HubError("shutting_down", "The server is shutting down."));
+    this.#failAll(shuttingDown());
+    this.#failLoads(shuttingDown());
     if (wasDown) return;
     const gone = new Promise((resolve) => this.#worker.once("exit", resolve));
     this.#tell({ type: "close" });
@@ -287,10 +305,8 @@ class WorkerEngine implements Engine {
   }
 
   #refuseWhenDown(): void {
-    if (this.#state === "closed")
-      throw new HubError("shutting_down", "The server is shutting down.");
-    if (this.#state === "down")
-      throw unavailable("The engine has stopped, and is started again in a while.");
+    if (this.#state === "closed") throw shuttingDown();
+    if (this.#state === "down") throw isDown();
     // While the worker starts, nobody bounds its queue but we.
     if (this.#state === "starting" && this.#streams.size >= this.#options.limits.waitingMax) {
       throw new HubError("server_is_overloaded", "The engine is starting and its queue is full.", {
@@ -325,6 +341,9 @@ class WorkerEngine implements Engine {
         return;
       case "outputs":
         for (const output of message.outputs) this.#deliver(output);
+        return;
+      case "known":
+        void this.#known(message.digest, message.error);
         return;
       case "forgotten":
         this.#forgotten(message.digest);
@@ -370,6 +389,7 @@ class WorkerEngine implements Engine {
     const neverWorked = this.#facts === undefined;
     if (neverWorked || this.#failedStarts > this.#options.restartsMax) {
       this.#state = "down";
+      this.#failLoads(isDown());
       this.#onDown(new Error("the engine could not be started", { cause }));
       // What kept it from starting, such as memory that others used, may pass.
       if (!neverWorked) this.#revival = setTimeout(() => this.#restart(), this.#options.downMs);
@@ -384,6 +404,35 @@ class WorkerEngine implements Engine {
     this.#worker = this.#spawn();
     for (const adapter of this.#adapters.values()) this.#tell({ type: "adapter", adapter });
     for (const digest of this.#pinned) this.#tell({ type: "pin", digest, pinned: true });
+  }
+
+  /** An adapter that cannot be used fails its load. One that was loaded before is tried again when a sequence asks for it. */
+  async #known(digest: string, wireError: WireError | undefined): Promise<void> {
+    const load = this.#loading.get(digest);
+    this.#loading.delete(digest);
+    if (!wireError) {
+      load?.resolve();
+      return;
+    }
+    const error = fromWireError(wireError);
+    this.#options.onFault("an adapter cannot be used", error.cause ?? error);
+    if (!load) return;
+    await this.unloadAdapter(digest);
+    load.reject(error);
+  }
+
+  #failLoad(digest: string, error: HubError): void {
+    const load = this.#loading.get(digest);
+    this.#loading.delete(digest);
+    load?.reject(error);
+  }
+
+  /** Without a worker nobody knows when these could be used; who needs them loads them again. */
+  #failLoads(error: HubError): void {
+    for (const digest of [...this.#loading.keys()]) {
+      this.#adapters.delete(digest);
+      this.#failLoad(digest, error);
+    }
   }
 
   #forgotten(digest: string): void {
@@ -461,8 +510,26 @@ function cancelled(): HubError {
   return new HubError("request_cancelled", "The client closed the request.");
 }
 
+function shuttingDown(): HubError {
+  return new HubError("shutting_down", "The server is shutting down.");
+}
+
+function isDown(): HubError {
+  return unavailable("The engine has stopped, and is started again in a while.");
+}
+
 function unavailable(message: string, cause?: unknown): HubError {
   return new HubError("upstream_unavailable", message, { cause, retryAfterMs: 1000 });
+}
+
+type Pending = { promise: Promise<void>; resolve: () => void; reject: (error: HubError) => void };
+
+function pending(): Pending {
+  let [resolve, reject]: [Pending["resolve"], Pending["reject"]] = [() => {}, () => {}];
+  const promise = new Promise<void>((...settle) => {
+    [resolve, reject] = settle;
+  });
+  return { promise, resolve, reject };
 }
 
 /** For sequences of which no token is chosen. */

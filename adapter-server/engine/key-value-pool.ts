@@ -24,6 +24,16 @@ export type PoolPart = {
 /** What a call returned for the parts, by output. */
 export type NewKeyValues = Record<string, Float32Array | Int8Array>;
 
+export type PoolOptions = {
+  dims: ModelDims;
+  blocks: number;
+  blockSize: number;
+  type: KeyValueType;
+};
+
+/** The memory of the parts, in their order. */
+export type PoolData = (Float32Array | Int8Array)[];
+
 export class KeyValuePool {
   readonly parts: readonly PoolPart[];
   readonly #blockSize: number;
@@ -32,31 +42,32 @@ export class KeyValuePool {
   /** The block that is always zero. */
   readonly zeroBlock: number;
 
-  constructor({
-    dims,
-    blocks,
-    blockSize,
-    type,
-  }: { dims: ModelDims; blocks: number; blockSize: number; type: KeyValueType }) {
+  /** @param given the memory that another pool of the same sizes had; absent takes memory, all zero */
+  constructor({ dims, blocks, blockSize, type }: PoolOptions, given: PoolData = []) {
     this.#blockSize = blockSize;
     this.#planes = 2 * dims.layers * dims.keyValueHeads;
     this.zeroBlock = blocks;
     const rows = (blocks + 1) * this.#planes;
-    const values = { input: "keyValuePool", output: "newKeyValues", width: dims.headDim };
-    const scales = { input: "keyValueScales", output: "newKeyValueScales", width: 1 };
-    const floats = (part: typeof values): PoolPart => ({
+    const values = { input: "keyValuePool", output: "newKeyValues", width: dims.headDim, place: 0 };
+    const scales = { input: "keyValueScales", output: "newKeyValueScales", width: 1, place: 1 };
+    const floats = ({ place, ...part }: typeof values): PoolPart => ({
       ...part,
       type: "float32",
-      data: new Float32Array(rows * blockSize * part.width),
+      data: given[place] ?? new Float32Array(rows * blockSize * part.width),
       shape: [rows, blockSize * part.width],
     });
-    const bytes = (part: typeof values): PoolPart => ({
+    const bytes = ({ place, ...part }: typeof values): PoolPart => ({
       ...part,
       type: "int8",
-      data: new Int8Array(rows * blockSize * part.width),
+      data: given[place] ?? new Int8Array(rows * blockSize * part.width),
       shape: [rows, blockSize * part.width],
     });
     this.parts = type === "int8" ? [bytes(values), floats(scales)] : [floats(values)];
+  }
+
+  /** The memory, for whoever goes on with it. */
+  get data(): PoolData {
+    return this.parts.map(({ data }) => data);
   }
 
   /** The graph's row of a block's first key head in the first layer; further heads follow it. */

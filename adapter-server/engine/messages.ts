@@ -54,6 +54,8 @@ export type SlotEvent =
 export type FromWorker =
   | { type: "ready"; facts: EngineFacts }
   | { type: "outputs"; outputs: SequenceOutput[] }
+  /** Sequences can use the adapter; or cannot, and why. */
+  | { type: "known"; digest: string; error: WireError | undefined }
   /** Nothing reads the weights any more that were to be forgotten under this digest. */
   | { type: "forgotten"; digest: string }
   /** Now and then, and when the work is done: taking them over with each step would cost the main thread more. */

@@ -1,14 +1,15 @@
-/** Runs the decoder graph: feeds a step's rows, stores their keys and values, hands out their logits. */
+/** Runs the decoder graph: each call through the graph that it takes, over one pool of keys and values. */
 import { dirname, join } from "node:path";
-import ort from "onnxruntime-node";
 import { type AdapterKind, graphFileName, type KeyValueType } from "../models/graph-files.ts";
 import type { ModelGraph } from "../models/import-model.ts";
 import { blocksOf } from "../models/token-blocks.ts";
-import { AdapterSlots, hasGains, type SlotRun } from "./adapter-slots.ts";
-import { KeyValuePool, type NewKeyValues } from "./key-value-pool.ts";
+import { hasGains } from "./adapter-slots.ts";
+import { type CallResult, Graph, GraphCalls, type Graphs, slotsOf } from "./graph-calls.ts";
+import { GraphThread, type GraphWorkerOptions, type SlotCopy } from "./graph-thread.ts";
+import { KeyValuePool } from "./key-value-pool.ts";
 import { NativeWeights } from "./native-weights.ts";
 import { sessionOptions } from "./session-options.ts";
-import { countSamples, type Feeds, StepFeeds } from "./step-feeds.ts";
+import { countSamples } from "./step-feeds.ts";
 import { countTokens } from "./step-plan.ts";
 import type { TokenWeights, WeighedRow } from "./token-weights.ts";
 import type { CallTimes, ModelDims, ModelRunner, PackedAdapter, StepRow } from "./types.ts";
@@ -32,16 +33,21 @@ export type ModelRunnerOptions = {
  * @throws when the graph cannot be opened
  */
 export async function createRunner(options: ModelRunnerOptions): Promise<ModelRunner> {
-  const { model, keyValues = "f32", threads } = options;
+  const { model, blocks, threads, keyValues: type = "f32" } = options;
+  const pathOf = (adapters: AdapterKind) =>
+    join(dirname(model.graphPath), graphFileName({ adapters, keyValues: type }));
+  const paths = { none: pathOf("none"), lora: pathOf("lora"), dora: pathOf("dora") };
   const settings = await sessionOptions(threads);
-  const graphs = await Graphs.open(async (adapters) => {
-    const path = join(dirname(model.graphPath), graphFileName({ adapters, keyValues }));
-    return new Graph(await ort.InferenceSession.create(path, settings));
-  });
+  const lora = await Graph.open(paths.lora, settings);
+  const none = await Graph.open(paths.none, settings);
   const weights = await NativeWeights.open(model.dims.vocabSize, threads);
-  return new OnnxModelRunner(graphs, weights, options);
+  const { dims, blockSize } = model;
+  const pool = { dims, blocks, blockSize, type };
+  const { slots, rankMax } = options;
+  return new OnnxModelRunner({ lora, none }, weights, { paths, threads, pool, slots, rankMax });
 }
 
+/** Computes by itself, until a graph is needed that few servers need; from then on a thread that has it computes. */
 class OnnxModelRunner implements ModelRunner {
   readonly dims: ModelDims;
   readonly blockSize: number;
@@ -49,32 +55,29 @@ class OnnxModelRunner implements ModelRunner {
   readonly slots: number;
   readonly rankMax: number;
   lastCalls: CallTimes = {};
-  readonly #graphs: Graphs;
+  readonly #options: GraphWorkerOptions;
   readonly #weights: NativeWeights;
   /** By logits that were returned. */
   readonly #peaks = new WeakMap<Float32Array, Float32Array>();
   /** By row that wanted them. */
   readonly #states = new WeakMap<StepRow, Float32Array>();
-  readonly #pool: KeyValuePool;
-  readonly #adapters: AdapterSlots;
-  readonly #feeds: StepFeeds;
-  /** Tensors over adapters of the runs last used; a steady mixture makes none anew. */
-  readonly #loraTensors = new Map<string, Record<string, ort.Tensor>>();
-  #loraLayout = -1;
+  /** Absent once the thread computes. */
+  #own: OwnCalls | undefined;
+  /** Opened, or being opened. */
+  #thread: Promise<GraphThread> | undefined;
+  /** Once it is opened. */
+  #opened: GraphThread | undefined;
 
-  constructor(graphs: Graphs, weights: NativeWeights, options: ModelRunnerOptions) {
-    const { dims, blockSize } = options.model;
+  constructor(graphs: Graphs, weights: NativeWeights, options: GraphWorkerOptions) {
+    const { dims, blocks, blockSize } = options.pool;
     this.dims = dims;
     this.blockSize = blockSize;
-    this.blocks = options.blocks;
+    this.blocks = blocks;
     this.slots = options.slots;
     this.rankMax = options.rankMax;
-    this.#graphs = graphs;
+    this.#options = options;
     this.#weights = weights;
-    const { blocks, keyValues: type = "f32" } = options;
-    this.#pool = new KeyValuePool({ dims, blocks, blockSize, type });
-    this.#adapters = new AdapterSlots({ dims, slots: options.slots, rankMax: options.rankMax });
-    this.#feeds = new StepFeeds({ dims, blockSize, pool: this.#pool });
+    this.#own = new OwnCalls(graphs, options);
   }
 
   async run(decode: readonly StepRow[], prefill: readonly StepRow[]): Promise<Float32Array[]> {
@@ -103,55 +106,75 @@ class OnnxModelRunner implements ModelRunner {
   }
 
   copyBlock(from: number, to: number): void {
-    this.#pool.copy(from, to);
+    if (this.#own) this.#own.pool.copy(from, to);
+    else this.#opened?.copyBlock(from, to);
   }
 
   loadSlot(slot: number, adapter: PackedAdapter): void {
-    this.#adapters.load(slot, adapter);
+    if (this.#own) this.#own.calls.adapters.load(slot, adapter);
+    else this.#opened?.load(slot, adapter);
   }
 
   clearSlot(slot: number): void {
-    this.#adapters.clear(slot);
+    if (this.#own) this.#own.calls.adapters.clear(slot);
+    else this.#opened?.clear(slot);
   }
 
-  async expectAdapter(adapter: PackedAdapter): Promise<void> {
-    if (hasGains(adapter)) await this.#graphs.of("dora");
+  expectAdapter(adapter: PackedAdapter): Promise<void> | undefined {
+    if (!hasGains(adapter) || this.#opened) return undefined;
+    return this.#openThread().then(() => {});
   }
 
-  takeSlotLoads(): { digest: string; ms: number }[] {
-    return this.#adapters.takeLoads();
+  takeSlotLoads(): SlotCopy[] {
+    return [
+      ...(this.#own?.calls.adapters.takeLoads() ?? []),
+      ...(this.#opened?.takeCopies() ?? []),
+    ];
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#graphs.close(), this.#weights.close()]);
+    // What is being opened has to be there before it can be closed.
+    const thread = await this.#thread?.catch(() => undefined);
+    await Promise.all([this.#own?.close(), thread?.close(), this.#weights.close()]);
+  }
+
+  /** Several who need it open it once; where it failed, the next one tries again. */
+  #openThread(): Promise<GraphThread> {
+    this.#thread ??= GraphThread.open(this.#options).then(
+      (thread) => {
+        this.#opened = thread;
+        return thread;
+      },
+      (error: unknown) => {
+        this.#thread = undefined;
+        throw error;
+      },
+    );
+    return this.#thread;
   }
 
   async #call(rows: readonly StepRow[]): Promise<Float32Array[]> {
-    const slots = [...new Set(rows.map((row) => row.slot))].filter((slot) => slot !== 0);
-    const run = this.#adapters.arrange(slots);
-    const { feeds, sizes } = this.#feeds.build(rows, { slots: this.#adapters, run });
-    const graph = await this.#graphs.of(run.count === 0 ? "none" : run.gains ? "dora" : "lora");
-    const results = await graph.run(feeds, run.count === 0 ? {} : this.#adapterTensors(run));
-    const source: NewKeyValues = {};
-    for (const { output } of this.#pool.parts) {
-      source[output] = results[output]!.data as Float32Array | Int8Array;
-    }
-    rows.forEach((row, index) => {
-      const { position, blocks } = row;
-      const tokens = row.tokens.length;
-      const at = { row: index, rows: rows.length, tokensMax: sizes.tokensMax, tokens };
-      this.#pool.write(source, { ...at, position, blocks });
-    });
-    this.#keepStates(rows, results.hiddenStates!.data as Float32Array);
+    const { logits: values, peaks, states } = await this.#compute(rows);
+    this.#keepStates(rows, states);
     const { vocabSize } = this.dims;
-    const values = results.logits!.data as Float32Array;
-    const peaks = results.logitPeaks!.data as Float32Array;
     const blocks = blocksOf(vocabSize);
     return Array.from({ length: countSamples(rows) }, (_, index) => {
       const logits = values.subarray(index * vocabSize, (index + 1) * vocabSize);
       this.#peaks.set(logits, peaks.subarray(index * blocks, (index + 1) * blocks));
       return logits;
     });
+  }
+
+  async #compute(rows: readonly StepRow[]): Promise<CallResult> {
+    const own = this.#own;
+    if (own?.calls.adapters.haveGains(slotsOf(rows))) await this.#openThread();
+    if (!this.#opened) return own!.calls.run(rows);
+    if (own) {
+      this.#opened.begin(own.pool.data, own.calls.adapters.loaded());
+      this.#own = undefined;
+      await own.close();
+    }
+    return this.#opened.run(rows);
   }
 
   #keepStates(rows: readonly StepRow[], values: Float32Array): void {
@@ -163,83 +186,21 @@ class OnnxModelRunner implements ModelRunner {
       from = to;
     }
   }
-
-  #adapterTensors(run: SlotRun): Record<string, ort.Tensor> {
-    if (run.layout !== this.#loraLayout) {
-      this.#loraTensors.clear();
-      this.#loraLayout = run.layout;
-    }
-    const key = `${run.first}:${run.count}:${run.gains}`;
-    let tensors = this.#loraTensors.get(key);
-    if (!tensors) {
-      tensors = {};
-      for (const { name, data, shape } of this.#adapters.views(run)) {
-        tensors[name] = new ort.Tensor("float32", data, shape);
-      }
-      if (this.#loraTensors.size >= loraTensorsMax) this.#loraTensors.clear();
-      this.#loraTensors.set(key, tensors);
-    }
-    return tensors;
-  }
 }
 
-/**
- * The same model several times, over the same weights: calls in which nobody has an adapter need not pay for adapters, nor
- * those of plain LoRA for DoRA. What few servers need is opened when it is first needed.
- */
-class Graphs {
-  readonly #open: (adapters: AdapterKind) => Promise<Graph>;
-  readonly #opened = new Map<AdapterKind, Graph>();
+/** Calls that are computed in this thread. */
+class OwnCalls {
+  readonly pool: KeyValuePool;
+  readonly calls: GraphCalls;
+  readonly #graphs: Graphs;
 
-  private constructor(open: (adapters: AdapterKind) => Promise<Graph>) {
-    this.#open = open;
-  }
-
-  static async open(open: (adapters: AdapterKind) => Promise<Graph>): Promise<Graphs> {
-    const graphs = new Graphs(open);
-    await graphs.of("lora");
-    await graphs.of("none");
-    return graphs;
-  }
-
-  async of(adapters: AdapterKind): Promise<Graph> {
-    const known = this.#opened.get(adapters);
-    if (known) return known;
-    const graph = await this.#open(adapters);
-    this.#opened.set(adapters, graph);
-    return graph;
+  constructor(graphs: Graphs, { pool, slots, rankMax }: GraphWorkerOptions) {
+    this.#graphs = graphs;
+    this.pool = new KeyValuePool(pool);
+    this.calls = new GraphCalls({ ...pool, graphs, pool: this.pool, slots, rankMax });
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#opened.values()].map((graph) => graph.close()));
+    await Promise.all(Object.values(this.#graphs).map((graph) => graph.close()));
   }
 }
-
-class Graph {
-  readonly #session: ort.InferenceSession;
-  readonly #inputNames: ReadonlySet<string>;
-
-  constructor(session: ort.InferenceSession) {
-    this.#session = session;
-    this.#inputNames = new Set(session.inputNames);
-  }
-
-  /** @param feeds those that the graph does not take are left out */
-  run(
-    feeds: Feeds,
-    tensors: Record<string, ort.Tensor>,
-  ): Promise<ort.InferenceSession.OnnxValueMapType> {
-    const inputs = { ...tensors };
-    for (const [name, { type, data, shape }] of Object.entries(feeds)) {
-      if (this.#inputNames.has(name)) inputs[name] = new ort.Tensor(type, data, shape);
-    }
-    return this.#session.run(inputs);
-  }
-
-  close(): Promise<void> {
-    return this.#session.release();
-  }
-}
-
-/** Runs of places whose tensors are kept. */
-const loraTensorsMax = 64;

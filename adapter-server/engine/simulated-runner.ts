@@ -42,7 +42,7 @@ export class SimulatedRunner implements ModelRunner {
   readonly rankMax = 64;
   readonly rowsRun: StepRow[] = [];
   /** Absent unless a test has something to hear or to fail there. */
-  expectAdapter?: (adapter: PackedAdapter) => Promise<void>;
+  expectAdapter?: (adapter: PackedAdapter) => Promise<void> | undefined;
   /** By slot: digest of the adapter that was copied in last. */
   readonly loaded: (string | undefined)[];
   readonly #pool: Int32Array;

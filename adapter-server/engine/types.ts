@@ -108,8 +108,11 @@ export type ModelRunner = {
   loadSlot(slot: number, adapter: PackedAdapter): void;
   /** Lets go of a slot's adapter, which nobody uses any more: its memory is free once the host lets go as well. */
   clearSlot(slot: number): void;
-  /** Makes ready whatever computing with the adapter takes, before it comes into a slot. */
-  expectAdapter?(adapter: PackedAdapter): Promise<void>;
+  /**
+   * Makes ready what computing with the adapter takes and is not there yet, while steps go on; undefined where it is all
+   * there. Until then the adapter comes into no slot. What fails may be tried again.
+   */
+  expectAdapter?(adapter: PackedAdapter): Promise<void> | undefined;
   /** How long each copy of an adapter took since this was asked last. */
   takeSlotLoads?(): { digest: string; ms: number }[];
   close(): Promise<void>;

@@ -30,6 +30,7 @@ async function serve(port: NonNullable<typeof parentPort>, options: WorkerOption
     prefixCache: options.prefixCache,
     nowMs,
     emit: (outputs) => tell({ type: "outputs", outputs }),
+    onKnown: (digest, error) => tell({ type: "known", digest, error }),
     onForgotten: (digest) => tell({ type: "forgotten", digest }),
   });
   let toldStatsAtMs = Number.NEGATIVE_INFINITY;

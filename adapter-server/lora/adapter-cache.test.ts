@@ -17,6 +17,7 @@ function setup(options: Partial<AdapterCacheOptions> = {}) {
     bytesMax: 800,
     roomWaitMsMax: 60_000,
     nowMs: () => 0,
+    makeReady: async () => {},
     onLoaded: ({ digest }) => known.add(digest),
     onDropped: ({ digest }, why) => {
       known.delete(digest);

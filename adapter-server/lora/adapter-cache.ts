@@ -17,6 +17,8 @@ export type AdapterCacheOptions = {
   /** How long a load waits for room before its requests are told to come back. */
   roomWaitMsMax: number;
   nowMs: () => number;
+  /** Before anybody has it; what it throws, the load throws. */
+  makeReady: (adapter: PackedAdapter) => Promise<void>;
   onLoaded: (adapter: PackedAdapter) => void;
   /** Nobody here has it any more. */
   onDropped: (adapter: PackedAdapter, why: DropReason) => void;
@@ -141,8 +143,9 @@ export class AdapterCache {
     // Replaced below; until then it is nobody's.
     entry.ready.catch(() => {});
     this.#entries.set(digest, entry);
-    const loading = load((bytes) => this.#takeRoom(entry, bytes)).then((adapter) => {
+    const loading = load((bytes) => this.#takeRoom(entry, bytes)).then(async (adapter) => {
       invariant(packedBytes(adapter) <= entry.bytes, "an adapter has taken room for its numbers");
+      await this.#options.makeReady(adapter);
       return adapter;
     });
     entry.ready = loading.then(

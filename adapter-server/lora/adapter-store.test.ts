@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeEach, expect, test } from "vitest";
+import { HubError } from "../../sdk/protocol/errors.ts";
 import type { Sha256 } from "../../sdk/protocol/ids.ts";
 import { demoShape as shape } from "../__fixtures__/demo-model.ts";
 import { storeLimits } from "../__fixtures__/store-limits.ts";
@@ -40,8 +41,8 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
     shape,
     packer,
     engine: {
-      facts: { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 },
-      loadAdapter: (adapter) => known.set(adapter.digest, adapter),
+      facts,
+      loadAdapter: async (adapter) => void known.set(adapter.digest, adapter),
       unloadAdapter: async (digest) => void known.delete(digest),
       pinAdapter: (digest, pinned) => {
         if (pinned) pins.add(digest);
@@ -81,6 +82,8 @@ const dims = {
   fusedModules: false,
 };
 
+const facts = { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 };
+
 test("requests for one adapter at the same time load it once, into memory that threads share", async () => {
   const { store, known, fetched } = await setup();
   const digest = await demoDigest("tone-formal");
@@ -89,6 +92,28 @@ test("requests for one adapter at the same time load it once, into memory that t
   expect(new Set(leases.map(({ adapter }) => adapter)).size).toBe(1);
   const pair = known.get(digest)?.layers[0]?.up_proj;
   expect(pair?.a.buffer).toBeInstanceOf(SharedArrayBuffer);
+});
+
+test("an adapter that the engine cannot make ready fails its load alone, and keeps no memory", async () => {
+  const failures = [new HubError("internal_error", "no graph")];
+  let told = 0;
+  const { store } = await setup({
+    engine: {
+      ...{ facts, pinAdapter: () => {}, unloadAdapter: async () => {} },
+      loadAdapter: async () => {
+        told++;
+        const failure = failures.pop();
+        if (failure) throw failure;
+      },
+    },
+  });
+  const digest = await demoDigest("tone-formal");
+  const waiting = [store.acquire(digest), store.acquire(digest)];
+  for (const one of waiting) await expect(one).rejects.toMatchObject({ message: "no graph" });
+  expect(store.stats()).toMatchObject({ hostBytes: 0, hostDigests: [] });
+  await store.acquire(digest);
+  expect(store.stats().hostDigests).toEqual([digest]);
+  expect(told).toBe(2);
 });
 
 test("an adapter that loads slowly holds up nobody else's", async () => {
@@ -188,7 +213,7 @@ test("memory is filled again once the engine reads it no more, and not before", 
     nowMs: () => 0,
     engine: {
       facts: { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 },
-      loadAdapter: (adapter) => known.set(adapter.digest, adapter),
+      loadAdapter: async (adapter) => void known.set(adapter.digest, adapter),
       unloadAdapter: () => new Promise((resolve) => forgotten.push(resolve)),
       pinAdapter: () => {},
     },

@@ -67,10 +67,8 @@ export class AdapterStore {
       bytesMax: hostBytesMax,
       roomWaitMsMax,
       nowMs,
-      onLoaded: (adapter) => {
-        engine.loadAdapter(adapter);
-        this.#pinIfWanted(adapter.digest);
-      },
+      makeReady: (adapter) => this.#tellEngine(adapter),
+      onLoaded: ({ digest }) => this.#pinIfWanted(digest),
       onDropped: (adapter, why) => {
         const { digest } = adapter;
         void this.#unload(adapter);
@@ -263,9 +261,22 @@ export class AdapterStore {
     }
   }
 
+  async #tellEngine(adapter: PackedAdapter): Promise<void> {
+    try {
+      await this.#options.engine.loadAdapter(adapter);
+    } catch (error) {
+      this.#giveMemoryOf(adapter);
+      throw error;
+    }
+  }
+
   /** The weights' memory is free when the engine, too, reads it no more. */
   async #unload(adapter: PackedAdapter): Promise<void> {
     await this.#options.engine.unloadAdapter(adapter.digest);
+    this.#giveMemoryOf(adapter);
+  }
+
+  #giveMemoryOf(adapter: PackedAdapter): void {
     const memory = memoryOf(adapter);
     if (memory) this.#memory.give(memory);
   }

@@ -26,7 +26,7 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
     packer,
     engine: {
       facts: { dims, blocks: 2, blockSize: 16, slots: 2, rankMax: 24 },
-      loadAdapter: () => {},
+      loadAdapter: async () => {},
       unloadAdapter: async () => {},
       pinAdapter: (digest, isPinned) => {
         if (isPinned) pins.add(digest);

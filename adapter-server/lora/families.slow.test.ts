@@ -67,7 +67,7 @@ async function expectOutcome(name: string, demo: DemoRunner): Promise<void> {
     packer,
     engine: {
       facts: { dims, blocks: 2, blockSize: 16, slots: 1, rankMax: 64 },
-      loadAdapter: (adapter) => known.set(adapter.digest, adapter),
+      loadAdapter: async (adapter) => void known.set(adapter.digest, adapter),
       unloadAdapter: async (digest) => void known.delete(digest),
       pinAdapter: () => {},
     },

@@ -59,7 +59,7 @@ async function setup(options: Partial<AdapterStoreOptions> = {}) {
     files,
     engine: {
       facts: { dims, blocks, blockSize, slots, rankMax: 64 },
-      loadAdapter: (adapter) => {
+      loadAdapter: async (adapter) => {
         known.add(adapter.digest);
         core.receive({ type: "adapter", adapter });
       },

@@ -26,6 +26,8 @@ export function setup(
 ) {
   const runner = new SimulatedRunner({ vocabSize, ...options });
   const outputs = new Map<number, SequenceOutput[]>();
+  const known: [digest: string, error?: string][] = [];
+  const forgotten: string[] = [];
   const clock = { ms: 0 };
   const core = new EngineCore({
     runner,
@@ -39,6 +41,8 @@ export function setup(
         outputs.set(output.id, list);
       }
     },
+    onKnown: (digest, error) => known.push(error ? [digest, error.code] : [digest]),
+    onForgotten: (digest) => forgotten.push(digest),
   });
   const turn = async () => {
     clock.ms += 10;
@@ -51,7 +55,8 @@ export function setup(
   };
   const tokensOf = (id: number) =>
     (outputs.get(id) ?? []).flatMap(({ token }) => (token === undefined ? [] : [token]));
-  return { runner, core, outputs, turn, drain, tokensOf, stats: () => core.stats() };
+  const told = { outputs, known, forgotten };
+  return { runner, core, ...told, turn, drain, tokensOf, stats: () => core.stats() };
 }
 
 export function request(id: number, rest: Partial<SequenceRequest> = {}): SequenceRequest {
