@@ -29,8 +29,8 @@ export type KnownBudgets = {
   reserve(request: BudgetRequest): Promise<Pick<BudgetLease, "settle">>;
   /** What is spent and held now, also of counters that nobody has used. */
   read(counters: readonly Counter[]): Promise<Figures[]>;
-  /** From now on every counter is compared with the ledger before it is used again. */
-  forget(): void;
+  /** From now on every counter is compared with the ledger before it is used again, and this one also if it is not. */
+  forget(counter?: Counter): void;
   /** No counter is compared any more without being used. */
   close(): void;
 };
@@ -79,9 +79,13 @@ export function createKnownBudgets(options: KnownBudgetsOptions): KnownBudgets {
     const oldestMs = now() - refreshEveryMs;
     for (const { counter } of holds) {
       if ((comparedAtMs.get(counter.name) ?? 0) > oldestMs || loading.has(counter.name)) continue;
-      if (due.size === 0) refreshing = setTimeout(refreshDue, refreshTogetherMs).unref();
-      due.set(counter.name, counter);
+      refreshSoon(counter);
     }
+  }
+
+  function refreshSoon(counter: Counter): void {
+    if (due.size === 0) refreshing = setTimeout(refreshDue, refreshTogetherMs).unref();
+    due.set(counter.name, counter);
   }
 
   function refreshDue(): void {
@@ -91,9 +95,10 @@ export function createKnownBudgets(options: KnownBudgetsOptions): KnownBudgets {
   }
 
   return {
-    forget() {
+    forget(counter) {
       forgotten++;
       comparedAtMs.clear();
+      if (counter) refreshSoon(counter);
     },
     async read(counters) {
       const unseen = counters.filter(({ name }) => !comparedAtMs.has(name));

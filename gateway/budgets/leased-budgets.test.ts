@@ -163,6 +163,33 @@ describe("a process among others", () => {
     expect(await world.model.read([world.counter])).toEqual([{ spent: 600n, held: 0n }]);
   });
 
+  test("that hears the store again holds nothing more of a counter before that was compared with the ledger", async () => {
+    const world = openWorld();
+    const one = world.process();
+    for (let turn = 0; turn < 10; turn++) await world.spend(one, 10n);
+    await one.tick();
+    const heldNow = async () => (await world.model.read([world.counter]))[0]?.held ?? 0n;
+    world.loses = "before";
+    await one.tick();
+    world.loses = undefined;
+    await one.resume();
+    const before = await heldNow();
+    // It is short by now.
+    for (let turn = 0; turn < 20; turn++) {
+      const lease = await world.take(one, 10n);
+      await lease.settle({ cost: 10n, model: "gpt" });
+      await one.tick();
+    }
+    expect(await heldNow()).toBeLessThanOrEqual(before);
+    await one.raise([{ counter: world.counter, spent: 9_000n }]);
+    await world.spend(one, 10n);
+    await one.tick();
+    const [figures] = await world.model.read([world.counter]);
+    expect(figures?.spent).toBe(9_010n);
+    expect(figures?.held).toBeGreaterThan(0n);
+    expect(figures?.held).toBeLessThanOrEqual(1_000n / 16n + 1_000n / 64n);
+  });
+
   test("that ends while the store was away gives everything back where it answers again", async () => {
     const world = openWorld();
     const one = world.process();
@@ -275,6 +302,7 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
         idleMs: 1_000,
         recallMs: 5_000,
         advancesMax: 10,
+        notedMax: 10,
         onRise: () => {},
         onLost: () => {
           throw new Error("nothing is lost");
@@ -309,6 +337,55 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
     expect(spent).toBeGreaterThan(counter.limit - 60n);
   }, 60_000);
 
+  test("a settlement counts once, whether its answer was lost, or its word, or that comes after it was said again", async () => {
+    if (typeof redis === "string") return;
+    const lost: { how: "answer" | "word" | "late" | undefined; late: (() => Promise<unknown>)[] } =
+      {
+        how: undefined,
+        late: [],
+      };
+    const line = {
+      async evalsha(...words: Parameters<typeof redis.evalsha>) {
+        const say = () => redis.evalsha(...words);
+        if (lost.how === undefined) return say();
+        if (lost.how === "answer") await say();
+        if (lost.how === "late") lost.late.push(say);
+        throw new Error("lost");
+      },
+      eval: redis.eval.bind(redis),
+    };
+    const prefix = `test-${randomUUID()}`;
+    const options = { leaseTtlMs, advanceMs, prefix };
+    const store = createRedisBudgets({ redis: line as never, ...options });
+    const counter = { ...counterNamed("said again"), limit: 10_000n };
+    await store.raise([{ counter, spent: 0n }]);
+    let spent = 0n;
+    for (const how of ["answer", "word", "late"] as const) {
+      // Whoever compares meanwhile may know of it by the ledger.
+      for (const isRaised of [false, true]) {
+        const asked = { requestId: randomUUID(), holds: [hold(counter, 100n)] };
+        const lease = await store.reserve(asked);
+        if (!("settle" in lease)) throw new Error("there is room");
+        lost.how = how;
+        await expect(lease.settle({ cost: 70n, model: "gpt" })).rejects.toThrow("lost");
+        lost.how = undefined;
+        spent += 70n;
+        if (isRaised) await store.raise([{ counter, spent }]);
+        await lease.settle({ cost: 70n, model: "gpt" });
+        for (const say of lost.late.splice(0)) await say();
+        expect(await store.read([counter])).toEqual([{ spent, held: 0n }]);
+      }
+    }
+    // A reservation that was heard and not answered.
+    const unanswered = { requestId: randomUUID(), holds: [hold(counter, 100n)] };
+    lost.how = "answer";
+    await expect(store.reserve(unanswered)).rejects.toThrow("lost");
+    lost.how = undefined;
+    expect(await store.read([counter])).toEqual([{ spent, held: 100n }]);
+    await store.cancel(unanswered);
+    expect(await store.read([counter])).toEqual([{ spent, held: 0n }]);
+  });
+
   test("Redis and the model say the same of every word", async () => {
     if (typeof redis === "string") return;
     // Beyond what a double counts exactly.
@@ -319,6 +396,7 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
       owner: fc.constantFrom("a", "b"),
       which: fc.nat({ max: 1 }),
       isKnown: fc.boolean(),
+      lateMs: fc.oneof(fc.constant(0), fc.nat({ max: 20_000 })),
       amounts: fc.tuple(amount, amount, amount, amount, amount, amount),
     });
     await fc.assert(
@@ -337,7 +415,7 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
           await store.raise(counters.map((counter) => ({ counter, spent: 5n })));
         const leases: BudgetLease[][] = [];
         const settled = new Map<string, bigint>();
-        for (const { type, waitMs, owner, which, isKnown, amounts } of steps) {
+        for (const { type, waitMs, owner, which, isKnown, lateMs, amounts } of steps) {
           clock.ms += waitMs;
           const counter = counters[which] as Counter;
           const [first, second, third, fourth, fifth, sixth] = amounts;
@@ -357,6 +435,7 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
                 counter,
                 isKnown,
                 settled: settled.get(name) ?? 0n,
+                late: { cost: sixth / 1000n, sinceMs: lateMs },
                 held: second / 10n + third / 10n,
                 free: third / 10n,
                 ahead: fourth / 10n,
@@ -427,6 +506,7 @@ function openWorld({ limit = 10_000n, advancesMax = 10 } = {}) {
         idleMs: 1_000,
         recallMs: 1_000,
         advancesMax,
+        notedMax: 10,
         onRise: (rises) => world.rises.push(...rises),
         onLost: () => {},
         onError: (error) => world.errors.push(error),

@@ -3,6 +3,7 @@
  * are reserved and settled here and the others hear of it later. Where there is too little for that, each request asks.
  */
 import { LRUCache } from "lru-cache";
+import { HubError } from "../../sdk/protocol/errors.ts";
 import type { PicoUsd } from "../../sdk/protocol/money.ts";
 import {
   type AdvanceAccount,
@@ -15,6 +16,7 @@ import {
   type Hold,
   type Rise,
   type SharedBudgets,
+  type Spent,
 } from "./types.ts";
 
 export type LeasedBudgetsOptions = {
@@ -33,14 +35,18 @@ export type LeasedBudgetsOptions = {
   recallMs: number;
   /** Counters of which something is held; with 0 every request asks. */
   advancesMax: number;
+  /** Counters of which it is noted what was spent while the store is away. */
+  notedMax: number;
   onRise: (rises: readonly Rise[]) => void;
   /** The shared store has lost what was held: what was spent has to be read from the ledger. */
-  onLost: () => void;
+  onLost: (counter: Counter) => void;
   /** The shared store fails. Until `resume` nothing is told to it. */
   onError: (error: unknown) => void;
 };
 
 export type LeasedBudgets = BudgetStore & {
+  /** Counts what was granted and spent without the shared store, which is told of it when it answers again. */
+  note(holds: readonly Hold[], spent: Spent): Promise<void>;
   /** Tells the others what was spent and gives back what they want; to be called every now and then. */
   tick(): Promise<void>;
   /** The shared store answers again: it is told what it missed. @throws when it does not */
@@ -55,6 +61,10 @@ type Advance = {
   isKnown: boolean;
   /** Settled since the store has known it. */
   settled: PicoUsd;
+  /** Of that: what waits for the store to hear of it, and what did not wait and may be in the ledger already. */
+  untold: PicoUsd;
+  late: PicoUsd;
+  lateAtMs: number;
   /** For requests to come, and of those under way. */
   free: PicoUsd;
   held: PicoUsd;
@@ -69,6 +79,8 @@ type Advance = {
   /** The store gave less than was wanted; more is asked for with the next tick only. */
   isBounded: boolean;
   isRecalled: boolean;
+  /** The store may lack what others have spent: until it was compared with the ledger nothing more is wanted of it. */
+  isDoubted: boolean;
   usedAtMs: number;
   validUntilMs: number;
 };
@@ -82,7 +94,8 @@ type UnderWay = { holds: readonly Hold[]; expiresAtMs: number };
  * whatever becomes of this one, and what the ledger hears of the store has always counted before.
  */
 export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudgets {
-  const { shared, owner, clockMs, sleep, leaseTtlMs, idleMs, recallMs, advancesMax } = options;
+  const { shared, owner, clockMs, sleep, leaseTtlMs, idleMs, recallMs, advancesMax, notedMax } =
+    options;
   const advances = new Map<string, Advance>();
   // All leases live equally long, so the map's order is the order of expiry.
   const underWay = new Map<object, UnderWay>();
@@ -90,6 +103,8 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
   const askedAtMs = new LRUCache<string, number>({ max: 4 * Math.max(1, advancesMax) });
   const recalls = new Map<string, Promise<unknown>>();
   const due = new Set<Advance>();
+  /** What was asked of the store apart from accounts, and may not have been heard. */
+  const unheard = new Set<() => Promise<unknown>>();
   let last: Promise<void> = Promise.resolve();
   let next: Promise<void> | undefined;
   let isPaused = false;
@@ -99,14 +114,40 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
     if (taken) return take(request.holds, taken);
     const deadlineMs = clockMs() + recallMs;
     for (;;) {
-      const answer = await shared.reserve(request);
-      if (!("recalled" in answer)) {
-        if (!("unknown" in answer)) noteAsked(request.holds);
-        return answer;
+      const answer = await shared.reserve(request).catch((error: unknown) => {
+        // It may be held all the same.
+        if (!(error instanceof HubError)) unheard.add(() => shared.cancel(request));
+        throw error;
+      });
+      if ("unknown" in answer) return answer;
+      if ("settle" in answer) {
+        noteAsked(request.holds);
+        return saidAgain(answer);
       }
       if (clockMs() >= deadlineMs) throw answer.refusal;
       await recall(answer.recalled);
     }
+  }
+
+  /** What was not heard is said again when the store is back. */
+  function saidAgain(lease: BudgetLease): BudgetLease {
+    return {
+      async settle(spent) {
+        try {
+          return await lease.settle(spent);
+        } catch (error) {
+          unheard.add(async () => options.onRise(await lease.settle(spent)));
+          fail(error);
+          return [];
+        }
+      },
+    };
+  }
+
+  function fail(error: unknown): void {
+    isPaused = true;
+    for (const advance of advances.values()) becomeLate(advance);
+    options.onError(error);
   }
 
   /** @returns what each hold is taken from; nothing where one has too little */
@@ -151,24 +192,33 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
         if (settled) return [];
         settled = true;
         release(id);
-        let isShort = false;
-        for (const hold of holds) {
-          if (!spend(hold.counter, costIn(hold, spent))) isShort = true;
-        }
-        if (isShort && !isPaused) await next;
+        await note(holds, spent);
         // The shared store tells how it rose when it hears of it.
         return [];
       },
     };
   }
 
+  /** @returns when the store has counted it, or is away */
+  async function note(holds: readonly Hold[], spent: Spent): Promise<void> {
+    let isShort = false;
+    for (const hold of holds) {
+      const cost = costIn(hold, spent);
+      // Beyond that many the ledger alone tells of it.
+      if (!advances.has(hold.counter.name) && (cost === 0n || advances.size >= notedMax)) continue;
+      if (!spend(hold.counter, cost)) isShort = true;
+    }
+    if (isShort && !isPaused) await next;
+  }
+
   /** @returns whether the store has counted it already; else it is told soon */
   function spend(counter: Counter, cost: PicoUsd): boolean {
     const advance = advances.get(counter.name) ?? open(counter);
-    // What the store has not counted and is not told now reaches it by the ledger: told later, it would count twice.
-    advance.settled += isPaused ? smaller(cost, advance.ahead) : cost;
+    advance.settled += cost;
     advance.used.ahead += cost;
     const isCovered = cost <= advance.ahead;
+    if (!isCovered) advance.untold += cost - advance.ahead;
+    if (isPaused) becomeLate(advance);
     // What the store has not counted as spent is spent of what it has as held.
     if (!isCovered) advance.free -= smaller(advance.free, cost - advance.ahead);
     advance.ahead = isCovered ? advance.ahead - cost : 0n;
@@ -177,6 +227,14 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
       accountSoon(advance);
     }
     return isCovered;
+  }
+
+  /** From now on the ledger may know it, and others may raise the store by it before it is told. */
+  function becomeLate(advance: Advance): void {
+    if (advance.untold === 0n) return;
+    if (advance.late === 0n) advance.lateAtMs = clockMs();
+    advance.late += advance.untold;
+    advance.untold = 0n;
   }
 
   function release(id: object): void {
@@ -204,6 +262,9 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
       counter,
       isKnown: false,
       settled: 0n,
+      untold: 0n,
+      late: 0n,
+      lateAtMs: 0,
       free: 0n,
       held: 0n,
       ahead: 0n,
@@ -213,6 +274,7 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
       isShort: { held: true, ahead: true },
       isBounded: false,
       isRecalled: false,
+      isDoubted: isPaused,
       usedAtMs: clockMs(),
       validUntilMs: 0,
     };
@@ -279,24 +341,26 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
     if (isPaused || together.length === 0) return;
     const sentAtMs = clockMs();
     const accounts = together.map(toAccount);
+    const untold = together.map((advance) => advance.untold);
     try {
       const answers = await shared.account(owner, accounts);
       for (const [index, answer] of answers.entries()) {
         hear(together[index] as Advance, {
           told: accounts[index] as AdvanceAccount,
+          untold: untold[index] ?? 0n,
           answer,
           sentAtMs,
         });
       }
     } catch (error) {
-      isPaused = true;
-      options.onError(error);
+      fail(error);
     }
   }
 
   function toAccount(advance: Advance): AdvanceAccount {
     const { counter, isKnown, settled, held, free, ahead, unit, wanted, isShort } = advance;
-    const { isRecalled } = advance;
+    const { late, lateAtMs } = advance;
+    const wantsNothing = advance.isRecalled || advance.isDoubted;
     for (const what of ["held", "ahead"] as const) {
       if (isShort[what]) wanted[what] = larger(2n * wanted[what], firstUnits * unit);
       isShort[what] = false;
@@ -305,27 +369,38 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
       counter,
       isKnown,
       settled,
+      late: { cost: late, sinceMs: late === 0n ? 0 : clockMs() - lateAtMs },
       held: held + free,
       free,
       ahead,
       wanted: {
-        held: isRecalled ? 0n : larger(wanted.held - held - free, 0n),
-        ahead: isRecalled ? 0n : larger(wanted.ahead - ahead, 0n),
+        held: wantsNothing ? 0n : larger(wanted.held - held - free, 0n),
+        ahead: wantsNothing ? 0n : larger(wanted.ahead - ahead, 0n),
       },
       unit,
     };
   }
 
-  type Heard = { told: AdvanceAccount; answer: AdvanceAnswer; sentAtMs: number };
+  type Heard = {
+    told: AdvanceAccount;
+    untold: PicoUsd;
+    answer: AdvanceAnswer;
+    sentAtMs: number;
+  };
 
-  function hear(advance: Advance, { told, answer, sentAtMs }: Heard): void {
+  function hear(advance: Advance, { told, untold, answer, sentAtMs }: Heard): void {
+    advance.untold -= untold;
+    advance.late -= told.late.cost;
     if (answer.type === "lost") {
       // What was settled is in the ledger; what requests hold is asked for anew.
       advance.settled -= told.settled;
       advance.free = 0n;
       advance.ahead = 0n;
       advance.isKnown = false;
-      if (told.isKnown) options.onLost();
+      if (told.isKnown) {
+        advance.isDoubted = true;
+        options.onLost(advance.counter);
+      }
     } else {
       const { held, ahead, rise, isRecalled, isOver } = answer;
       advance.free += held;
@@ -347,16 +422,29 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
   }
 
   async function resume(): Promise<void> {
+    for (const say of unheard) {
+      await say();
+      unheard.delete(say);
+    }
     isPaused = false;
-    for (const advance of advances.values()) due.add(advance);
+    for (const advance of advances.values()) {
+      advance.isDoubted = true;
+      due.add(advance);
+    }
     await accountSoon();
     if (isPaused) throw new Error("the shared budgets did not take what was spent without them");
   }
 
   return {
     reserve,
+    note,
     async raise(spending) {
-      return shared.raise(spending);
+      const rises = await shared.raise(spending);
+      for (const { counter } of spending) {
+        const advance = advances.get(counter.name);
+        if (advance) advance.isDoubted = false;
+      }
+      return rises;
     },
     async read(counters) {
       const own = counters.flatMap(({ name }) => advances.get(name) ?? []);

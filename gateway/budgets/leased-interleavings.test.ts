@@ -5,7 +5,7 @@
 import { expect, test } from "vitest";
 import { counterOf } from "./counters.ts";
 import { createLeasedBudgets, type LeasedBudgets } from "./leased-budgets.ts";
-import { createModelBudgets } from "./testing.ts";
+import { createModelBudgets, type ModelLease } from "./testing.ts";
 import type { BudgetLease, SharedBudgets } from "./types.ts";
 
 /** Its sixteenth is four requests of one, and its sixty-fourth one. */
@@ -39,7 +39,9 @@ type Actor = {
   lease?: BudgetLease;
   isBusy: boolean;
 };
-type Step = { type: "take" | "settle"; amount: bigint } | { type: "tick" | "resume" | "die" };
+type Step =
+  | { type: "take" | "settle"; amount: bigint }
+  | { type: "tick" | "resume" | "compare" | "die" };
 type World = {
   clock: { ms: number };
   model: ReturnType<typeof createModelBudgets>;
@@ -57,6 +59,9 @@ type World = {
 const take = (amount: bigint): Step => ({ type: "take", amount });
 const settle = (amount: bigint): Step => ({ type: "settle", amount });
 const tick: Step = { type: "tick" };
+const resume: Step = { type: "resume" };
+/** Raises the store to what the ledger knows, as every process does at times. */
+const compare: Step = { type: "compare" };
 
 /** The first process holds something ahead when they begin, and so much is left of the budget besides. */
 type Scene = { left: bigint; losses: number; actors: [by: number, ...Step[]][] };
@@ -93,8 +98,26 @@ const scenes: Record<string, Scene> = {
     losses: 1,
     actors: [
       [0, take(1n), settle(1n)],
-      [0, { type: "resume" }],
+      [0, resume],
       [1, take(3n)],
+    ],
+  },
+  "words and answers that are lost, and what they said is learned from the ledger before": {
+    left: 20n,
+    losses: 1,
+    actors: [
+      [0, take(1n), settle(5n)],
+      [0, resume],
+      [1, compare],
+    ],
+  },
+  "a request that was asked for by itself, and whose settlement may not have been heard": {
+    left: 20n,
+    losses: 1,
+    actors: [
+      [1, take(3n), settle(2n)],
+      [1, resume],
+      [0, compare],
     ],
   },
   "a request that costs more than it reserved, and words that are lost": {
@@ -102,7 +125,7 @@ const scenes: Record<string, Scene> = {
     losses: 2,
     actors: [
       [0, take(1n), settle(5n)],
-      [0, tick, { type: "resume" }],
+      [0, tick, resume],
     ],
   },
 };
@@ -154,7 +177,7 @@ async function checkEnd(world: World): Promise<void> {
     await carryAll(world);
     await closed;
   }
-  await compare(world);
+  await compareAll(world);
   const someDied = processes.some(({ isDead }) => isDead);
   // What was granted to the dead, or in an answer that was lost, comes back with time.
   const isLate = someDied || world.hasLost;
@@ -210,7 +233,20 @@ function openProcess(world: World, by: number): Process {
     });
   const shared: SharedBudgets = {
     ...model,
-    reserve: (request) => send(() => model.reserve(request)),
+    async reserve(request) {
+      const answer = await send(() => model.reserve(request));
+      if (!("settle" in answer)) return answer;
+      let saidAtMs: number | undefined;
+      return {
+        settle(spent) {
+          const before = saidAtMs;
+          saidAtMs ??= clock.ms;
+          return send(() => (answer as ModelLease).settle(spent, before));
+        },
+      };
+    },
+    cancel: (request) => send(() => model.cancel(request)),
+    raise: (spending) => send(() => model.raise(spending)),
     account: (owner, accounts) => send(() => model.account(owner, accounts)),
   };
   const process: Process = { isDead: false, isAway: false, history: [] } as never;
@@ -228,6 +264,7 @@ function openProcess(world: World, by: number): Process {
     idleMs: 1_000,
     recallMs: 500,
     advancesMax: 10,
+    notedMax: 10,
     onRise: () => {},
     onLost: () => {},
     onError: () => {
@@ -302,11 +339,14 @@ async function perform(world: World, actor: Actor, step: Step): Promise<void> {
     case "resume":
       void process.budgets
         .resume()
-        .then(() => compare(world))
+        .then(() => compareAll(world))
         .then(() => {
           process.isAway = false;
           done();
         }, done);
+      break;
+    case "compare":
+      void process.budgets.raise([{ counter, spent: world.inLedger }]).then(done, done);
       break;
     case "die": {
       process.isDead = true;
@@ -325,7 +365,7 @@ async function perform(world: World, actor: Actor, step: Step): Promise<void> {
 }
 
 /** As every budget is with the ledger, when a process has been away and at times. */
-async function compare({ model, inLedger }: World): Promise<void> {
+async function compareAll({ model, inLedger }: World): Promise<void> {
   await model.raise([{ counter, spent: inLedger }]);
 }
 

@@ -7,6 +7,7 @@ import { luaNow, type Redis, runScript, script } from "../metering/redis.ts";
 import {
   type AdvanceAccount,
   type AdvanceAnswer,
+  type BudgetLease,
   type BudgetRequest,
   budgetExceeded,
   type Counter,
@@ -23,6 +24,8 @@ export type RedisBudgetsOptions = {
   leaseTtlMs: number;
   /** How long a process may spend of what it holds without a word; its requests may last as long as leases. */
   advanceMs: number;
+  /** Milliseconds on a clock that never steps. */
+  clockMs?: () => number;
   /** Only for tests; Redis's clock otherwise. */
   now?: () => number;
   prefix?: string;
@@ -36,6 +39,7 @@ export function createRedisBudgets({
   redis,
   leaseTtlMs,
   advanceMs,
+  clockMs = () => performance.now(),
   now,
   prefix = "switchyard",
 }: RedisBudgetsOptions): SharedBudgets {
@@ -73,19 +77,36 @@ export function createRedisBudgets({
       if (answer !== "recalled") throw refusal;
       return { recalled: hold.counter, refusal };
     }
+    return leaseOf({ requestId, holds }, facts[0]);
+  }
+
+  function leaseOf({ requestId, holds }: BudgetRequest, expires = "0"): BudgetLease {
     let settled = false;
+    let saidAtMs: number | undefined;
+    const counters = holds.map(({ counter }) => counter);
     return {
       async settle(spent: Spent) {
         if (settled) return [];
-        settled = true;
-        const answers = await runScript(redis, settleScript, keys, [
+        const lateMs = saidAtMs === undefined ? "" : Math.ceil(clockMs() - saidAtMs);
+        saidAtMs ??= clockMs();
+        const answers = await runScript(redis, settleScript, keysOf(counters), [
           time(),
           requestId,
+          lateMs,
+          expires,
+          leaseTtlMs,
           ...holds.flatMap((hold) => [...toLimbs(hold.amount), ...toLimbs(costIn(hold, spent))]),
         ]);
+        settled = true;
         return risesOf(counters, answers);
       },
     };
+  }
+
+  async function cancel(request: BudgetRequest): Promise<void> {
+    if (request.holds.length === 0) return;
+    const nothing = { cost: 0n, model: undefined };
+    await leaseOf(request).settle(nothing);
   }
 
   async function raise(spending: readonly Spending[]): Promise<Rise[]> {
@@ -127,10 +148,11 @@ export function createRedisBudgets({
         time(),
         owner,
         leaseTtlMs + advanceMs,
-        ...part.flatMap(({ counter: { limit, budget, endMs }, wanted, ...it }) => [
+        ...part.flatMap(({ counter: { limit, budget, endMs }, wanted, late, ...it }) => [
           it.isKnown ? 1 : 0,
           ...[
             it.settled,
+            late.cost,
             it.held,
             it.free,
             it.ahead,
@@ -141,6 +163,7 @@ export function createRedisBudgets({
           ].flatMap(toLimbs),
           budget.hard === false ? 0 : 1,
           keptUntil(endMs),
+          Math.ceil(late.sinceMs),
         ]),
       ]);
       for (const [index, { counter }] of part.entries()) {
@@ -162,7 +185,7 @@ export function createRedisBudgets({
     return told;
   }
 
-  return { reserve, raise, read, account };
+  return { reserve, cancel, raise, read, account };
 }
 
 /** @param answers before and after of each; empty for what Redis does not know */
@@ -205,6 +228,9 @@ const heldShare = 16;
 const aheadShare = 64;
 /** For so long after somebody wanted it back nothing is given ahead of requests. */
 const recalledMs = 1_000;
+/** Raises of a counter that are remembered, and by how much sooner than it was told late one may have had it. */
+const raisesMax = 16;
+const lateSlackMs = 1_000;
 /** A process that said nothing for so long is dead or away, and is not waited for. */
 const silentMs = 2_000;
 
@@ -262,6 +288,30 @@ const luaKeep = `
     local n = {}
     for limb in string.gmatch(entry, '[^|]+') do n[#n + 1] = tonumber(limb) end
     return {settled = {n[1], n[2]}, held = {n[3], n[4]}, free = {n[5], n[6]}, ahead = {n[7], n[8]}, at = n[9], expires = n[10]}
+  end
+  -- By what the ledger has raised a counter of late beyond what was told: at,usd|pico; and so on.
+  local function noteRaise(counter, now, amount)
+    local kept, all = {}, redis.call('HGET', counter, 'raises') or ''
+    for one in string.gmatch(all, '[^;]+') do kept[#kept + 1] = one end
+    if #kept >= ${raisesMax} then table.remove(kept, 1) end
+    kept[#kept + 1] = string.format('%.0f', now) .. ',' .. text(amount)
+    redis.call('HSET', counter, 'raises', table.concat(kept, ';'))
+  end
+  -- What is told late and the ledger has raised the counter by since then is counted already.
+  local function uncounted(counter, late, since)
+    local raises = redis.call('HGET', counter, 'raises')
+    if not raises or not less(NONE, late) then return late end
+    local kept = {}
+    for at, usd, pico in string.gmatch(raises, '(%d+),(%d+)|(%d+)') do
+      local amount = money(usd, pico)
+      if tonumber(at) >= since then
+        local counted = least(late, amount)
+        late, amount = subtract(late, counted), subtract(amount, counted)
+      end
+      if less(NONE, amount) then kept[#kept + 1] = at .. ',' .. text(amount) end
+    end
+    redis.call('HSET', counter, 'raises', table.concat(kept, ';'))
+    return late
   end
   local function expire(counter, leases, advances, now)
     local held, changed = load(counter, 'held'), false
@@ -321,30 +371,47 @@ const reserveScript = script(`
       return {answer, tostring(i), text(subtract(spent, ahead)), text(add(held[i], ahead))}
     end
   end
+  local expires = string.format('%.3f', now + tonumber(ARGV[3]))
   for i = 1, count do
     local at = 4 + 6 * (i - 1)
     local counter, leases = KEYS[3 * i - 2], KEYS[3 * i - 1]
     save(counter, 'held', add(held[i], argument(at)))
-    redis.call('ZADD', leases, now + tonumber(ARGV[3]), ARGV[2] .. '|' .. ARGV[at] .. '|' .. ARGV[at + 1])
+    redis.call('ZADD', leases, expires, ARGV[2] .. '|' .. ARGV[at] .. '|' .. ARGV[at + 1])
     keep(counter, ARGV[at + 5], now)
     keep(leases, ARGV[at + 5], now)
   end
-  return {'granted'}
+  return {'granted', expires}
 `);
 
-/** KEYS: counter, leases and advances of each. ARGV: now, request; then what was reserved, and the cost. */
+/**
+ * KEYS: counter, leases and advances of each. ARGV: now, request, how long ago it was said first where it was, when its
+ * lease expires, TTL; then what was reserved, and the cost. What is said again is counted where it was not: where it is still held, or where
+ * its lease was lost. It leaves a mark for the word before, which may yet come.
+ */
 const settleScript = script(`
-  ${luaMoney}
+  ${luaNow} ${luaMoney} ${luaKeep}
+  local now, lateMs, expires, ttl = clock(), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+  local mark = ARGV[2] .. '!|0|0'
   local answers = {}
   for i = 1, #KEYS / 3 do
-    local at = 3 + 4 * (i - 1)
+    local at = 6 + 4 * (i - 1)
     local counter, leases = KEYS[3 * i - 2], KEYS[3 * i - 1]
     answers[2 * i - 1], answers[2 * i] = '', ''
     if known(counter) then
-      if redis.call('ZREM', leases, ARGV[2] .. '|' .. ARGV[at] .. '|' .. ARGV[at + 1]) == 1 then
-        save(counter, 'held', subtract(load(counter, 'held'), argument(at)))
+      local wasHeld = redis.call('ZREM', leases, ARGV[2] .. '|' .. ARGV[at] .. '|' .. ARGV[at + 1]) == 1
+      if wasHeld then save(counter, 'held', subtract(load(counter, 'held'), argument(at))) end
+      local isCounted
+      if lateMs then
+        local since = tonumber(redis.call('HGET', counter, 'since') or 0)
+        isCounted = not wasHeld and now < expires and since <= expires - ttl
+        redis.call('ZADD', leases, now + ttl, mark)
+        if redis.call('PTTL', leases) < 0 then redis.call('PEXPIRE', leases, ttl) end
+      else
+        isCounted = redis.call('ZSCORE', leases, mark)
       end
-      answers[2 * i - 1], answers[2 * i] = rise(counter, argument(at + 2))
+      local cost = argument(at + 2)
+      if isCounted then cost = NONE elseif lateMs then cost = uncounted(counter, cost, now - lateMs - ${lateSlackMs}) end
+      answers[2 * i - 1], answers[2 * i] = rise(counter, cost)
     end
   end
   return answers
@@ -358,11 +425,16 @@ const raiseScript = script(`
   for i = 1, #KEYS / 3 do
     local at = 2 + 3 * (i - 1)
     local counter = KEYS[3 * i - 2]
-    -- Nothing of a counter that was lost is held in it.
-    if not known(counter) then redis.call('DEL', KEYS[3 * i - 1], KEYS[3 * i]) end
     local spent, before = load(counter, 'spent'), toldSpent(counter)
-    if less(spent, argument(at)) or not known(counter) then spent = argument(at) end
-    save(counter, 'spent', spent)
+    if not known(counter) then
+      -- Nothing of a counter that was lost is held in it.
+      redis.call('DEL', KEYS[3 * i - 1], KEYS[3 * i])
+      redis.call('HSET', counter, 'since', string.format('%.3f', now))
+      save(counter, 'spent', argument(at))
+    elseif less(spent, argument(at)) then
+      noteRaise(counter, now, subtract(argument(at), spent))
+      save(counter, 'spent', argument(at))
+    end
     keep(counter, ARGV[at + 2], now)
     answers[2 * i - 1], answers[2 * i] = text(before), text(toldSpent(counter))
   end
@@ -386,9 +458,9 @@ const readScript = script(`
 `);
 
 /**
- * KEYS: counter, leases and advances of each. ARGV: now, process, TTL; then whether its advance is known; settled, held,
- * free, ahead, held and ahead further, a request's cost, limit; whether it is hard, and how long it is kept. Shares are
- * of what is left, so they shrink as the budget nears its end, and end when they are smaller than a request.
+ * KEYS: counter, leases and advances of each. ARGV: now, process, TTL; then whether its advance is known; settled, late,
+ * held, free, ahead, held and ahead further, a request's cost, limit; whether it is hard, how long it is kept, and how long
+ * what is late is so. Shares are of what is left, so they shrink as the budget nears its end, and end when they are smaller than a request.
  */
 const accountScript = script(`
   ${luaNow} ${luaMoney} ${luaKeep}
@@ -396,7 +468,7 @@ const accountScript = script(`
   local owner = ARGV[2]
   local answers = {}
   for i = 1, #KEYS / 3 do
-    local at = 4 + 19 * (i - 1)
+    local at = 4 + 22 * (i - 1)
     local counter, advances = KEYS[3 * i - 2], KEYS[3 * i]
     local answer = {'lost', '', '', '', '', '', ''}
     local all = known(counter) and expire(counter, KEYS[3 * i - 1], advances, now)
@@ -404,23 +476,28 @@ const accountScript = script(`
     if all and (entry or ARGV[at] == '0') then
       local old = {settled = NONE, held = NONE, ahead = NONE}
       if entry then old = parse(entry) end
-      local settled, held, free, ahead = argument(at + 1), argument(at + 3), argument(at + 5), argument(at + 7)
+      local settled, held, free, ahead = argument(at + 1), argument(at + 5), argument(at + 7), argument(at + 9)
       local before = toldSpent(counter)
       local spent = load(counter, 'spent')
-      if less(old.settled, settled) then spent = add(spent, subtract(settled, old.settled)) end
+      if less(old.settled, settled) then
+        local news = subtract(settled, old.settled)
+        local late = least(news, argument(at + 3))
+        late = subtract(late, uncounted(counter, late, now - tonumber(ARGV[at + 21]) - ${lateSlackMs}))
+        spent = add(spent, subtract(news, late))
+      end
       spent = subtract(add(spent, ahead), old.ahead)
       local allAhead = subtract(add(load(counter, 'ahead'), ahead), old.ahead)
       all = subtract(add(all, held), old.held)
       local recalled = tonumber(redis.call('HGET', counter, 'recalled_until') or 0) > now
-      local moreHeld, moreAhead, limit = NONE, NONE, argument(at + 15)
-      if ARGV[at + 17] ~= '1' then
-        moreHeld, moreAhead = argument(at + 9), argument(at + 11)
+      local moreHeld, moreAhead, limit = NONE, NONE, argument(at + 17)
+      if ARGV[at + 19] ~= '1' then
+        moreHeld, moreAhead = argument(at + 11), argument(at + 13)
       elseif not recalled and less(add(spent, all), limit) then
         local left = subtract(limit, add(spent, all))
         local share = part(left, ${heldShare})
-        if not less(share, argument(at + 13)) then
-          moreHeld = least(argument(at + 9), share)
-          moreAhead = least(argument(at + 11), part(left, ${aheadShare}))
+        if not less(share, argument(at + 15)) then
+          moreHeld = least(argument(at + 11), share)
+          moreAhead = least(argument(at + 13), part(left, ${aheadShare}))
         end
       end
       held, free, ahead = add(held, moreHeld), add(free, moreHeld), add(ahead, moreAhead)
@@ -435,7 +512,7 @@ const accountScript = script(`
         redis.call('HSET', advances, owner, table.concat({text(settled), text(held), text(free), text(ahead),
           string.format('%.0f|%.0f', now, now + tonumber(ARGV[3]))}, '|'))
       end
-      for _, key in ipairs({counter, advances}) do keep(key, ARGV[at + 18], now) end
+      for _, key in ipairs({counter, advances}) do keep(key, ARGV[at + 20], now) end
       answer = {'told', text(moreHeld), text(moreAhead), text(before), text(toldSpent(counter)), recalled and '1' or '',
         over and '1' or ''}
     end

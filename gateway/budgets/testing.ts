@@ -23,10 +23,15 @@ type Told = {
 };
 type Account = {
   spent: bigint;
+  /** By what the ledger raised it of late. */
+  raises: { atMs: number; amount: bigint }[];
   recalledUntilMs: number;
   leases: Map<string, { amount: bigint; expiresAtMs: number }>;
   advances: Map<string, Told>;
 };
+
+/** @param saidAtMs when it was said first, where nobody knows whether that was heard */
+export type ModelLease = { settle(spent: Spent, saidAtMs?: number): Promise<Rise[]> };
 
 export function createModelBudgets({
   now,
@@ -56,6 +61,17 @@ export function createModelBudgets({
       ),
     );
 
+  function uncounted({ raises }: Account, cost: bigint, sinceMs: number): bigint {
+    let left = cost;
+    for (const raise of raises) {
+      if (raise.atMs < now() - sinceMs - lateSlackMs) continue;
+      const counted = left < raise.amount ? left : raise.amount;
+      left -= counted;
+      raise.amount -= counted;
+    }
+    return left;
+  }
+
   function accountFor(account: Account, owner: string, it: AdvanceAccount): AdvanceAnswer {
     const { counter, wanted } = it;
     expire(account);
@@ -63,7 +79,9 @@ export function createModelBudgets({
     if (!old && it.isKnown) return { type: "lost" };
     const before = account.spent - aheadIn(account);
     const news = it.settled > (old?.settled ?? 0n) ? it.settled - (old?.settled ?? 0n) : 0n;
-    account.spent += news + it.ahead - (old?.ahead ?? 0n);
+    const late = it.late.cost < news ? it.late.cost : news;
+    account.spent += news - late + uncounted(account, late, it.late.sinceMs);
+    account.spent += it.ahead - (old?.ahead ?? 0n);
     const told = { ...it, atMs: now(), expiresAtMs: now() + leaseTtlMs + advanceMs };
     const { settled, held, free, ahead, atMs, expiresAtMs } = told;
     const entry = { settled, held, free, ahead, atMs, expiresAtMs };
@@ -114,8 +132,8 @@ export function createModelBudgets({
         accounts.get(counter.name)?.leases.set(requestId, lease);
       }
       let isSettled = false;
-      return {
-        async settle(spent: Spent): Promise<Rise[]> {
+      const lease: ModelLease = {
+        async settle(spent, saidAtMs) {
           if (isSettled) return [];
           isSettled = true;
           return holds.flatMap((hold) => {
@@ -123,24 +141,35 @@ export function createModelBudgets({
             if (!account) return [];
             account.leases.delete(requestId);
             const before = account.spent - aheadIn(account);
-            account.spent += costIn(hold, spent);
+            const cost = costIn(hold, spent);
+            account.spent +=
+              saidAtMs === undefined ? cost : uncounted(account, cost, now() - saidAtMs);
             return { counter: hold.counter, before, after: account.spent - aheadIn(account) };
           });
         },
       };
+      return lease;
+    },
+    async cancel({ requestId, holds }) {
+      for (const { counter } of holds) accounts.get(counter.name)?.leases.delete(requestId);
     },
     async raise(spending) {
       return spending.map(({ counter, spent }) => {
-        const account = accounts.get(counter.name) ?? {
+        const account: Account = accounts.get(counter.name) ?? {
           spent: 0n,
+          raises: [],
           recalledUntilMs: 0,
           leases: new Map(),
           advances: new Map(),
         };
-        accounts.set(counter.name, account);
         const ahead = aheadIn(account);
         const before = account.spent - ahead;
-        if (spent > account.spent) account.spent = spent;
+        if (spent > account.spent) {
+          const raise = { atMs: now(), amount: spent - account.spent };
+          if (accounts.has(counter.name)) account.raises.push(raise);
+          account.spent = spent;
+        }
+        accounts.set(counter.name, account);
         return { counter, before, after: account.spent - ahead };
       });
     },
@@ -164,3 +193,4 @@ export function createModelBudgets({
 
 const silentMs = 2_000;
 const recalledMs = 1_000;
+const lateSlackMs = 1_000;

@@ -40,7 +40,7 @@ export type Rise = { counter: Counter; before: PicoUsd; after: PicoUsd };
 export type BudgetLease = {
   /**
    * Gives the reserved amounts back and counts the cost where the model falls under the budget, once; a second call
-   * changes nothing.
+   * changes nothing, and one after a failure counts only what the store had not heard.
    */
   settle(spent: Spent): Promise<Rise[]>;
 };
@@ -65,7 +65,8 @@ export type BudgetStore = {
   reserve(request: BudgetRequest): Promise<BudgetLease | { unknown: readonly Counter[] }>;
   /**
    * Raises what a counter has spent to what the ledger says, where that is more, and makes it known. The ledger lags
-   * behind the store and holds nothing that the store was not told, unless the store lost something.
+   * behind the store and holds nothing that the store was not told, unless the store lost something or was away. Who is
+   * away tells it later: of that only what is beyond such a raise is counted then.
    */
   raise(spending: readonly Spending[]): Promise<Rise[]>;
   /** What is spent and held now; `undefined` for counters that the store does not know. */
@@ -82,6 +83,8 @@ export type SharedBudgets = Omit<BudgetStore, "reserve"> & {
   ): Promise<
     BudgetLease | { unknown: readonly Counter[] } | { recalled: Counter; refusal: HubError }
   >;
+  /** Gives back what a request may hold whose reservation was asked for and not answered. */
+  cancel(request: BudgetRequest): Promise<void>;
   /** One process's word on what it holds in counters; told twice, it counts once. */
   account(owner: string, accounts: readonly AdvanceAccount[]): Promise<AdvanceAnswer[]>;
 };
@@ -93,6 +96,8 @@ export type AdvanceAccount = {
   isKnown: boolean;
   /** All that was settled from it since then. */
   settled: PicoUsd;
+  /** Of that: what the ledger may know for so long already, though the store was not told; others may have raised it by that. */
+  late: { cost: PicoUsd; sinceMs: number };
   /** Kept for requests: those under way, and those to come, which have what is `free` of it. */
   held: PicoUsd;
   free: PicoUsd;

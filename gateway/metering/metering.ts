@@ -97,7 +97,7 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
     onError,
   });
   const { limiter, budgets, isAway, closeStores } = await openStores(options, {
-    onDoubt: () => known.forget(),
+    onDoubt: (counter) => known.forget(counter),
     onRise: (rises) => alerts.rose(rises),
   });
   const load = spendingLoader({ ...options, spool, ingester, migrateOnce });
@@ -209,7 +209,7 @@ type Stores = {
 
 type Told = {
   /** Redis may have missed or lost what was spent: called before its counters are used again. */
-  onDoubt: () => void;
+  onDoubt: (counter?: Counter) => void;
   onRise: (rises: readonly Rise[]) => void;
 };
 
@@ -242,6 +242,7 @@ async function openStores(
     idleMs: limits.budgetLeaseIdleMs,
     recallMs: limits.budgetRecallMs,
     advancesMax: limits.budgetLeasesMax,
+    notedMax: limits.budgetCountersMax,
     onRise,
     onLost: onDoubt,
     onError: (error) => standIn.fail(error),

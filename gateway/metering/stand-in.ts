@@ -1,6 +1,7 @@
 /** While Redis is away the stores of this process stand in, with a bounded share of each rate limit. */
 import type { RateLimits } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import type { LeasedBudgets } from "../budgets/leased-budgets.ts";
 import type { BudgetStore, Hold } from "../budgets/types.ts";
 import type { RateLimiter } from "../limits/types.ts";
 
@@ -97,10 +98,10 @@ export function limiterWithStandIn(
 /**
  * The local store is told of everything that this process spends, and is raised to the ledger like the
  * shared one. Standing in, it may overlook only what others spend between two looks at the ledger; what
- * it grants reaches the shared store through the ledger too.
+ * it grants the shared store is told when it is back.
  */
 export function budgetsWithStandIn(
-  { shared, local }: { shared: BudgetStore; local: BudgetStore },
+  { shared, local }: { shared: BudgetStore & Pick<LeasedBudgets, "note">; local: BudgetStore },
   standIn: StandIn,
 ): BudgetStore {
   return {
@@ -117,7 +118,19 @@ export function budgetsWithStandIn(
             },
           };
         },
-        () => local.reserve(request),
+        async () => {
+          const lease = await local.reserve(request);
+          if ("unknown" in lease) return lease;
+          return {
+            async settle(spent) {
+              const [rises] = await Promise.all([
+                lease.settle(spent),
+                shared.note(request.holds, spent),
+              ]);
+              return rises;
+            },
+          };
+        },
       ),
     async raise(spending) {
       const rises = await local.raise(spending);
