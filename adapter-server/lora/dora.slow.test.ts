@@ -4,6 +4,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Transferable, Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseSafetensors } from "../../sdk/protocol/adapter/safetensors.ts";
 import {
@@ -27,10 +28,12 @@ import type { PackedAdapter } from "../engine/types.ts";
 import type { BaseCheckpoint } from "../models/base-matrices.ts";
 import type { ModelFormat } from "../models/import-model.ts";
 import { openModelSource } from "../models/model-source.ts";
+import { startWorker } from "../start-worker.ts";
 import { openRecordedPacker } from "./__fixtures__/recorded-packer.ts";
 import { type AdapterFiles, readAdapterFolder } from "./adapter-source.ts";
 import { type Dora, openDora } from "./dora.ts";
 import { mixAdapters } from "./pack.ts";
+import { openPacker, type PackerOrder } from "./packer.ts";
 import { packedBytes } from "./shared-weights.ts";
 
 const families = fileURLToPath(new URL("../../../shared/fixtures/families", import.meta.url));
@@ -345,6 +348,39 @@ test("packing it counts as large, and takes the base's own weights", async () =>
   });
   const changed = pack("changed", await filesOf(doraFixture), { path, digest: "other" });
   await expect(changed).rejects.toMatchObject({ code: "adapter_base_mismatch" });
+  await packer.close();
+});
+
+test("the checkpoint is read once, however many threads pack", async () => {
+  const orders: { worker: Worker; task: string; known: number | undefined }[] = [];
+  const packer = openPacker({
+    threadsMax: 4,
+    startThread: (...given) => {
+      const worker = startWorker(...given);
+      const post = worker.postMessage.bind(worker);
+      worker.postMessage = (order: PackerOrder, transferred?: Transferable[]) => {
+        const task = "digest" in order.task ? order.task.digest : order.task.type;
+        orders.push({ worker, task, known: order.fileDigests?.size });
+        post(order, transferred);
+      };
+      return worker;
+    },
+  });
+  const path = `${demoFolder}/base`;
+  const checkpoint = { path, digest: (await openModelSource(path)).digest };
+  const pack = async (digest: string) =>
+    packer.pack({
+      ...{ type: "pack", digest, checkpoint, base: { shape: demoShape, rankMax: 8 } },
+      files: await readAdapterFolder(doraFixture, 1 << 30),
+      memory: new SharedArrayBuffer(1 << 20),
+    });
+  const [first, ...others] = await Promise.all(["first", "second", "third"].map(pack));
+  for (const { adapter } of others) {
+    expect(adapter.layers).toEqual(first!.adapter.layers);
+  }
+  // Those that came with it wait for the one that reads, and then are packed beside each other.
+  expect(orders.map(({ known }) => known)).toEqual([0, 3, 3]);
+  expect(new Set(orders.slice(1).map(({ worker }) => worker)).size).toBe(2);
   await packer.close();
 });
 

@@ -17,6 +17,7 @@ import {
   type BaseMatrices,
   openBaseMatrices,
 } from "../models/base-matrices.ts";
+import type { FileDigests } from "../models/model-digest.ts";
 import { OnnxGraph } from "../models/onnx-graph.ts";
 
 /**
@@ -33,8 +34,8 @@ export type ScaleByMagnitude = (
 export type Dora = { scale: ScaleByMagnitude; close(): Promise<void> };
 
 /** @throws HubError `adapter_base_mismatch` when the checkpoint is not the one that is served */
-export async function openDora(checkpoint: BaseCheckpoint): Promise<Dora> {
-  const base = await openBaseMatrices(checkpoint);
+export async function openDora(checkpoint: BaseCheckpoint, known?: FileDigests): Promise<Dora> {
+  const base = await openBaseMatrices(checkpoint, known);
   const product = await openRowLengths();
   return {
     scale: (pair, gain, at) => scalePair(pair, gain, { ...at, base, lengths: product.lengths }),

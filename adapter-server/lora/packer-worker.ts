@@ -7,12 +7,14 @@ import { yieldToOtherThreads } from "../background-thread.ts";
 import { toWireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import type { BaseCheckpoint } from "../models/base-matrices.ts";
+import type { FileDigests } from "../models/model-digest.ts";
 import { type AdapterFiles, digestOfFiles } from "./adapter-source.ts";
 import type { Dora } from "./dora.ts";
 import { mixAdapters, packAdapter } from "./pack.ts";
 import {
   type Identity,
   type PackerAnswer,
+  type PackerOrder,
   type PackerThreadTask,
   transferables,
 } from "./packer.ts";
@@ -23,25 +25,29 @@ const port = parentPort;
 // Streams feel it when a thread of the engine's waits for a core; who waits for an adapter hardly does.
 yieldToOtherThreads();
 
-port.on("message", async ({ id, task }: { id: number; task: PackerThreadTask }) => {
-  const told = await answer(id, task);
+port.on("message", async (asked: PackerOrder) => {
+  const told = await answer(asked);
   port.postMessage(told, "files" in told && told.files ? transferables(told.files) : []);
 });
 
-async function answer(id: number, task: PackerThreadTask): Promise<PackerAnswer> {
+async function answer({ id, task, fileDigests }: PackerOrder): Promise<PackerAnswer> {
   try {
-    return { id, result: await compute(task), ...("files" in task && { files: task.files }) };
+    const result = await compute(task, fileDigests);
+    return { id, result, ...("files" in task && { files: task.files }), fileDigests };
   } catch (error) {
-    return { id, error: toWireError(error) };
+    return { id, error: toWireError(error), fileDigests };
   }
 }
 
-async function compute(task: PackerThreadTask): Promise<PackedAdapter | Identity> {
+async function compute(
+  task: PackerThreadTask,
+  known: FileDigests | undefined,
+): Promise<PackedAdapter | Identity> {
   switch (task.type) {
     case "identify":
       return identify(task.files, task.expected);
     case "pack":
-      return pack(task);
+      return pack(task, known);
     case "mix":
       return toSharedMemory(mixAdapters(task.parts, task), task.memory);
     default:
@@ -49,24 +55,27 @@ async function compute(task: PackerThreadTask): Promise<PackedAdapter | Identity
   }
 }
 
-async function pack(task: Extract<PackerThreadTask, { type: "pack" }>): Promise<PackedAdapter> {
+async function pack(
+  task: Extract<PackerThreadTask, { type: "pack" }>,
+  known: FileDigests | undefined,
+): Promise<PackedAdapter> {
   const { files, digest, base, checkpoint, memory } = task;
   const checked = checkAdapter({ ...files, ...base });
-  const dora = checkpoint && (await doraOver(checkpoint));
+  const dora = checkpoint && (await doraOver(checkpoint, known));
   return packAdapter(checked, digest, { memory, scale: dora?.scale });
 }
 
-/** Kept, since opening it reads the whole checkpoint; a server has one base. */
+/** Kept, since opening it may read the whole checkpoint; a server has one base. */
 let opened: { digest: string; dora: Dora } | undefined;
 
-async function doraOver(checkpoint: BaseCheckpoint): Promise<Dora> {
+async function doraOver(checkpoint: BaseCheckpoint, known: FileDigests | undefined): Promise<Dora> {
   if (opened?.digest === checkpoint.digest) return opened.dora;
   const before = opened;
   opened = undefined;
   await before?.dora.close();
   // Loaded when it is needed: who serves plain LoRA has no native runtime in this thread.
   const { openDora } = await import("./dora.ts");
-  const dora = await openDora(checkpoint);
+  const dora = await openDora(checkpoint, known);
   opened = { digest: checkpoint.digest, dora };
   return dora;
 }

@@ -8,6 +8,7 @@ import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import { fromWireError, type WireError } from "../engine/messages.ts";
 import type { PackedAdapter } from "../engine/types.ts";
 import type { BaseCheckpoint } from "../models/base-matrices.ts";
+import type { FileDigests } from "../models/model-digest.ts";
 import { startWorker } from "../start-worker.ts";
 import type { AdapterFiles } from "./adapter-source.ts";
 import { smallestBytes } from "./file-memory.ts";
@@ -44,10 +45,16 @@ export type Identity = {
   needsBase: boolean;
 };
 
+export type PackerOrder = {
+  id: number;
+  task: PackerThreadTask;
+  /** What is known of the base's files, where the task takes them; threads tell each other by it. */
+  fileDigests?: FileDigests | undefined;
+};
+
 /** With the files of the task, if it had any: their memory went to the thread and comes back. */
-export type PackerAnswer =
-  | { id: number; result: PackedAdapter | Identity; files?: AdapterFiles | undefined }
-  | { id: number; error: WireError };
+export type PackerAnswer = Pick<PackerOrder, "id" | "fileDigests"> &
+  ({ result: PackedAdapter | Identity; files?: AdapterFiles | undefined } | { error: WireError });
 
 export type Packer = {
   /**
@@ -110,6 +117,8 @@ class PackerPool {
   readonly #threads = new Set<Thread>();
   /** Nobody has begun with them; the oldest first. */
   readonly #queue: Job[] = [];
+  /** Absent until a thread has read the base's files. */
+  #fileDigests: FileDigests | undefined;
   #nextId = 0;
   #isClosed = false;
 
@@ -146,7 +155,12 @@ class PackerPool {
       if (busy.length >= this.#threadsMax) return;
       const largeNow = busy.filter(({ job }) => job?.isLarge).length;
       const mayBeLarge = largeNow < Math.max(1, this.#threadsMax - 1);
-      const next = this.#queue.findIndex(({ isLarge }) => mayBeLarge || !isLarge);
+      // The first that takes the base reads all of it, and whoever comes after that does not.
+      const isRead = this.#fileDigests !== undefined;
+      const mayRead = isRead || !busy.some(({ job }) => job && takesBase(job.task));
+      const next = this.#queue.findIndex(
+        ({ isLarge, task }) => (mayBeLarge || !isLarge) && (mayRead || !takesBase(task)),
+      );
       const [job] = next === -1 ? [] : this.#queue.splice(next, 1);
       if (!job) return;
       const idle = [...this.#threads].find((thread) => thread.job === undefined);
@@ -158,7 +172,10 @@ class PackerPool {
     thread.job = job;
     // Nobody stays alive for a thread that has nothing to do.
     thread.worker.ref();
-    thread.worker.postMessage({ id: job.id, task: job.task }, job.transferred);
+    const { id, task, transferred } = job;
+    const fileDigests = takesBase(task) ? (this.#fileDigests ?? new Map()) : undefined;
+    const order: PackerOrder = { id, task, fileDigests };
+    thread.worker.postMessage(order, transferred);
   }
 
   #start(): Thread {
@@ -183,6 +200,7 @@ class PackerPool {
     const { job } = thread;
     thread.job = undefined;
     thread.worker.unref();
+    if ("fileDigests" in answer) this.#fileDigests = answer.fileDigests ?? this.#fileDigests;
     job?.settle(answer);
     this.#dispatch();
   }
@@ -190,9 +208,13 @@ class PackerPool {
 
 function sizeOf(task: PackerThreadTask): number {
   // The base is larger than any adapter.
-  if (task.type === "pack" && task.checkpoint) return Number.POSITIVE_INFINITY;
+  if (takesBase(task)) return Number.POSITIVE_INFINITY;
   if (task.type !== "mix") return task.files.weights.length;
   return task.parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0);
+}
+
+function takesBase(task: PackerThreadTask): boolean {
+  return task.type === "pack" && task.checkpoint !== undefined;
 }
 
 function shuttingDown(): HubError {

@@ -2,6 +2,7 @@
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { LoraModule } from "../engine/types.ts";
 import { loraSites } from "../lora/sites.ts";
+import type { FileDigests } from "./model-digest.ts";
 import { openModelSource, type WeightFiles } from "./model-source.ts";
 import type { ModelSpec } from "./model-spec.ts";
 
@@ -19,11 +20,14 @@ export type BaseMatrices = {
 };
 
 /**
- * Reads the whole checkpoint once, to know it by its digest.
+ * Reads the whole checkpoint once, to know it by its digest, as far as its files are not known.
  * @throws HubError `adapter_base_mismatch` when it is not there any more, or is another one by now
  */
-export async function openBaseMatrices({ path, digest }: BaseCheckpoint): Promise<BaseMatrices> {
-  const source = await openModelSource(path).catch((cause: unknown) => {
+export async function openBaseMatrices(
+  { path, digest }: BaseCheckpoint,
+  known?: FileDigests,
+): Promise<BaseMatrices> {
+  const source = await openModelSource(path, known).catch((cause: unknown) => {
     throw notThere(cause);
   });
   if (source.digest !== digest) throw notThere();

@@ -4,13 +4,13 @@ import { z } from "zod";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { Checkpoint, readJson, readText, weightFiles } from "./checkpoint.ts";
 import { familyOf } from "./families/known.ts";
-import { modelDigest } from "./model-digest.ts";
+import { type FileDigests, modelDigest } from "./model-digest.ts";
 import type { ModelSource } from "./model-source.ts";
 import { QuantizedCheckpoint } from "./quantized/checkpoint.ts";
 import { quantizedLayout } from "./quantized/config.ts";
 
 /** @throws HubError `unsupported_model` that names what is missing or not computed */
-export async function openFolder(folder: string): Promise<ModelSource> {
+export async function openFolder(folder: string, known?: FileDigests): Promise<ModelSource> {
   const config = await required(folder, "config.json");
   const family = familyOf(config);
   const { quantization_config: quantization, ...plain } = configFile.parse(config);
@@ -22,7 +22,7 @@ export async function openFolder(folder: string): Promise<ModelSource> {
   return {
     name: basename(folder),
     spec,
-    digest: await modelDigest(new Map(decisive.map((name) => [name, join(folder, name)]))),
+    digest: await modelDigest(new Map(decisive.map((name) => [name, join(folder, name)])), known),
     tokenizer: { tokenizer: await required(folder, "tokenizer.json"), config: tokenizerConfig },
     chatTemplate: await readChatTemplate(folder, tokenizerConfig),
     generation: parseGeneration(generation ?? {}),

@@ -1,6 +1,7 @@
 /** A base model as a user has it on disk: a Hugging Face folder, or one GGUF file. */
 import { openGguf } from "./gguf/source.ts";
 import { type GenerationConfig, openFolder } from "./hugging-face-folder.ts";
+import type { FileDigests } from "./model-digest.ts";
 import type { ModelSpec } from "./model-spec.ts";
 
 /** All that an import and a server need of it; what it is stored as does not matter to them. */
@@ -47,8 +48,9 @@ export type WeightFiles = {
 /**
  * Reads all but the weights.
  * @param path a folder, or a file whose name ends in `.gguf`
+ * @param known files whose digests are known, so that they are not read for it
  * @throws HubError `unsupported_model` that names what is missing or not computed
  */
-export function openModelSource(path: string): Promise<ModelSource> {
-  return path.toLowerCase().endsWith(".gguf") ? openGguf(path) : openFolder(path);
+export function openModelSource(path: string, known?: FileDigests): Promise<ModelSource> {
+  return path.toLowerCase().endsWith(".gguf") ? openGguf(path, known) : openFolder(path, known);
 }

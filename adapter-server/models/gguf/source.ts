@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { familyOf } from "../families/known.ts";
-import { modelDigest } from "../model-digest.ts";
+import { type FileDigests, modelDigest } from "../model-digest.ts";
 import type { ModelSource } from "../model-source.ts";
 import type { ModelSpec } from "../model-spec.ts";
 import { GgufCheckpoint } from "./checkpoint.ts";
@@ -10,13 +10,13 @@ import { toConfig } from "./config.ts";
 import { toTokenizer } from "./tokenizer.ts";
 
 /** @throws HubError `unsupported_model` that names what is missing or not computed */
-export async function openGguf(path: string): Promise<ModelSource> {
+export async function openGguf(path: string, known?: FileDigests): Promise<ModelSource> {
   const checkpoint = await GgufCheckpoint.open(path);
   try {
     return {
       name: basename(path).replace(/(-\d{5}-of-\d{5})?\.gguf$/i, ""),
       spec: await readSpec(checkpoint),
-      digest: await modelDigest(digestNames(checkpoint.paths)),
+      digest: await modelDigest(digestNames(checkpoint.paths), known),
       ...toTokenizer(checkpoint.metadata),
       generation: {},
       openWeights: () => GgufCheckpoint.open(path),
