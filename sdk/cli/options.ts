@@ -58,6 +58,13 @@ export function keyValue(
   return { ...before, [key]: value };
 }
 
+export function readDuration(text: string): number {
+  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const seconds = Number(amount) * (unitSeconds[unit ?? ""] ?? 0);
+  if (seconds > 0) return seconds;
+  throw new InvalidArgumentError('Write a time such as "45m", "12h" or "90d".');
+}
+
 /** A project by its id or its name. @throws UsageError when there is none, or two of the name */
 export async function findProject(client: Switchyard, ref: string): Promise<Project> {
   const all = await client.projects.list();
@@ -87,3 +94,5 @@ function readBudget(text: string): Budget {
   parseUsd(limitUsd);
   return { limitUsd, period: period as Budget["period"] };
 }
+
+const unitSeconds: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };

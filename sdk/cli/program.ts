@@ -2,12 +2,14 @@
 import { Command } from "commander";
 import { type Cli, openCli } from "./cli.ts";
 import { addAdapters } from "./commands/adapters.ts";
+import { addBatches } from "./commands/batches.ts";
 import { addBudgets } from "./commands/budgets.ts";
 import { addChat } from "./commands/chat.ts";
 import { addConfig, type ConfigCheck } from "./commands/config.ts";
 import { addDatasets } from "./commands/datasets.ts";
 import { addEngine } from "./commands/engine.ts";
 import { addEvals } from "./commands/evals.ts";
+import { addFiles } from "./commands/files.ts";
 import { addGuardrails } from "./commands/guardrails.ts";
 import { addKeys } from "./commands/keys.ts";
 import { addLogin } from "./commands/login.ts";
@@ -48,6 +50,8 @@ export function createProgram(hooks: Hooks, terminal: Terminal): { program: Comm
   addAdapters(program, cli);
   addDatasets(program, cli);
   addEvals(program, cli);
+  addFiles(program, cli);
+  addBatches(program, cli);
   addRoutes(program, cli);
   addGuardrails(program, cli);
   addReport(program, cli);

@@ -2,9 +2,11 @@
 import OpenAI from "openai";
 import type { Whoami } from "../protocol/admin.ts";
 import { Adapters } from "./adapters.ts";
+import { Batches } from "./batches.ts";
 import { Budgets } from "./budgets.ts";
 import { Datasets } from "./datasets.ts";
 import { Evals } from "./evals.ts";
+import { Files } from "./files.ts";
 import { Guardrails } from "./guardrails.ts";
 import { Keys } from "./keys.ts";
 import { Models } from "./models.ts";
@@ -24,6 +26,8 @@ export class Switchyard {
   readonly models: Models;
   readonly adapters: Adapters;
   readonly datasets: Datasets;
+  readonly files: Files;
+  readonly batches: Batches;
   readonly evals: Evals;
   readonly guardrails: Guardrails;
   readonly routes: Routes;
@@ -43,6 +47,8 @@ export class Switchyard {
     this.models = new Models(this.#transport);
     this.adapters = new Adapters(this.#transport);
     this.datasets = new Datasets(this.#transport);
+    this.files = new Files(this.#transport);
+    this.batches = new Batches(this.#transport, this.files);
     this.evals = new Evals(this.#transport);
     this.guardrails = new Guardrails(this.#transport);
     this.routes = new Routes(this.#transport);

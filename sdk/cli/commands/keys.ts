@@ -1,5 +1,5 @@
 /** `switchyard keys`: made, listed, rotated, revoked. */
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import { UsageError } from "../failure.ts";
 import {
@@ -10,6 +10,7 @@ import {
   keyValue,
   type LimitOptions,
   limitsOf,
+  readDuration,
 } from "../options.ts";
 import { moment } from "../output/format.ts";
 import { formatTable } from "../output/table.ts";
@@ -158,12 +159,3 @@ export function addKeys(program: Command, cli: Cli): void {
       cli.show({ id, revoked: true }, () => `${id} is revoked.`);
     });
 }
-
-function readDuration(text: string): number {
-  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  const seconds = Number(amount) * (unitSeconds[unit ?? ""] ?? 0);
-  if (seconds > 0) return seconds;
-  throw new InvalidArgumentError('Write a time such as "45m", "12h" or "90d".');
-}
-
-const unitSeconds: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };

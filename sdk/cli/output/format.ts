@@ -34,3 +34,8 @@ export function bytes(value: number): string {
 export function moment(iso: string | undefined): string {
   return iso === undefined ? "-" : `${iso.slice(0, 10)} ${iso.slice(11, 16)}`;
 }
+
+/** The same of seconds since 1970, as OpenAI's objects have them. */
+export function momentOf(seconds: number | null | undefined): string {
+  return seconds == null ? "-" : moment(new Date(seconds * 1000).toISOString());
+}
