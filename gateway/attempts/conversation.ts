@@ -1,6 +1,6 @@
 /** How one call is put to one provider: its bytes pass where both speak alike, else they are translated. */
 import type { Model } from "../../sdk/protocol/catalog.ts";
-import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
+import { asHubError, HubError, invariant } from "../../sdk/protocol/errors.ts";
 import {
   type Answer,
   type AnswerEvent,
@@ -71,6 +71,17 @@ export function openConversation(
       one.name === dialect.format && "openPassing" in one && (one.takes?.(call.body) ?? true),
   );
   if (alike) {
+    if (
+      call.stream &&
+      isGuarded(call) &&
+      !("openReader" in alike || alike.name === "openai-completions")
+    ) {
+      throw new HubError(
+        "unsupported_parameter",
+        "Unsupported parameter: 'stream' is not supported here where guardrails of the project look at answers.",
+        { param: "stream" },
+      );
+    }
     return {
       streamType: alike.streamType,
       request: provider.writeRequest(asItCame(call), target, context),
@@ -89,7 +100,7 @@ export function openConversation(
       openStream(limits, contentType) {
         const { retell } = dialect;
         const { guard } = call;
-        if (guard?.watchesAnswer && dialect.format !== "openai-speech") {
+        if (guard && isGuarded(call)) {
           return gathered(guardedStream(alike, { call, head, guard }, limits), call, limits);
         }
         const { wantsUsage, body } = call;
@@ -179,6 +190,11 @@ function retell(answer: ProviderAnswer, call: Call, head: AnswerHead): ProviderA
   return { ...answer, ...write(), write };
 }
 
+/** Whether guards look at what is said; speech says nothing that can be read. */
+function isGuarded({ guard, dialect }: Call): boolean {
+  return guard?.watchesAnswer === true && dialect.format !== "openai-speech";
+}
+
 /** A stream whose bytes would pass, read and written anew because its words are looked at. */
 function guardedStream(
   format: PassingFormat | Format,
@@ -193,13 +209,10 @@ function guardedStream(
     };
     return new TranslatedStream(about, limits);
   }
-  if (format.name !== "openai-completions") {
-    throw new HubError(
-      "unsupported_parameter",
-      "Unsupported parameter: 'stream' is not supported here where guardrails of the project look at answers.",
-      { param: "stream" },
-    );
-  }
+  invariant(
+    format.name === "openai-completions",
+    "streams whose words nobody reads were refused before",
+  );
   const about = {
     reader: new CompletionsReader(limits),
     writer: new CompletionsWriter(head),
