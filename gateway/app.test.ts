@@ -434,6 +434,21 @@ test("tags and task reach the settlement", async () => {
   });
 });
 
+test.each([
+  ["/v1/evals", "/api/evals/runs"],
+  ["/v1/evals/eval_1/runs/run_1/cancel", "/api/evals/runs"],
+  ["/v1/fine_tuning/jobs", "/api/adapters"],
+  ["/v1/threads", "/v1/responses"],
+  ["/v1/vector_stores", "not served"],
+  ["/v1/evalsomething", "typos"],
+])("who asks for %s is told to look at %s", async (path, hint) => {
+  const response = await served.gateway.app.fetch(new Request(`http://gateway${path}`));
+  expect(response.status).toBe(404);
+  expect(await response.json()).toMatchObject({
+    error: { code: "unknown_url", message: expect.stringContaining(hint) },
+  });
+});
+
 test("a gateway that keeps nothing says so, and answers all the same", async () => {
   const client = new OpenAI({ apiKey, baseURL: `${served.url}/v1`, maxRetries: 0 });
   const unknown = { status: 404, code: "unknown_url" };

@@ -53,6 +53,7 @@ import { baseHeaders, type Exchange, openExchange } from "./http/exchange.ts";
 import type { Forms } from "./http/form.ts";
 import { forward } from "./http/forward.ts";
 import { pathOf } from "./http/path.ts";
+import { unknownUrl } from "./http/unknown-url.ts";
 import type { Idempotency } from "./idempotency/idempotency.ts";
 import type { Identity } from "./identity/identity.ts";
 import type { WrongKeys } from "./identity/wrong-keys.ts";
@@ -148,7 +149,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   const pass = (c: Context<Env>, name: string, fetcher: Fetcher | undefined) => {
     const { session } = c.var;
     if (fetcher) return forward(c.req.raw, { name, fetcher, session }, headers(c));
-    throw unknownUrl(c);
+    throw unknownUrl(c.req);
   };
 
   const door: Door<Env> = {
@@ -250,7 +251,7 @@ export function createApp(parts: AppParts): Hono<Env> {
   );
   app.post("/model/*", (c) => {
     const asked = parseConversePath(new URL(c.req.url).pathname);
-    if (!asked) throw unknownUrl(c);
+    if (!asked) throw unknownUrl(c.req);
     return answer(c, bedrockConverse, () => readConverseCall(c.req.raw, asked, parts.limits));
   });
   for (const path of geminiPaths) {
@@ -386,7 +387,7 @@ export function createApp(parts: AppParts): Hono<Env> {
     const { dialect, exchange } = c.var;
     return refusal(error, { dialect, requestId: exchange.requestId }, headers(c));
   };
-  app.notFound((c) => refuse(c, unknownUrl(c)));
+  app.notFound((c) => refuse(c, unknownUrl(c.req)));
   app.onError((error, c) => {
     const isWrongKey = error instanceof HubError && error.code === "invalid_api_key";
     const tooMany = isWrongKey ? parts.wrongKeys.count(clientAddressOf(c.req.raw)) : undefined;
@@ -445,14 +446,6 @@ function recordRefusal(
   }
   if (error instanceof HubError) logger.info(facts, "refused");
   else logger.error({ ...facts, error: (error as Error)?.stack ?? String(error) }, "failed");
-}
-
-function unknownUrl(c: Context): HubError {
-  // Secrets and calls of OpenAI's would open sessions that pass by this gateway, and that nobody meters.
-  const hint = /^\/v1\/realtime\b/.test(c.req.path)
-    ? "Realtime sessions open as WebSockets at '/v1/realtime?model=…', with a key of this Switchyard."
-    : "Please check the URL for typos, or see the documentation of this Switchyard.";
-  return new HubError("unknown_url", `Unknown request URL: ${c.req.method} ${c.req.path}. ${hint}`);
 }
 
 function methodNotAllowed(c: Context, allowed: string): HubError {

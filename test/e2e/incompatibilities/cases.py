@@ -381,6 +381,17 @@ def model_names(model):
     ]
 
 
+@case("49")
+def evals(model):
+    nothing = {"type": "jsonl", "source": {"type": "file_content", "content": []}}
+    return [
+        see_error(lambda: client.evals.list()),
+        see_error(lambda: client.evals.retrieve("eval_1")),
+        see_error(lambda: client.evals.runs.cancel("run_1", eval_id="eval_1")),
+        see_error(lambda: client.evals.runs.create("eval_1", data_source=nothing)),
+    ]
+
+
 flat_tool = {
     "type": "function",
     "name": "weather",

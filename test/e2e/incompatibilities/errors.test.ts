@@ -1,4 +1,4 @@
-/** Incompatibilities 20, 22, 23, 28 and 39: what clients are told when they may not, and before they ask. */
+/** Incompatibilities 20, 22, 23, 28, 39 and 49: what clients are told when they may not, and before they ask. */
 import { expect, test } from "vitest";
 import { createTenant, eventually, type Tenant } from "../../support/api.ts";
 import { type Case, clients, messages, seeError, seeWhole, testCases } from "./cases.ts";
@@ -13,6 +13,10 @@ const chat = (status: number, expected: object): Case => ({
   see: (client, model) => seeError(() => seeWhole(client, model)),
   expected,
 });
+const nothing = {
+  type: "jsonl" as const,
+  source: { type: "file_content" as const, content: [] },
+};
 const tooManyAtFirst = new Set<string>();
 
 const cases: Case[] = [
@@ -88,6 +92,22 @@ const cases: Case[] = [
       "string",
       { class: "NotFoundError", status: 404, code: "model_not_found" },
     ],
+  },
+  {
+    // Clients of one age cancel at `/runs/{id}`, those of the other at `/runs/{id}/cancel`.
+    name: "49: evals, which are not served, are told to be so at every address",
+    upstream: speak("never"),
+    see: async ({ evals }) => [
+      await seeError(() => evals.list()),
+      await seeError(() => evals.retrieve("eval_1")),
+      await seeError(() => evals.runs.cancel("run_1", { eval_id: "eval_1" })),
+      await seeError(() => evals.runs.create("eval_1", { data_source: nothing })),
+    ],
+    expected: Array.from({ length: 4 }, () => ({
+      class: "NotFoundError",
+      status: 404,
+      code: "unknown_url",
+    })),
   },
 ];
 

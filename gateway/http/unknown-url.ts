@@ -1,0 +1,34 @@
+/** What is told to who asks an address that is none, or one of OpenAI's that is not served: where to go instead. */
+import { HubError } from "../../sdk/protocol/errors.ts";
+
+export function unknownUrl({ method, path }: { method: string; path: string }): HubError {
+  const hint = hints.find(([addresses]) => addresses.test(path))?.[1] ?? otherwise;
+  return new HubError("unknown_url", `Unknown request URL: ${method} ${path}. ${hint}`);
+}
+
+/** Beginnings of addresses; `docs/gateway.md` gives the reasons. */
+const hints: readonly (readonly [RegExp, string])[] = [
+  [
+    // Secrets and calls of OpenAI's would open sessions that pass by this gateway, and that nobody meters.
+    /^\/v1\/realtime\b/,
+    "Realtime sessions open as WebSockets at '/v1/realtime?model=…', with a key of this Switchyard.",
+  ],
+  [
+    /^\/v1\/evals\b/,
+    "OpenAI's evals are not served. Quality is measured by runs at '/api/evals/runs' ('switchyard evals run').",
+  ],
+  [
+    /^\/v1\/fine_tuning\b/,
+    "OpenAI's fine-tuning is not served. Adapters that were trained elsewhere are pushed to '/api/adapters' ('switchyard adapters push').",
+  ],
+  [
+    /^\/v1\/(?:assistants|threads)\b/,
+    "OpenAI's assistants are not served. Responses ('/v1/responses') and conversations ('/v1/conversations') are.",
+  ],
+  [
+    /^\/v1\/(?:vector_stores|containers|videos|chatkit|skills)\b/,
+    "This part of OpenAI's API is not served; ask OpenAI itself for it.",
+  ],
+];
+
+const otherwise = "Please check the URL for typos, or see the documentation of this Switchyard.";
