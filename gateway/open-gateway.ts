@@ -97,6 +97,7 @@ export async function openGateway(parts: OpenGatewayParts): Promise<OpenedGatewa
         redisUrl: parts.redisUrl,
         prices,
         now,
+        clockMs: () => performance.now(),
         limits: meteringLimitsOf(parts),
         onAlert: (alert) => tell?.(alert),
         onError: (error) =>

@@ -13,6 +13,7 @@ import type {
 
 export type KnownBudgetsOptions = {
   store: BudgetStore;
+  /** Milliseconds; better on a clock that never steps. */
   now: () => number;
   /** What counters have spent; `isWhole` is false where the ledger did not answer and more may have been. */
   load: (counters: readonly Counter[]) => Promise<{ spending: Spending[]; isWhole: boolean }>;
@@ -78,8 +79,8 @@ export function createKnownBudgets(options: KnownBudgetsOptions): KnownBudgets {
   function refresh(holds: BudgetRequest["holds"]): void {
     const oldestMs = now() - refreshEveryMs;
     for (const { counter } of holds) {
-      if ((comparedAtMs.get(counter.name) ?? 0) > oldestMs || loading.has(counter.name)) continue;
-      refreshSoon(counter);
+      const atMs = comparedAtMs.get(counter.name) ?? Number.NEGATIVE_INFINITY;
+      if (atMs <= oldestMs && !loading.has(counter.name)) refreshSoon(counter);
     }
   }
 

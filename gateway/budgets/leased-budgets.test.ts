@@ -77,6 +77,34 @@ describe("a process among others", () => {
     expect(idle.asked.length).toBe(calls);
   });
 
+  test("asks one question a round for all requests that wait for the same budget", async () => {
+    const world = openWorld();
+    const [one, other] = [world.process(), world.process()];
+    for (let turn = 0; turn < 20; turn++) await world.spend(one, 10n);
+    const rest = await world.take(other, 9_200n);
+    const before = world.asked.length;
+    const all = await Promise.allSettled(
+      Array.from({ length: 100 }, (_, index) => world.take(other, 400n + BigInt(index))),
+    );
+    expect(all.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    const questions = world.asked.slice(before).filter((word) => word === "reserve");
+    // Each asks once, and then they wait for a second in rounds of 25 ms, in each of which one asks, or one more that got in.
+    expect(questions.length).toBeLessThanOrEqual(100 + 1_000 / 25 + 2);
+    await rest.settle({ cost: 0n, model: "gpt" });
+  });
+
+  test("that dies has spent little more than what its requests cost, however much they might have", async () => {
+    const world = openWorld({ limit: 1_000_000n });
+    const dead = world.process();
+    for (let turn = 0; turn < 20; turn++) await world.spend(dead, 100n, 1n);
+    await dead.tick();
+    world.die(dead);
+    world.clock.ms += leaseTtlMs + advanceMs;
+    const [{ spent } = { spent: 0n }] = await world.model.read([world.counter]);
+    expect(spent).toBeGreaterThanOrEqual(world.settled);
+    expect(spent).toBeLessThanOrEqual(world.settled + 64n);
+  });
+
   test("that dies has what it held come back, and may have spent no more than counts as spent", async () => {
     const world = openWorld();
     const [dead, other] = [world.process(), world.process()];

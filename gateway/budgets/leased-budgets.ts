@@ -70,11 +70,12 @@ type Advance = {
   held: PicoUsd;
   /** What may be settled before the store hears of it. */
   ahead: PicoUsd;
-  /** About the dearest of the requests that come. */
+  /** About the dearest of the requests that come: what it may cost at most, and what it did cost. */
   unit: PicoUsd;
+  cost: PicoUsd;
   /** How much it would like to hold, and to spend ahead: doubled where it was short, halved where little was used. */
   wanted: Size;
-  used: Size & { unit: PicoUsd };
+  used: Size & { unit: PicoUsd; cost: PicoUsd };
   isShort: { held: boolean; ahead: boolean };
   /** The store gave less than was wanted; more is asked for with the next tick only. */
   isBounded: boolean;
@@ -85,6 +86,17 @@ type Advance = {
   validUntilMs: number;
 };
 type Size = { held: PicoUsd; ahead: PicoUsd };
+
+type Granted = Awaited<ReturnType<BudgetStore["reserve"]>>;
+type Recalled = { recalled: Counter; refusal: HubError };
+
+type Waiter = {
+  request: BudgetRequest;
+  deadlineMs: number;
+  resolve: (answer: Granted) => void;
+  reject: (error: unknown) => void;
+};
+type Refused = { amount: PicoUsd; refusal: HubError };
 
 type UnderWay = { holds: readonly Hold[]; expiresAtMs: number };
 
@@ -101,7 +113,8 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
   const underWay = new Map<object, UnderWay>();
   /** When each was last asked for from the shared store: of what is used again, something is held. */
   const askedAtMs = new LRUCache<string, number>({ max: 4 * Math.max(1, advancesMax) });
-  const recalls = new Map<string, Promise<unknown>>();
+  /** Who waits for what others hold, by counter. */
+  const waiting = new Map<string, (Waiter & Refused)[]>();
   const due = new Set<Advance>();
   /** What was asked of the store apart from accounts, and may not have been heard. */
   const unheard = new Set<() => Promise<unknown>>();
@@ -109,24 +122,24 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
   let next: Promise<void> | undefined;
   let isPaused = false;
 
-  async function reserve(request: BudgetRequest) {
+  async function reserve(request: BudgetRequest): Promise<Granted> {
     const taken = advancesFor(request.holds);
     if (taken) return take(request.holds, taken);
+    const answer = await ask(request);
+    if (!("recalled" in answer)) return answer;
     const deadlineMs = clockMs() + recallMs;
-    for (;;) {
-      const answer = await shared.reserve(request).catch((error: unknown) => {
-        // It may be held all the same.
-        if (!(error instanceof HubError)) unheard.add(() => shared.cancel(request));
-        throw error;
-      });
-      if ("unknown" in answer) return answer;
-      if ("settle" in answer) {
-        noteAsked(request.holds);
-        return saidAgain(answer);
-      }
-      if (clockMs() >= deadlineMs) throw answer.refusal;
-      await recall(answer.recalled);
-    }
+    return new Promise((resolve, reject) => wait({ request, deadlineMs, resolve, reject }, answer));
+  }
+
+  async function ask(request: BudgetRequest): Promise<Granted | Recalled> {
+    const answer = await shared.reserve(request).catch((error: unknown) => {
+      // It may be held all the same.
+      if (!(error instanceof HubError)) unheard.add(() => shared.cancel(request));
+      throw error;
+    });
+    if (!("settle" in answer)) return answer;
+    noteAsked(request.holds);
+    return saidAgain(answer);
   }
 
   /** What was not heard is said again when the store is back. */
@@ -216,6 +229,8 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
     const advance = advances.get(counter.name) ?? open(counter);
     advance.settled += cost;
     advance.used.ahead += cost;
+    advance.used.cost = larger(advance.used.cost, cost);
+    advance.cost = larger(advance.cost, cost);
     const isCovered = cost <= advance.ahead;
     if (!isCovered) advance.untold += cost - advance.ahead;
     if (isPaused) becomeLate(advance);
@@ -269,8 +284,9 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
       held: 0n,
       ahead: 0n,
       unit: 0n,
+      cost: 0n,
       wanted: { held: 0n, ahead: 0n },
-      used: { held: 0n, ahead: 0n, unit: 0n },
+      used: { held: 0n, ahead: 0n, unit: 0n, cost: 0n },
       isShort: { held: true, ahead: true },
       isBounded: false,
       isRecalled: false,
@@ -302,17 +318,49 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
   }
 
   /** Requests that are refused for the same counter wait together, until others had time to give it back. */
-  function recall(counter: Counter): Promise<unknown> {
-    let round = recalls.get(counter.name);
-    if (round === undefined) {
+  function wait(waiter: Waiter, { recalled, refusal }: Recalled): void {
+    const { name } = recalled;
+    const amount = waiter.request.holds.find(({ counter }) => counter.name === name)?.amount ?? 0n;
+    const queue = waiting.get(name);
+    if (queue) queue.push({ ...waiter, amount, refusal });
+    else {
+      waiting.set(name, [{ ...waiter, amount, refusal }]);
+      void letThrough(recalled);
+    }
+  }
+
+  /** The one that wants least asks first: where it does not fit none of them does, so one question a round is enough. */
+  async function letThrough(counter: Counter): Promise<void> {
+    const queue = waiting.get(counter.name) ?? [];
+    while (queue.length > 0) {
       const own = advances.get(counter.name);
       if (own) giveBack(own);
-      round = (own ? accountSoon(own) : Promise.resolve())
-        .then(() => sleep(recallPollMs))
-        .finally(() => recalls.delete(counter.name));
-      recalls.set(counter.name, round);
+      if (own) await accountSoon(own);
+      await sleep(recallPollMs);
+      queue.sort((a, b) => (a.amount < b.amount ? 1 : a.amount > b.amount ? -1 : 0));
+      for (let least = queue.pop(); least; least = queue.pop()) {
+        const { request, resolve, reject } = least;
+        try {
+          const answer = await ask(request);
+          if (!("recalled" in answer)) resolve(answer);
+          else if (answer.recalled.name !== counter.name) wait(least, answer);
+          else {
+            queue.push({ ...least, refusal: answer.refusal });
+            break;
+          }
+        } catch (error) {
+          reject(error);
+          // A store that does not answer one answers none of them.
+          if (!(error instanceof HubError)) for (const one of queue.splice(0)) one.reject(error);
+        }
+      }
+      const nowMs = clockMs();
+      for (const late of queue.filter(({ deadlineMs }) => deadlineMs <= nowMs)) {
+        queue.splice(queue.indexOf(late), 1);
+        late.reject(late.refusal);
+      }
     }
-    return round;
+    waiting.delete(counter.name);
   }
 
   function giveBack(advance: Advance): void {
@@ -362,7 +410,8 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
     const { late, lateAtMs } = advance;
     const wantsNothing = advance.isRecalled || advance.isDoubted;
     for (const what of ["held", "ahead"] as const) {
-      if (isShort[what]) wanted[what] = larger(2n * wanted[what], firstUnits * unit);
+      const one = what === "held" ? unit : advance.cost;
+      if (isShort[what]) wanted[what] = larger(2n * wanted[what], firstUnits * one);
       isShort[what] = false;
     }
     return {
@@ -483,12 +532,14 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
 function adjust(advance: Advance): void {
   const { used, wanted, held } = advance;
   advance.unit = larger(used.unit, advance.unit / 2n);
+  advance.cost = larger(used.cost, advance.cost / 2n);
   for (const what of ["held", "ahead"] as const) {
-    if (4n * used[what] < wanted[what]) wanted[what] = larger(wanted[what] / 2n, advance.unit);
+    const one = what === "held" ? advance.unit : advance.cost;
+    if (4n * used[what] < wanted[what]) wanted[what] = larger(wanted[what] / 2n, one);
   }
   advance.free = smaller(advance.free, larger(wanted.held - held, 0n));
   advance.ahead = smaller(advance.ahead, wanted.ahead);
-  advance.used = { held, ahead: 0n, unit: 0n };
+  advance.used = { held, ahead: 0n, unit: 0n, cost: 0n };
 }
 
 const larger = (a: bigint, b: bigint): bigint => (a > b ? a : b);

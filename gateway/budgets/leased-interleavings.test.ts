@@ -10,6 +10,8 @@ import type { BudgetLease, SharedBudgets } from "./types.ts";
 
 /** Its sixteenth is four requests of one, and its sixty-fourth one. */
 const limit = 80n;
+/** Requests until the first process holds both of what can be held ahead. */
+const warmTurns = 4;
 const leaseTtlMs = 60_000;
 const advanceMs = 5_000;
 const counter = {
@@ -207,7 +209,7 @@ async function open({ left, losses, actors }: Scene): Promise<World> {
   await model.raise([{ counter, spent: 0n }]);
   for (const by of [0, 1]) world.processes.push(openProcess(world, by));
   const [first] = world.processes as [Process];
-  for (let turn = 0; turn < 3; turn++) {
+  for (let turn = 0; turn < warmTurns; turn++) {
     const spent = ask(first.budgets, 1n, `warm-${turn}`).then((lease) =>
       lease?.settle({ cost: 1n, model: "gpt" }),
     );
@@ -219,8 +221,8 @@ async function open({ left, losses, actors }: Scene): Promise<World> {
   const others = limit - spent - held - left;
   expect(held).toBeGreaterThanOrEqual(3n);
   await model.reserve({ requestId: "others", holds: [holdOf(others)] });
-  world.settled = 3n;
-  world.inLedger = 3n;
+  world.settled = BigInt(warmTurns);
+  world.inLedger = BigInt(warmTurns);
   world.living = others;
   return world;
 }

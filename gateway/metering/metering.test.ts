@@ -369,6 +369,30 @@ test("gateways that share a Redis share limits and budgets, also those that were
   });
 });
 
+test("a clock that steps frees nothing that requests under way hold, and holds nothing for longer", async () => {
+  const clock = { ms: testTimeMs, steadyMs: 0 };
+  await withMetering(
+    async ({ accounts }) => {
+      const principal = testPrincipal({
+        key: { limits: { concurrentRequests: 1 }, budget: { limitUsd: "0.0004", period: "total" } },
+      });
+      const reserve = () => accounts.reserve(testReserve(principal));
+      const budgeted = { ...principal, key: { ...principal.key, limits: {} } };
+      await reserve();
+      for (const step of [3_600_000, -7_200_000]) {
+        clock.ms += step;
+        await expect(reserve()).rejects.toMatchObject({ code: "rate_limit_exceeded" });
+        await expect(accounts.reserve(testReserve(budgeted))).rejects.toMatchObject({
+          code: "insufficient_quota",
+        });
+      }
+      clock.steadyMs += 900_000;
+      await reserve();
+    },
+    { now: () => clock.ms, clockMs: () => clock.steadyMs },
+  );
+});
+
 test("without its Redis a gateway grants its share of the limits, and keeps budgets by the ledger", () =>
   withLedger(async ({ dataDir, sql }) => {
     const principal = testPrincipal({

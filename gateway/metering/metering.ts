@@ -44,6 +44,8 @@ export type MeteringOptions = {
   /** Told of each share of a budget that is spent, once in all gateways. */
   onAlert?: ((alert: BudgetAlert) => void) | undefined;
   now: () => number;
+  /** Milliseconds on a clock that never steps: what is held in this process ends by it. Absent: `now`, which may. */
+  clockMs?: (() => number) | undefined;
   limits: MeteringLimits;
   /** A failure that metering works around: the database or Redis down, a record refused. */
   onError: (error: unknown) => void;
@@ -77,7 +79,7 @@ export type MeteringFigures = {
  * @throws Error when another process owns the spool
  */
 export async function openMetering(options: MeteringOptions): Promise<Metering> {
-  const { dataDir, sql, prices, now, limits, onError } = options;
+  const { dataDir, sql, prices, now, clockMs = now, limits, onError } = options;
   const folder = join(dataDir, "spool");
   const spool = await Spool.open({ folder, limits });
 
@@ -111,7 +113,7 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
   });
   const known = createKnownBudgets({
     store: budgets,
-    now,
+    now: clockMs,
     load,
     refreshEveryMs: limits.rehydrateEveryMs,
     retryMs: limits.ingestRetryMsMax,
@@ -162,19 +164,28 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
   };
 }
 
-type LoaderParts = Pick<MeteringOptions, "sql" | "now" | "limits" | "onError"> & {
+type LoaderParts = Pick<MeteringOptions, "sql" | "now" | "clockMs" | "limits" | "onError"> & {
   spool: Spool;
   ingester: Ingester;
   migrateOnce: () => Promise<void>;
 };
 
 /** With what was settled a moment ago; where the database is away, at least what waits for it. */
-function spendingLoader({ sql, now, limits, onError, spool, ingester, migrateOnce }: LoaderParts) {
-  let awayUntilMs = 0;
+function spendingLoader({
+  sql,
+  now,
+  clockMs = now,
+  limits,
+  onError,
+  spool,
+  ingester,
+  migrateOnce,
+}: LoaderParts) {
+  let awayUntilMs = Number.NEGATIVE_INFINITY;
   return async (
     counters: readonly Counter[],
   ): Promise<{ spending: Spending[]; isWhole: boolean }> => {
-    if (now() >= awayUntilMs) {
+    if (clockMs() >= awayUntilMs) {
       try {
         const read = async () => {
           await ingester.flush();
@@ -192,7 +203,7 @@ function spendingLoader({ sql, now, limits, onError, spool, ingester, migrateOnc
         });
         return { spending, isWhole: true };
       } catch (error) {
-        awayUntilMs = now() + limits.ingestRetryMsMax;
+        awayUntilMs = clockMs() + limits.ingestRetryMsMax;
         onError(error);
       }
     }
@@ -214,17 +225,21 @@ type Told = {
 };
 
 async function openStores(
-  { redisUrl, now, limits, onError }: MeteringOptions,
+  { redisUrl, now, clockMs = now, limits, onError }: MeteringOptions,
   { onDoubt, onRise }: Told,
 ): Promise<Stores> {
   const leaseTtlMs = limits.reservationTtlMs;
   const local = {
     limiter: createMemoryLimiter({
-      now,
+      now: clockMs,
       placeTtlMs: leaseTtlMs,
       bucketsMax: limits.limitBucketsMax,
     }),
-    budgets: createMemoryBudgets({ now, leaseTtlMs, countersMax: limits.budgetCountersMax }),
+    budgets: createMemoryBudgets({
+      now: clockMs,
+      leaseTtlMs,
+      countersMax: limits.budgetCountersMax,
+    }),
   };
   if (redisUrl === undefined) return { ...local, isAway: () => false, async closeStores() {} };
 
@@ -248,7 +263,7 @@ async function openStores(
     onError: (error) => standIn.fail(error),
   });
   const standIn = new StandIn({
-    now,
+    now: clockMs,
     retryAfterMs: limits.redisRetryMs,
     catchUp: async () => {
       await redis.ping();
