@@ -32,6 +32,26 @@ let served: TestGateway;
 let url: string;
 const cleanUp: (() => Promise<unknown>)[] = [];
 
+const policy = testSnapshot({
+  projects: [acme],
+  keys: [testKey(apiKey, { projectId: acme.id })],
+  models: formats.map((format) => testModel(format, { upstream: format })),
+  routes: [testRoute("auto", "chat")],
+});
+
+/** One for each format, in their order. */
+function upstreamsAt(urls: readonly string[]): UpstreamSettings[] {
+  const types = ["openai", "openai", "anthropic", "gemini", "bedrock", "cohere"];
+  return formats.map(
+    (name, index) =>
+      ({
+        ...{ name, type: types[index], baseUrl: urls[index], apiKey: "key" },
+        ...(name === "responses" && { api: "responses" }),
+        ...(name === "bedrock" && { region: "us-east-1" }),
+      }) as UpstreamSettings,
+  );
+}
+
 beforeAll(async () => {
   await new Promise<void>((done) => inside.listen(0, "127.0.0.1", done));
   url = `http://127.0.0.1:${(inside.address() as AddressInfo).port}/latest/meta-data`;
@@ -42,27 +62,10 @@ beforeAll(async () => {
     startBedrockEmulator(),
     startCohereEmulator(),
   ]);
-  const [openAi, ...rest] = emulators.map(({ baseUrl }) => baseUrl);
-  const urls = [openAi, openAi, ...rest];
-  const types = ["openai", "openai", "anthropic", "gemini", "bedrock", "cohere"];
+  const [openAi = "", ...rest] = emulators.map(({ baseUrl }) => baseUrl);
   served = await startTestGateway({
-    snapshot: testSnapshot({
-      projects: [acme],
-      keys: [testKey(apiKey, { projectId: acme.id })],
-      models: formats.map((format) => testModel(format, { upstream: format })),
-      routes: [testRoute("auto", "chat")],
-    }),
-    upstreams: formats.map(
-      (name, index) =>
-        ({
-          name,
-          type: types[index],
-          baseUrl: urls[index],
-          apiKey: "key",
-          ...(name === "responses" && { api: "responses" }),
-          ...(name === "bedrock" && { region: "us-east-1" }),
-        }) as UpstreamSettings,
-    ),
+    snapshot: policy,
+    upstreams: upstreamsAt([openAi, openAi, ...rest]),
   });
   cleanUp.push(...emulators.map((emulator) => () => emulator.close()), () => served.close());
 });
@@ -133,6 +136,51 @@ test.each(formats)("no address in a request is called by us: %s", async (model) 
   }
   expect(visits).toEqual([]);
 });
+
+test.each(formats)(
+  "no redirect of an upstream is followed, with our credentials least of all: %s",
+  async (format) => {
+    const arrived: string[] = [];
+    const leading = createServer((request, response) => {
+      arrived.push(String(request.url));
+      response.writeHead(Number(status), { location: url }).end();
+    });
+    await new Promise<void>((done) => leading.listen(0, "127.0.0.1", done));
+    const baseUrl = `http://127.0.0.1:${(leading.address() as AddressInfo).port}`;
+    const [settings] = upstreamsAt([baseUrl, baseUrl, baseUrl, baseUrl, baseUrl, baseUrl]).filter(
+      ({ name }) => name === format,
+    );
+    const gateway = await startTestGateway({
+      snapshot: policy,
+      upstreams: [settings as UpstreamSettings],
+      limits: { retriesMax: 0, breakerFailures: 1000 },
+    });
+    let status = 0;
+    try {
+      for (status of [301, 302, 303, 307, 308]) {
+        for (const stream of [false, true]) {
+          const response = await fetch(`${gateway.url}/v1/chat/completions`, {
+            method: "POST",
+            headers: { "content-type": "application/json", authorization: `Bearer ${apiKey}` },
+            body: JSON.stringify({
+              ...{ model: format, stream, messages: [{ role: "user", content: "x" }] },
+            }),
+          });
+          const text = await response.text();
+          expect([status, response.status]).toEqual([status, 502]);
+          expect(text).toContain("upstream_error");
+          expect(text).not.toContain("secret");
+        }
+      }
+      expect(arrived).toHaveLength(10);
+      expect(visits).toEqual([]);
+    } finally {
+      await gateway.close();
+      leading.close();
+      leading.closeAllConnections();
+    }
+  },
+);
 
 test("names and tags cannot become headers", async () => {
   const evil = "x\r\nset-cookie: a=b\r\n\r\nHTTP/1.1 200 OK";
