@@ -1,10 +1,12 @@
 /** Runs the gateway alone, in one process or in as many as `WORKERS` says. */
 import { join } from "node:path";
 import { readEnvironment } from "./config.ts";
+import { boundHeapGrowth } from "./heap-growth.ts";
 import { createLogger } from "./logger.ts";
 import { serveGateway } from "./serve.ts";
 import { startWorkers, tellMetrics, workerNumber } from "./workers.ts";
 
+boundHeapGrowth();
 const env = readEnvironment(process.env);
 const logger = createLogger(env.SWITCHYARD_LOG_LEVEL, env.SWITCHYARD_LIMITS.logBytesMax);
 const { close } = await run();
