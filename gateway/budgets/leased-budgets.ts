@@ -45,6 +45,8 @@ export type LeasedBudgetsOptions = {
 };
 
 export type LeasedBudgets = BudgetStore & {
+  /** Grants of what is held ahead, without a word with the store; nothing where that has too little. Soft budgets need nothing. */
+  takeHeld(request: BudgetRequest): BudgetLease | undefined;
   /** Counts what was granted and spent without the shared store, which is told of it when it answers again. */
   note(holds: readonly Hold[], spent: Spent): Promise<void>;
   /** Tells the others what was spent and gives back what they want; to be called every now and then. */
@@ -207,6 +209,20 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
         release(id);
         await note(holds, spent);
         // The shared store tells how it rose when it hears of it.
+        return [];
+      },
+    };
+  }
+
+  function takeHeld({ holds }: BudgetRequest): BudgetLease | undefined {
+    const hard = holds.filter(({ counter }) => counter.budget.hard !== false);
+    const soft = holds.filter((hold) => !hard.includes(hold));
+    const taken = advancesFor(hard);
+    if (!taken) return undefined;
+    const lease = take(hard, taken);
+    return {
+      async settle(spent) {
+        await Promise.all([lease.settle(spent), note(soft, spent)]);
         return [];
       },
     };
@@ -486,6 +502,7 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
 
   return {
     reserve,
+    takeHeld,
     note,
     async raise(spending) {
       const rises = await shared.raise(spending);

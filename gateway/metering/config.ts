@@ -61,6 +61,11 @@ export const meteringLimits = z.strictObject({
   redisRetryMs: size(1_000),
   /** Share of each rate limit that this process grants alone while Redis is down. */
   redisDownShare: z.number().gt(0).max(1).default(0.5),
+  /**
+   * What this process grants of hard budgets alone while Redis is down: what the ledger says is left (`ledger`), or no more
+   * than it holds ahead (`held`), for as long as it may; then it refuses, and nothing is ever overspent.
+   */
+  redisDownBudgets: z.enum(["ledger", "held"]).default("ledger"),
 });
 export type MeteringLimits = z.infer<typeof meteringLimits>;
 

@@ -287,7 +287,10 @@ async function openStores(
       },
       standIn,
     ),
-    budgets: budgetsWithStandIn({ shared, local: local.budgets }, standIn),
+    budgets: budgetsWithStandIn(
+      { shared, local: local.budgets, alone: limits.redisDownBudgets },
+      standIn,
+    ),
     isAway: () => standIn.isAway,
     async closeStores() {
       clearInterval(ticks);

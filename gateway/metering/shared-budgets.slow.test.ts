@@ -1,8 +1,10 @@
 /** Three processes that share budgets by Redis, each on a cable of its own that is held shut, pulled out and put back. */
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Budget } from "../../sdk/protocol/catalog.ts";
+import { HubError } from "../../sdk/protocol/errors.ts";
 import { newId } from "../../sdk/protocol/ids.ts";
 import { parseUsd } from "../../sdk/protocol/money.ts";
 import { type Cable, layCable } from "../../test/support/cable.ts";
@@ -121,6 +123,43 @@ describe.skipIf(typeof stores === "string")(`three processes on Postgres and Red
       );
     }));
 
+  test("of a hard budget nothing is overspent while Redis stands still, where only what is held may be granted", () =>
+    withProcesses(
+      async ({ processes }) => {
+        const limitUsd = "0.03";
+        const principal = testPrincipal({ project: { budgets: [{ limitUsd, period: "total" }] } });
+        let settled = 0;
+        const refusedBy = new Set<Process>();
+        const spendOn = async (process: Process) => {
+          for (;;) {
+            try {
+              const { accounts } = process.metering;
+              await (await accounts.reserve(testReserve(principal))).settle(full);
+              settled++;
+              if (settled === 20) for (const { cable } of processes) cable.hold();
+              expect(settled).toBeLessThanOrEqual(100);
+            } catch (error) {
+              if (!(error instanceof HubError)) throw error;
+              if (error.code === "insufficient_quota" && error.details?.reservedUsd === "0") return;
+              if (error.code === "server_is_overloaded") refusedBy.add(process);
+              await sleep(20);
+            }
+          }
+        };
+        const over = Promise.all(processes.flatMap((it) => [spendOn(it), spendOn(it)]));
+        await vi.waitFor(() => expect(refusedBy.size).toBe(3), patience);
+        for (const { cable } of processes) cable.letGo();
+        await over;
+        for (const { metering } of processes) await metering.flush();
+        expect(settled).toBe(100);
+        const { id } = principal.project;
+        const [row] = await sql`
+          select sum(cost)::text as spent from billing.requests where project_id = ${id}`;
+        expect(parseUsd(row?.spent)).toBe(parseUsd(limitUsd));
+      },
+      { redisDownBudgets: "held" },
+    ));
+
   type Process = { metering: Metering; cable: Cable };
   type Tested = {
     processes: readonly Process[];
@@ -129,7 +168,10 @@ describe.skipIf(typeof stores === "string")(`three processes on Postgres and Red
     open: () => Promise<Process>;
   };
 
-  async function withProcesses(use: (tested: Tested) => Promise<void>): Promise<void> {
+  async function withProcesses(
+    use: (tested: Tested) => Promise<void>,
+    limits: object = {},
+  ): Promise<void> {
     if (typeof stores === "string") return;
     const { redis } = stores;
     await withFolder(async (folder) => {
@@ -148,6 +190,7 @@ describe.skipIf(typeof stores === "string")(`three processes on Postgres and Red
             redisTimeoutMs: 500,
             redisRetryMs: 100,
             budgetLeaseIdleMs: 600_000,
+            ...limits,
           }),
           onAlert: (alert) => told.push(alert),
           onError: () => {},

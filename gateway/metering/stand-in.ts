@@ -2,7 +2,7 @@
 import type { RateLimits } from "../../sdk/protocol/catalog.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { LeasedBudgets } from "../budgets/leased-budgets.ts";
-import type { BudgetStore, Hold } from "../budgets/types.ts";
+import type { BudgetLease, BudgetRequest, BudgetStore, Hold, Spent } from "../budgets/types.ts";
 import type { RateLimiter } from "../limits/types.ts";
 
 export type StandInOptions = {
@@ -26,6 +26,10 @@ export class StandIn {
 
   constructor(options: StandInOptions) {
     this.#options = options;
+  }
+
+  get retryAfterMs(): number {
+    return this.#options.retryAfterMs;
   }
 
   /** Whether the local stores stand in. */
@@ -99,38 +103,51 @@ export function limiterWithStandIn(
  * The local store is told of everything that this process spends, and is raised to the ledger like the
  * shared one. Standing in, it may overlook only what others spend between two looks at the ledger; what
  * it grants the shared store is told when it is back.
+ * @param alone what is granted of hard budgets meanwhile: what is left by the ledger, or only what is held ahead
  */
 export function budgetsWithStandIn(
-  { shared, local }: { shared: BudgetStore & Pick<LeasedBudgets, "note">; local: BudgetStore },
+  { shared, local, alone }: { shared: LeasedBudgets; local: BudgetStore; alone: "ledger" | "held" },
   standIn: StandIn,
 ): BudgetStore {
+  async function noted(request: BudgetRequest, lease: BudgetLease): Promise<BudgetLease> {
+    const note = await local.reserve({ ...request, holds: request.holds.map(unbounded) });
+    return {
+      async settle(spent) {
+        if (!("unknown" in note)) await note.settle(spent);
+        return lease.settle(spent);
+      },
+    };
+  }
+
+  async function reserveAlone(request: BudgetRequest) {
+    const isHard = request.holds.some(({ counter }) => counter.budget.hard !== false);
+    if (alone === "held" && isHard) {
+      const lease = shared.takeHeld(request);
+      if (lease) return noted(request, lease);
+      throw new HubError(
+        "server_is_overloaded",
+        "This gateway does not reach the others, so it cannot tell what is left of this request's budgets.",
+        { retryAfterMs: standIn.retryAfterMs },
+      );
+    }
+    const lease = await local.reserve(request);
+    if ("unknown" in lease) return lease;
+    return {
+      async settle(spent: Spent) {
+        const [rises] = await Promise.all([lease.settle(spent), shared.note(request.holds, spent)]);
+        return rises;
+      },
+    };
+  }
+
   return {
     reserve: (request) =>
       standIn.ask(
         async () => {
           const lease = await shared.reserve(request);
-          if ("unknown" in lease) return lease;
-          const note = await local.reserve({ ...request, holds: request.holds.map(unbounded) });
-          return {
-            async settle(spent) {
-              if (!("unknown" in note)) await note.settle(spent);
-              return lease.settle(spent);
-            },
-          };
+          return "unknown" in lease ? lease : noted(request, lease);
         },
-        async () => {
-          const lease = await local.reserve(request);
-          if ("unknown" in lease) return lease;
-          return {
-            async settle(spent) {
-              const [rises] = await Promise.all([
-                lease.settle(spent),
-                shared.note(request.holds, spent),
-              ]);
-              return rises;
-            },
-          };
-        },
+        () => reserveAlone(request),
       ),
     async raise(spending) {
       const rises = await local.raise(spending);
