@@ -5,9 +5,9 @@ import { defaultMeteringLimits } from "./metering/config.ts";
 
 test("docs/limits.md lists every limit with its default", () => {
   const page = readFileSync(new URL("../docs/limits.md", import.meta.url), "utf8");
-  const listed = [...page.matchAll(/^\| `(\w+)` \| ([\d.]+) \|/gm)].map((row) => [
+  const listed = [...page.matchAll(/^\| `(\w+)` \| ([\d.]+|[a-z]+) \|/gm)].map((row) => [
     row[1],
-    Number(row[2]),
+    /^\d/.test(row[2] ?? "") ? Number(row[2]) : row[2],
   ]);
   const limits = { ...defaultLimits, ...defaultMeteringLimits };
   expect(Object.fromEntries(listed)).toEqual(limits);
