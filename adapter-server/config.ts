@@ -81,7 +81,9 @@ const limitValues = z.object({
   grammarTenantSequencesMax: count.max(4096).default(128),
   /** Threads that find out what grammars allow next. */
   grammarThreadsMax: count.max(16).default(2),
-  /** How long a grammar may take to compile, and to tell what it allows next. */
+  /** How long one may take to compile where answers of others are followed; what takes longer shares a thread of its kind. */
+  grammarQuickMsMax: count.default(500),
+  /** How long a grammar may take to compile at all, and to tell what it allows next. */
   grammarMsMax: count.default(10_000),
   /** How long a step waits for what grammars allow next; what is late sits it out. */
   grammarWaitMsMax: count.default(20),

@@ -14,6 +14,7 @@ const limits: GrammarLimits = {
   grammarSequencesMax: 4,
   grammarTenantSequencesMax: 4,
   grammarThreadsMax: 2,
+  grammarQuickMsMax: 1_000,
   grammarMsMax: 5_000,
   grammarWaitMsMax: 20,
   grammarBytesMax: 256 << 20,
@@ -105,40 +106,86 @@ test("a grammar that takes too long, or too much memory, is given up", async () 
   expect(await allowed(masks, 1)).toEqual(["a", "ab"]);
 });
 
-test("nobody waits long for a mask, and one that is late for another's grammar comes when that is given up", async () => {
-  const masks = masksWith({ grammarMsMax: 2_000, grammarThreadsMax: 1 });
-  await begin(masks, 1, text('root ::= "a" "b" "c"'));
-  const parts = Array.from({ length: 12 }, (_, index) => `r${index}`);
-  const slow = parts.map((name, index) => `${name} ::= ([ab]{1,${900 - index}} "a"){1,900}`);
-  const refused = begin(masks, 2, text(`root ::= ${parts.join(" ")}\n${slow.join("\n")}`));
-  masks.advance([[1, 1]]);
-  expect(await masks.ready([1])).toEqual(new Set([1]));
-  expect(await allowed(masks, 1)).toEqual(["b"]);
-  expect(await refused).toMatchObject({ code: "invalid_value" });
+/** One that takes a minute and more. Each number makes another one. */
+function slowGrammar(number: number): Grammar {
+  const parts = Array.from({ length: 40 }, (_, index) => `r${index}`);
+  const rules = parts.map((name, i) => `${name} ::= ([ab]{1,${900 - i}} "a"){1,${900 - number}}`);
+  return text(`root ::= ${parts.join(" ")}\n${rules.join("\n")}`);
+}
+
+test("slow grammars of more tenants than there are threads hold up nobody else's", async () => {
+  const masks = masksWith({
+    grammarMsMax: 60_000,
+    grammarQuickMsMax: 300,
+    grammarSequencesMax: 32,
+  });
+  await begin(masks, 1, text('root ::= "a" "b" "c"'), "small");
+  let settled = 0;
+  for (let tenant = 0; tenant < 5; tenant++) {
+    const first = 100 + 2 * tenant;
+    for (const id of [first, first + 1]) {
+      void begin(masks, id, slowGrammar(id), `large-${tenant}`).then(() => settled++);
+    }
+  }
+  for (const [id, token, next] of [
+    [2, 1, "b"],
+    [3, 2, "c"],
+    [4, 8, "<end>"],
+  ] as const) {
+    masks.advance([[1, token]]);
+    // A new grammar each time, of a tenant that asks for the first time.
+    expect(await begin(masks, id, text(`root ::= "a" "${"b".repeat(id)}"`), `new-${id}`)).toBe(
+      undefined,
+    );
+    expect(await allowed(masks, id)).toEqual(["a", "ab"]);
+    expect(await allowed(masks, 1)).toEqual([next]);
+  }
+  expect(settled).toBe(0);
 });
 
-test("a tenant's large grammar holds up its own sequences, though another's thread has fewer", async () => {
-  const masks = masksWith({ grammarMsMax: 60_000, grammarSequencesMax: 8 });
-  const own = text('root ::= "a" "b"');
-  await begin(masks, 1, own, "large");
-  await begin(masks, 2, text('root ::= "b" "c"'), "small");
-  await begin(masks, 3, own, "large");
-  const parts = Array.from({ length: 40 }, (_, index) => `r${index}`);
-  const slow = parts.map((name, index) => `${name} ::= ([ab]{1,${900 - index}} "a"){1,900}`);
-  let compiled = false;
-  const opened = begin(masks, 4, text(`root ::= ${parts.join(" ")}\n${slow.join("\n")}`), "large");
-  void opened.then(() => {
-    compiled = true;
+test("slow grammars are given up one after the other, tenant by tenant, and quick streams never notice", async () => {
+  const masks = masksWith({ grammarMsMax: 700, grammarQuickMsMax: 200, grammarSequencesMax: 32 });
+  await begin(masks, 1, text("root ::= [ab]{1,500}"), "small");
+  const order: number[] = [];
+  const refusals = [10, 11, 20, 30].map(async (id) => {
+    const error = await begin(masks, id, slowGrammar(id), `large-${Math.floor(id / 10)}`);
+    order.push(id);
+    masks.close(id);
+    return error;
   });
-  masks.advance([
-    [1, 1],
-    [2, 2],
-  ]);
-  expect(await allowed(masks, 2)).toEqual(["c"]);
-  expect(await masks.ready([1])).toEqual(new Set([1]));
-  // One of the small tenant's begins as well, beside its first.
-  expect(await begin(masks, 5, text('root ::= "c"'), "small")).toBeUndefined();
-  expect(compiled).toBe(false);
+  const all = Promise.all(refusals);
+  let isOver = false;
+  void all.then(() => {
+    isOver = true;
+  });
+  let said = 0;
+  while (!isOver) {
+    expect(await allowed(masks, 1)).toContain("b");
+    if (said++ < 400) masks.advance([[1, 2]]);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  for (const error of await all) expect(error).toMatchObject({ code: "invalid_value" });
+  expect(order.at(-1)).toBe(11);
+});
+
+test("a grammar that takes long is followed all the same, where those of its kind are", async () => {
+  const masks = masksWith({ grammarQuickMsMax: 1, grammarMsMax: 60_000, grammarSequencesMax: 8 });
+  const large = text('root ::= ([ab]{1,300} "a"){1,40}');
+  expect(await begin(masks, 1, large, "large")).toBeUndefined();
+  expect(await allowed(masks, 1)).toEqual(["a", "b", "ab"]);
+  masks.advance([[1, 2]]);
+  expect(await begin(masks, 2, large, "other")).toBeUndefined();
+  expect(await allowed(masks, 2)).toEqual(["a", "b", "ab"]);
+});
+
+test("nobody waits long for a mask, and one that is late for another's grammar comes when that is given up", async () => {
+  const masks = masksWith({ grammarQuickMsMax: 1, grammarMsMax: 2_000 });
+  // Two that take long share a thread.
+  await begin(masks, 1, text('root ::= ([ab]{1,300} "a"){1,40}'), "one");
+  const refused = begin(masks, 2, slowGrammar(1), "other");
+  while (!(await masks.ready([1])).has(1)) masks.advance([[1, 2]]);
+  expect(await allowed(masks, 1)).toContain("b");
+  expect(await refused).toMatchObject({ code: "invalid_value" });
 });
 
 test("there is room for so many sequences and no more, and it is given back", async () => {

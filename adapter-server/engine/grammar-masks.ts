@@ -2,8 +2,8 @@
  * Which tokens the grammars of the sequences allow next. Threads of their own find that out while the engine computes
  * the step that the masks are for. For one that is late the engine waits some milliseconds; then the sequence sits out.
  */
+import { createHash } from "node:crypto";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import {
   createMaskMemory,
@@ -13,16 +13,10 @@ import {
   supposedMax,
   supposedRowOf,
 } from "../output/grammar/mask-memory.ts";
-import type {
-  FromMaskWorker,
-  MaskWorkerOptions,
-  Supposed,
-  ToMaskWorker,
-} from "../output/grammar/mask-worker.ts";
+import type { Supposed } from "../output/grammar/mask-worker.ts";
 import type { Grammar } from "../output/grammar/matchers.ts";
 import type { Vocabulary } from "../output/grammar/vocabulary.ts";
-import { startWorker } from "../start-worker.ts";
-import { fromWireError } from "./messages.ts";
+import { type Culprit, type Entry, MaskThread, TenantTurns } from "./mask-thread.ts";
 
 export type GrammarMasksOptions = {
   vocabulary: Vocabulary;
@@ -36,9 +30,11 @@ export type GrammarLimits = {
   grammarSequencesMax: number;
   /** Of these, those of one tenant. */
   grammarTenantSequencesMax: number;
-  /** Threads that match; a grammar is compiled where it holds up the fewest sequences of other tenants. */
+  /** Threads that match what compiles quickly; one tries new grammars beside them, and one has those that take longer. */
   grammarThreadsMax: number;
-  /** How long a grammar may take to compile, and one mask to be found. */
+  /** How long a grammar may take to compile where others wait for it. */
+  grammarQuickMsMax: number;
+  /** How long it may take at all, and one mask to be found. */
   grammarMsMax: number;
   /** How long a step waits for masks that are late; then their sequences sit it out. */
   grammarWaitMsMax: number;
@@ -48,31 +44,14 @@ export type GrammarLimits = {
   grammarsCachedMax: number;
 };
 
-/** A sequence that follows a grammar. */
-type Entry = {
-  row: number;
-  tenant: string;
-  grammar: Grammar;
-  said: number[];
-  thread: MaskThread;
-  /** Called once, when the first mask is there or never will be. */
-  onOpened: ((error?: unknown) => void) | undefined;
-  /** Since when the engine would have its next mask; absent while it is there. */
-  missedSinceMs?: number | undefined;
-  /** Times that it was supposed to say something, and how many tokens last, where that has not come true or false yet. */
-  round: number;
-  supposed: number;
-  /** Times in a row that it was begun anew because its thread died of something else. */
-  revivals: number;
-  error?: unknown;
-};
-
 export class GrammarMasks {
   readonly #options: GrammarMasksOptions;
   readonly #memory: MaskMemory;
   readonly #freeRows: number[];
   readonly #entries = new Map<number, Entry>();
-  #threads: MaskThread[] = [];
+  readonly #lanes: Record<LaneName, Lane> = { trial: newLane(), quick: newLane(), slow: newLane() };
+  /** Of grammars by key, the last ones last: whether they compile quickly. */
+  readonly #paces = new Map<string, "quick" | "slow">();
   readonly #nowMs: () => number;
 
   constructor(options: GrammarMasksOptions, vocabSize: number, nowMs: () => number) {
@@ -109,9 +88,10 @@ export class GrammarMasks {
         retryAfterMs: 1000,
       });
     }
-    const thread = this.#threadFor({ grammar, tenant });
+    const key = createHash("sha256").update(grammar.ebnf).digest("base64");
+    const thread = this.#threadFor({ key, tenant });
     const entry: Entry = {
-      ...{ row, tenant, grammar, said: [], thread, onOpened, revivals: 0 },
+      ...{ row, tenant, grammar, key, said: [], thread, onOpened, revivals: 0 },
       ...{ round: 0, supposed: 0 },
     };
     this.#entries.set(id, entry);
@@ -201,7 +181,8 @@ export class GrammarMasks {
   }
 
   async end(): Promise<void> {
-    await Promise.all(this.#threads.splice(0).map((thread) => thread.end()));
+    const threads = Object.values(this.#lanes).flatMap((lane) => lane.threads.splice(0));
+    await Promise.all(threads.map((thread) => thread.end()));
   }
 
   /** Rows and threads are few, so one tenant never has them all. */
@@ -261,55 +242,102 @@ export class GrammarMasks {
   }
 
   /**
-   * One that has compiled the grammar; else an idle one, a new one, or the one with the fewest sequences of others: those
-   * of a tenant wait for its own large grammars before anybody else's do.
+   * Nobody's grammar holds up another's for longer than `grammarQuickMsMax`. One that is new is tried first, where nobody
+   * follows any; what compiles in that time is compiled once more where others are followed, and what does not is compiled
+   * and followed where all of its kind are. Who has one there tries no other meanwhile.
    */
-  #threadFor({ grammar, tenant }: Pick<Entry, "grammar" | "tenant">): MaskThread {
-    const known = this.#threads.find((thread) => thread.knows(grammar));
+  #threadFor({ key, tenant }: Pick<Entry, "key" | "tenant">): MaskThread {
+    const { quick, slow } = this.#lanes;
+    const all = [...quick.threads, ...slow.threads];
+    const following = all.find((thread) => thread.follows(key));
+    if (following) return following;
+    const pace = this.#paces.get(key);
+    if (pace === "quick") return this.#quickThread({ key, tenant });
+    const isSlow = pace === "slow" || slow.threads.some((thread) => thread.isUsedBy(tenant));
+    if (isSlow) return slow.threads[0] ?? this.#newThread("slow");
+    // It takes as long to start as the one that tries.
+    if (quick.threads.length === 0) this.#newThread("quick");
+    return this.#lanes.trial.threads[0] ?? this.#newThread("trial");
+  }
+
+  /** One that has compiled the grammar; else an idle one, a new one, or the one with the fewest sequences of others. */
+  #quickThread({ key, tenant }: Pick<Entry, "key" | "tenant">): MaskThread {
+    const { threads } = this.#lanes.quick;
+    const known = threads.find((thread) => thread.knows(key));
     if (known) return known;
-    const idle = this.#threads.find(({ load }) => load === 0);
+    const idle = threads.find(({ load }) => load === 0);
     if (idle) return idle;
-    if (this.#threads.length < this.#options.limits.grammarThreadsMax) return this.#newThread();
-    const [least] = this.#threads.toSorted(
+    if (threads.length < this.#options.limits.grammarThreadsMax) return this.#newThread("quick");
+    const [least] = threads.toSorted(
       (a, b) => a.loadOfOthers(tenant) - b.loadOfOthers(tenant) || a.load - b.load,
     );
     invariant(least, "there is room for one thread at least");
     return least;
   }
 
-  #newThread(): MaskThread {
+  #newThread(name: LaneName): MaskThread {
     const { limits, ...shared } = this.#options;
+    const lane = this.#lanes[name];
+    const { grammarQuickMsMax, grammarMsMax, grammarsCachedMax } = limits;
+    // A machine that was busy made a quick one look slow.
+    const onCompiled = ({ key }: Entry, ms: number) => {
+      if (ms <= grammarQuickMsMax) this.#setPace(key, "quick");
+    };
     const thread = new MaskThread(
       {
         ...shared,
-        grammarsMax: limits.grammarsCachedMax,
+        grammarsMax: name === "trial" ? 0 : grammarsCachedMax,
         memory: this.#memory,
         busy: new Int32Array(new SharedArrayBuffer(4)),
         wasmBytesMax: limits.grammarBytesMax,
       },
       {
-        msMax: limits.grammarMsMax,
+        msMax: name === "trial" ? grammarQuickMsMax : grammarMsMax,
+        grammarsMax: grammarsCachedMax,
+        turns: lane.turns,
+        onTried: name === "trial" ? (entry) => this.#onTried(entry) : undefined,
+        onCompiled: name === "slow" ? onCompiled : undefined,
         onFree: (row) => this.#freeRows.push(row),
-        onDeath: (dead, culprit) => this.#onDeath(dead, culprit),
+        onDeath: (dead, culprit) => this.#onDeath(dead, culprit, name),
       },
     );
-    this.#threads.push(thread);
+    lane.threads.push(thread);
     return thread;
   }
 
-  /** What the thread worked on fails; all others of it are begun anew elsewhere, from their tokens. */
-  #onDeath(dead: MaskThread, culprit: Culprit | undefined): void {
-    this.#threads = this.#threads.filter((thread) => thread !== dead);
-    for (const entry of this.#entries.values()) {
-      if (entry.thread !== dead) continue;
-      if (entry.row === culprit?.row) this.#fail(entry, culprit.error);
-      else if (entry.revivals++ >= revivalsMax) this.#fail(entry, new Error("mask threads die"));
-      else {
-        // The new thread has all the time that the old one had: the delay is another's fault.
-        entry.missedSinceMs = undefined;
-        entry.thread = this.#threadFor(entry);
-        this.#begin(entry);
+  #onTried(entry: Entry): void {
+    this.#setPace(entry.key, "quick");
+    entry.thread = this.#quickThread(entry);
+    this.#begin(entry);
+  }
+
+  #setPace(key: string, pace: "quick" | "slow"): void {
+    this.#paces.delete(key);
+    this.#paces.set(key, pace);
+    const [oldest] = this.#paces.keys();
+    if (this.#paces.size > pacesMax && oldest !== undefined) this.#paces.delete(oldest);
+  }
+
+  /** What the thread worked on fails, or is slow; all others of it are begun anew elsewhere, from their tokens. */
+  #onDeath(dead: MaskThread, culprit: Culprit | undefined, name: LaneName): void {
+    const lane = this.#lanes[name];
+    lane.threads = lane.threads.filter((thread) => thread !== dead);
+    const left = [...this.#entries.values()].filter(({ thread }) => thread === dead);
+    for (const entry of left) {
+      if (entry.row === culprit?.row) {
+        if (name !== "trial" || !dead.isLate) {
+          this.#fail(entry, culprit.error);
+          continue;
+        }
+        this.#setPace(entry.key, "slow");
+      } else if (name !== "trial" && entry.revivals++ >= revivalsMax) {
+        this.#fail(entry, new Error("mask threads die"));
+        continue;
       }
+      // The new thread has all the time that the old one had: the delay is another's fault.
+      entry.missedSinceMs = undefined;
+      entry.thread = this.#threadFor(entry);
+      this.#begin(entry);
     }
   }
 
@@ -320,175 +348,19 @@ export class GrammarMasks {
   }
 }
 
-type Culprit = { row: number; error: unknown };
-
-/** One thread, what it was told to do, and how it ends. */
-class MaskThread {
-  readonly #worker: Worker;
-  readonly #busy: Int32Array;
-  readonly #owner: MaskThreadOwner;
-  /** Sequences that it has been given, the ones that wait to be begun included. */
-  readonly #entries = new Set<Entry>();
-  /** Compiled here, as far as we know; what was dropped meanwhile is compiled again. */
-  readonly #grammars = new Set<string>();
-  /** Begun one after the other, so that a grammar that takes too long is known. */
-  readonly #waiting: Entry[] = [];
-  #opening: { entry: Entry; timer: NodeJS.Timeout } | undefined;
-  /** By tenant: the last of its grammars that was begun, by their number. */
-  readonly #begun = new Map<string, number>();
-  #begins = 0;
-  #culprit: Culprit | undefined;
-  #isLoaded = false;
-  #isKilled = false;
-  /** Rows that it still has to leave. */
-  readonly #leaving = new Set<number>();
-
-  constructor(options: MaskWorkerOptions, owner: MaskThreadOwner) {
-    this.#busy = options.busy;
-    this.#owner = owner;
-    const url = new URL("../output/grammar/mask-worker.ts", import.meta.url);
-    // The package can be loaded only by what Node calls experimental, and says so to whoever watches the server.
-    const execArgv = [...process.execArgv, "--no-warnings"];
-    this.#worker = startWorker(url, { workerData: options, execArgv });
-    // Nobody stays alive for it.
-    this.#worker.unref();
-    this.#worker.on("message", (message: FromMaskWorker) => this.#hear(message));
-    this.#worker.on("error", (error) => this.#accuse(error));
-    this.#worker.on("exit", () => {
-      clearTimeout(this.#opening?.timer);
-      this.#accuse(new Error("a mask thread died"));
-      for (const row of this.#leaving) owner.onFree(row);
-      owner.onDeath(this, this.#culprit);
-    });
-  }
-
-  /** Whether it has begun with what it was told. */
-  get isLoaded(): boolean {
-    return this.#isLoaded;
-  }
-
-  get load(): number {
-    return this.#entries.size;
-  }
-
-  /** Sequences that somebody else's grammar would hold up here. */
-  loadOfOthers(tenant: string): number {
-    let others = 0;
-    for (const entry of this.#entries) if (entry.tenant !== tenant) others++;
-    return others;
-  }
-
-  knows(grammar: Grammar): boolean {
-    return this.#grammars.has(grammar.ebnf);
-  }
-
-  begin(entry: Entry): void {
-    this.#entries.add(entry);
-    this.#waiting.push(entry);
-    this.#openNext();
-  }
-
-  tell(message: ToMaskWorker): void {
-    this.#worker.postMessage(message);
-  }
-
-  forget(entry: Entry): void {
-    this.#entries.delete(entry);
-    const place = this.#waiting.indexOf(entry);
-    if (place !== -1) {
-      this.#waiting.splice(place, 1);
-      this.#owner.onFree(entry.row);
-      return;
-    }
-    this.#leaving.add(entry.row);
-    this.tell({ type: "close", row: entry.row });
-  }
-
-  /** Ends it because it takes too long, for whatever it works on. */
-  kill(): void {
-    if (this.#isKilled) return;
-    this.#isKilled = true;
-    this.#accuse(
-      new HubError("invalid_value", "The grammar takes longer to follow than it may; simplify it."),
-    );
-    void this.#worker.terminate();
-  }
-
-  async end(): Promise<void> {
-    this.#worker.removeAllListeners();
-    clearTimeout(this.#opening?.timer);
-    await this.#worker.terminate();
-  }
-
-  #openNext(): void {
-    if (this.#opening || !this.#isLoaded) return;
-    const entry = this.#nextTurn();
-    if (!entry) return;
-    const timer = setTimeout(() => this.kill(), this.#owner.msMax);
-    this.#opening = { entry, timer };
-    this.tell({ type: "open", row: entry.row, grammar: entry.grammar, said: entry.said });
-  }
-
-  /** The oldest of the tenant whose last one was begun longest ago: many grammars of one hold up no other's single one. */
-  #nextTurn(): Entry | undefined {
-    if (this.#waiting.length === 0) this.#begun.clear();
-    const turnOf = ({ tenant }: Entry) => this.#begun.get(tenant) ?? 0;
-    const [next] = this.#waiting.toSorted((a, b) => turnOf(a) - turnOf(b));
-    if (!next) return undefined;
-    this.#waiting.splice(this.#waiting.indexOf(next), 1);
-    this.#begun.set(next.tenant, ++this.#begins);
-    return next;
-  }
-
-  #hear(message: FromMaskWorker): void {
-    switch (message.type) {
-      case "ready":
-        this.#isLoaded = true;
-        this.#openNext();
-        return;
-      case "opened":
-        this.#onOpened(message);
-        return;
-      case "left":
-        this.#leaving.delete(message.row);
-        this.#owner.onFree(message.row);
-        return;
-      default:
-        message satisfies never;
-    }
-  }
-
-  #onOpened({ row, error }: Extract<FromMaskWorker, { type: "opened" }>): void {
-    invariant(this.#opening?.entry.row === row, "grammars are begun one after the other");
-    if (error) {
-      this.#culprit = { row, error: fromWireError(error) };
-      return;
-    }
-    const { entry, timer } = this.#opening;
-    clearTimeout(timer);
-    this.#opening = undefined;
-    this.#grammars.add(entry.grammar.ebnf);
-    entry.onOpened?.();
-    entry.onOpened = undefined;
-    this.#openNext();
-  }
-
-  /** Whoever is worked on when a thread fails is what it fails of. */
-  #accuse(error: unknown): void {
-    const row = Atomics.load(this.#busy, 0) - 1;
-    if (row >= 0) this.#culprit ??= { row, error };
-  }
-}
-
-type MaskThreadOwner = {
-  msMax: number;
-  /** The thread no longer writes to the row. */
-  onFree(row: number): void;
-  onDeath(thread: MaskThread, culprit: Culprit | undefined): void;
-};
-
 /** How long the engine's thread sleeps at a time for a mask that is late. */
 const sliceMs = 5;
 /** How much of the time that a step waits for masks it waits for those behind guesses. */
 const supposedWaitShare = 0.2;
 const revivalsMax = 3;
+
+/** Where new grammars are tried, where those are followed that compile quickly, and where all others are. */
+type LaneName = "trial" | "quick" | "slow";
+type Lane = { threads: MaskThread[]; readonly turns: TenantTurns };
+
+function newLane(): Lane {
+  return { threads: [], turns: new TenantTurns() };
+}
+
+/** Grammars of which it is known whether they compile quickly. */
+const pacesMax = 10_000;

@@ -17,6 +17,8 @@ export type MaskWorkerOptions = MatchersOptions & {
 };
 
 export type ToMaskWorker =
+  /** Whether the grammar can be compiled, and nothing else; answered as `open` is. */
+  | { type: "try"; row: number; grammar: Grammar }
   | { type: "open"; row: number; grammar: Grammar; said: number[] }
   /** Rows, and the tokens that were chosen for them. */
   | { type: "advance"; pairs: [row: number, token: number][] }
@@ -30,7 +32,8 @@ export type Supposed = { row: number; tokens: readonly number[]; round: number }
 export type FromMaskWorker =
   /** It is loaded, and begins with what it was told. */
   | { type: "ready" }
-  | { type: "opened"; row: number; error?: WireError }
+  /** With how long that took, where the grammar had to be compiled. */
+  | { type: "opened"; row: number; compileMs?: number | undefined; error?: WireError }
   /** The row is no longer written to. */
   | { type: "left"; row: number };
 
@@ -57,18 +60,32 @@ function serve(port: NonNullable<typeof parentPort>, options: MaskWorkerOptions)
     Atomics.notify(memory.states, row);
   };
 
-  const open = async ({ row, grammar, said }: Extract<ToMaskWorker, { type: "open" }>) => {
+  const begin = async (row: number, grammar: Grammar, said: number[]) => {
     complaints.length = 0;
+    Atomics.store(busy, 0, row + 1);
+    const startMs = performance.now();
     try {
-      await matchers.open(row, grammar, said);
+      const isNew = await matchers.open(row, grammar, said);
+      return isNew ? performance.now() - startMs : undefined;
     } catch (cause) {
       // An instance that has aborted is of no use to anyone, so the thread goes with it.
       tell({ type: "opened", row, error: toWireError(unreadable(complaints, cause)) });
       process.exit(1);
     }
+  };
+
+  const attempt = async ({ row, grammar }: Extract<ToMaskWorker, { type: "try" }>) => {
+    const compileMs = await begin(row, grammar, []);
+    await matchers.mask(row);
+    matchers.close(row);
+    tell({ type: "opened", row, compileMs });
+  };
+
+  const open = async ({ row, grammar, said }: Extract<ToMaskWorker, { type: "open" }>) => {
+    const compileMs = await begin(row, grammar, said);
     lengths.set(row, said.length);
     await writeMask(row);
-    tell({ type: "opened", row });
+    tell({ type: "opened", row, compileMs });
   };
 
   const advance = async (pairs: [row: number, token: number][]) => {
@@ -106,8 +123,10 @@ function serve(port: NonNullable<typeof parentPort>, options: MaskWorkerOptions)
 
   const take = async (message: ToMaskWorker) => {
     switch (message.type) {
+      case "try":
+        await attempt(message);
+        break;
       case "open":
-        Atomics.store(busy, 0, message.row + 1);
         await open(message);
         break;
       case "advance":

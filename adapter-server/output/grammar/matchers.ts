@@ -37,10 +37,12 @@ export class Matchers {
 
   /**
    * Begins a text, which may have got somewhere already.
+   * @returns whether the grammar had to be compiled
    * @throws when the grammar cannot be read, after which xgrammar's instance is broken
    */
-  async open(id: number, grammar: Grammar, said: readonly number[]): Promise<void> {
+  async open(id: number, grammar: Grammar, said: readonly number[]): Promise<boolean> {
     const key = grammar.ebnf;
+    const isNew = !this.#compiled.has(key);
     const compiled = await this.#compile(grammar);
     // In use from here on, so that it is kept where all others are in use too.
     compiled.users++;
@@ -48,6 +50,7 @@ export class Matchers {
     const matcher = await this.#xgrammar.GrammarMatcher.createGrammarMatcher(compiled.grammar);
     this.#matchers.set(id, { matcher, key });
     for (const token of said) this.accept(id, token);
+    return isNew;
   }
 
   /** @returns false when the grammar does not allow the token */
