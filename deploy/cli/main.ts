@@ -1,5 +1,6 @@
 /** The command line of an installation that has the servers: `serve`, `config check`, local `models`, `engine`. */
 
+import packageJson from "../../package.json" with { type: "json" };
 import type { ConfigCheck } from "../../sdk/cli/commands/config.ts";
 import type { Serve } from "../../sdk/cli/commands/serve.ts";
 import type { Simulate } from "../../sdk/cli/engine-simulation.ts";
@@ -8,7 +9,7 @@ import { main } from "../../sdk/cli/main.ts";
 
 /** @returns the exit code */
 export function run(argv: readonly string[]): Promise<number> {
-  return main(argv, { configCheck, serve, models, simulate });
+  return main(argv, { configCheck, serve, models, simulate, version: packageJson.version });
 }
 
 // The servers are loaded only by the commands that need them: the others start in a moment.

@@ -44,10 +44,29 @@ test("as a process of its own it answers in JSON, reads a pipe and ends with its
   expect(results[3]?.stderr).toContain("unknown command 'make'");
 });
 
+test("what a command would not heed is refused, and nothing is deleted", async () => {
+  for (const line of [
+    "logs forget --project main --to 2026-01-01",
+    "logs --status 5xx forget req_1",
+    "logs forget req_1 --limit 20",
+    "logs show req_1 --from 2026-01-01",
+  ]) {
+    const result = await run(line.split(" "));
+    expect([line, result.exitCode]).toEqual([line, 2]);
+    expect(result.stderr).toMatch(/'logs (forget|show)' has no --/);
+  }
+  expect(arrived).toEqual([]);
+});
+
 test("help is shown without a server, and nothing to do is wrong use", async () => {
   const help = await run(["evals", "--help"], { env: { SWITCHYARD_URL: "http://127.0.0.1:1" } });
   expect(help).toMatchObject({ exitCode: 0, stderr: "" });
   expect(help.stdout).toContain("measured quality");
+  const required = await run(["adapters", "push", "--help"]);
+  expect(required.stdout).toMatch(/--name <name> .*\(required\)/);
+  const forget = await run(["logs", "forget", "--help"]);
+  expect(forget.stdout).toContain("--url");
+  expect(forget.stdout).not.toContain("--to");
   expect((await run(["evals"])).exitCode).toBe(2);
 });
 

@@ -1,5 +1,5 @@
 /** The whole command line: `switchyard NOUN VERB`. */
-import { Command } from "commander";
+import { Command, Help, type Option } from "commander";
 import { type Cli, openCli } from "./cli.ts";
 import { addAdapters } from "./commands/adapters.ts";
 import { addBatches } from "./commands/batches.ts";
@@ -30,20 +30,28 @@ export type Hooks = {
   serve?: Serve;
   models?: OpenLocalModels;
   simulate?: Simulate;
+  version?: string;
 };
 
 export function createProgram(hooks: Hooks, terminal: Terminal): { program: Command; cli: Cli } {
-  const program = new Command("switchyard")
+  const program: Command = new Command("switchyard")
     .description("Models, adapters, evals, routes, costs and keys of a Switchyard.")
     .option("--url <url>", "where the server is (default: SWITCHYARD_URL, else 127.0.0.1:8787)")
     .option("--json", "answer in JSON, for programs")
-    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .configureHelp({
+      showGlobalOptions: true,
+      sortSubcommands: false,
+      // What a command above searches by is not for the commands under it.
+      visibleGlobalOptions: (command) => (command === program ? [] : [...program.options]),
+      optionDescription: describeOption,
+    })
     .showSuggestionAfterError()
     .showHelpAfterError("(add --help for how to write it)")
     .addHelpText(
       "after",
       "\nExit codes: 0 done, 1 failed, 2 wrong use, 3 inconclusive.\nKeys: SWITCHYARD_API_KEY, SWITCHYARD_ADMIN_KEY, else who is logged in, else those of the server on this machine.",
     );
+  if (hooks.version !== undefined) program.version(hooks.version, "-V, --version", "tell it");
   const cli = openCli(program, terminal);
   addChat(program, cli);
   addModels(program, cli, hooks.models);
@@ -65,4 +73,9 @@ export function createProgram(hooks: Hooks, terminal: Terminal): { program: Comm
   addServe(program, hooks.serve);
   addEngine(program, cli, hooks.simulate);
   return { program, cli };
+}
+
+function describeOption(option: Option): string {
+  const told = Help.prototype.optionDescription(option);
+  return option.mandatory ? `${told} (required)` : told;
 }

@@ -31,7 +31,7 @@ export function addAdapters(program: Command, cli: Cli): void {
     .option("--project <name-or-id>", "whose it is, when an admin pushes")
     .option("--shared", "let all projects use it (admins only)")
     .option("--lineage <key=value>", "where it comes from; may be repeated", keyValue)
-    .option("--accept-base-name", "although the base had another name in training")
+    .option("--accept-base-name", "push it although its base had another name in training")
     .action((folder: string, options: PushOptions) => push(folder, options, cli));
 
   adapters
@@ -95,7 +95,7 @@ export function addAdapters(program: Command, cli: Cli): void {
     .argument("<adapter@version>", "such as tiny:sorter@3")
     .option("--alias <alias>", "the alias to move", "champion")
     .option("--reason <text>", "kept in the history")
-    .option("--force", "although no eval measured the version")
+    .option("--force", "move it although no eval measured the version")
     .action(
       async (target: string, options: { alias: string; reason?: string; force?: boolean }) => {
         const { ref, version } = splitVersion(target);

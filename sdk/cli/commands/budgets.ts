@@ -11,7 +11,9 @@ export function addBudgets(program: Command, cli: Cli): void {
   const budgets = program.command("budgets").description("what is spent and held of budgets");
   budgets
     .command("list", { isDefault: true })
-    .description("every budget; where each user or model has its own, whoever spent most")
+    .description(
+      "every budget; where each user or model has its own, whoever spent most; 'budgets' alone does it too",
+    )
     .action(async () => {
       cli.show(await cli.client().budgets.list(), (list) => formatTable(list, standings, colours));
     });

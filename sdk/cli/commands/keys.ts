@@ -1,5 +1,5 @@
 /** `switchyard keys`: made, listed, rotated, revoked. */
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { Cli } from "../cli.ts";
 import { UsageError } from "../failure.ts";
 import {
@@ -36,7 +36,7 @@ export function addKeys(program: Command, cli: Cli): void {
       .description("make a key; its text is shown this once")
       .argument("<name>", "what the key is for")
       .option("--project <name-or-id>", "the project that pays for its requests")
-      .option("--admin", "an admin's key, which manages and runs no inference")
+      .option("--admin", "an admin's key, which manages and runs no models")
       .option(
         "--mine",
         "your own, in a project that you are a member of ('switchyard login' first)",
@@ -134,7 +134,11 @@ export function addKeys(program: Command, cli: Cli): void {
     .command("rotate")
     .description("give a key a new text; budget, limits and reports stay the key's own")
     .argument("<id>", "the key's id, such as key_…")
-    .option("--overlap <time>", "how long the old text goes on", readDuration, 86_400)
+    .addOption(
+      new Option("--overlap <time>", "how long the old text goes on")
+        .argParser(readDuration)
+        .default(86_400, "1d"),
+    )
     .option("--now", "the old text ends at once")
     .option("--mine", "a key of your own")
     .action(async (id: string, options: { overlap: number; now?: boolean; mine?: boolean }) => {

@@ -51,7 +51,10 @@ export function addLogs(program: Command, cli: Cli): void {
       "--content",
       "with its prompt and its answer, where they are kept; the audit log tells it (admin)",
     )
-    .action((id: string, options: { content?: boolean }) => showRequest(id, options, cli));
+    .action((id: string, options: { content?: boolean }, command: Command) => {
+      refuseSearch(command, []);
+      return showRequest(id, options, cli);
+    });
 
   logs
     .command("forget")
@@ -60,9 +63,23 @@ export function addLogs(program: Command, cli: Cli): void {
     .option("--project <project>", "of all of a project, by id or name")
     .option("--user <user>", "of one end user of that project")
     // `logs` has options of these names too, and is given them first.
-    .action((id: string | undefined, _options: ForgetOptions, command: Command) =>
-      forget(id, command.optsWithGlobals<ForgetOptions>(), cli),
-    );
+    .action((id: string | undefined, _options: ForgetOptions, command: Command) => {
+      refuseSearch(command, ["project", "user"]);
+      return forget(id, command.optsWithGlobals<ForgetOptions>(), cli);
+    });
+}
+
+/** Who writes `logs forget --project p --to 2026-01-01` does not mean all of the project. */
+function refuseSearch(command: Command, taken: readonly string[]): void {
+  const search = command.parent;
+  const other = search?.options.find(
+    (option) =>
+      search.getOptionValueSource(option.attributeName()) === "cli" &&
+      !taken.includes(option.attributeName()),
+  );
+  if (other) {
+    throw new UsageError(`'logs ${command.name()}' has no ${other.long}: it would not be heeded.`);
+  }
 }
 
 type ForgetOptions = { project?: string; user?: string };

@@ -51,7 +51,7 @@ export function addModels(program: Command, cli: Cli, open: OpenLocalModels | un
       "auto (measured here), mix, int8 (fast), int8-a16 or int8-blocks (nearer to exact), int4 or int4-128 (small), f32 (exact)",
       "auto",
     )
-    .option("--force", "although it does not fit into this machine's memory")
+    .option("--force", "import it although it does not fit into this machine's memory")
     .addHelpText("after", "\nExample: switchyard models import deploy/demo-model/base")
     .action((source: string, options: ImportOptions) => runImport(source, options, library, cli));
 
@@ -83,7 +83,9 @@ Example: switchyard models pull hf:HuggingFaceTB/SmolLM2-135M-Instruct@main`,
 
   models
     .command("verify")
-    .description("read every byte again and compare digests; 3 when there is nothing to compare")
+    .description(
+      "read every byte again and compare digests; exits with 3 when there is nothing to compare",
+    )
     .argument("[model]", `${modelHelp}; everything without it`)
     .action((model: string | undefined) => verify(model, library, cli));
 

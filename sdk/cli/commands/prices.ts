@@ -48,8 +48,11 @@ export function addPrices(program: Command, cli: Cli): void {
   for (const meter of meters) {
     const { unit } = quotedAs(meter);
     const words = unit === "million tokens" ? `million ${meter.replaceAll("_", " ")} tokens` : unit;
-    add.option(`--${meter.replaceAll("_", "-")} <usd>`, `dollars for a ${words}`, (usd: string) =>
-      perUnit(usd, meter),
+    const one = /^[aeiou]/.test(words) ? "an" : "a";
+    add.option(
+      `--${meter.replaceAll("_", "-")} <usd>`,
+      `dollars for ${one} ${words}`,
+      (usd: string) => perUnit(usd, meter),
     );
   }
   add

@@ -13,10 +13,14 @@ import { type Column, formatTable } from "../output/table.ts";
 type CostsOptions = { from?: string; to?: string; by: string[]; csv?: boolean };
 
 export function addReport(program: Command, cli: Cli): void {
-  const report = program.command("report").description("what was spent");
+  const report = program
+    .command("report")
+    .description("what was spent, such as 'report --by model,project'");
   report
     .command("costs", { isDefault: true })
-    .description("costs of a period by model, adapter, project and more")
+    .description(
+      "costs of a period by model, adapter, project and more; 'report' alone does it too",
+    )
     .option("--from <date>", "first day, or a timestamp (default: 30 days ago)")
     .option("--to <date>", "the day after the last, or a timestamp (default: now)")
     .option(
