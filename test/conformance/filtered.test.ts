@@ -189,8 +189,12 @@ test("a whole answer that a filter cut off falls back too, for nobody has seen i
 const chunk = (delta: object, finish_reason: string | null = null, index = 0) =>
   `data: ${JSON.stringify({ id: "c", object: "chat.completion.chunk", created: 1, model: "m", choices: [{ index, delta, finish_reason }] })}\n\n`;
 
-async function streamOfStrict(url = served.url): Promise<ReadableStreamDefaultReader<Uint8Array>> {
+async function streamOfStrict(
+  url = served.url,
+  signal?: AbortSignal,
+): Promise<ReadableStreamDefaultReader<Uint8Array>> {
   const response = await fetch(`${url}/v1/chat/completions`, {
+    signal: signal ?? null,
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${apiKey}` },
     body: JSON.stringify({
@@ -243,38 +247,58 @@ test("of several choices one that was not filtered is an answer", async () => {
   expect(text).not.toContain("house");
 });
 
-test("a stream that its filter stopped and nobody ended goes on in front of the client, when no other model answers", async () => {
-  let goOn = (): void => {};
-  speak = async (response) => {
-    // Ended by what is asked instead, which is asked while this one is open.
-    response.writeHead(200, { "content-type": "text/event-stream" });
-    response.write(chunk({ role: "assistant", content: "" }));
-    response.write(chunk({}, "content_filter"));
-    goOn = () => response.end("data: [DONE]\n\n");
-  };
-  const lost = createServer((_, response) => {
-    response.writeHead(404).end("{}");
-    goOn();
-  });
-  await new Promise<void>((resolve) => lost.listen(0, "127.0.0.1", resolve));
-  const { port } = lost.address() as AddressInfo;
+/** A gateway that holds streams for a moment, whose strict model falls back to one of its own. */
+async function withFallback<T>(
+  fallback: (response: ServerResponse) => void,
+  use: (gateway: TestGateway) => Promise<T>,
+): Promise<T> {
+  const other = createServer((_, response) => fallback(response));
+  await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+  const { port } = other.address() as AddressInfo;
   const gateway = await startTestGateway({
     snapshot: testSnapshot({
       projects: [project],
       keys: [testKey(apiKey, { projectId: project.id })],
       models: [
         testModel("strict", { upstream: "strict" }),
-        testModel("lost", { upstream: "lost" }),
+        testModel("other", { upstream: "other" }),
       ],
-      routes: [testRoute("route-strict", "strict", { fallbackOn: { content_filter: ["lost"] } })],
+      routes: [testRoute("route-strict", "strict", { fallbackOn: { content_filter: ["other"] } })],
     }),
     upstreams: [
       { name: "strict", type: "openai", baseUrl: strictUrl },
-      { name: "lost", type: "openai", baseUrl: `http://127.0.0.1:${port}` },
+      { name: "other", type: "openai", baseUrl: `http://127.0.0.1:${port}` },
     ],
     limits: { streamHoldMs: 20 },
   });
   try {
+    return await use(gateway);
+  } finally {
+    await gateway.close();
+    other.close();
+    other.closeAllConnections();
+  }
+}
+
+/** A stream that its filter has stopped and that goes on. @returns when it is let go */
+function openFiltered(response: ServerResponse): Promise<unknown> {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.write(chunk({ role: "assistant", content: "" }));
+  response.write(chunk({}, "content_filter"));
+  return new Promise((resolve) => response.once("close", resolve));
+}
+
+test("a stream that its filter stopped and nobody ended goes on in front of the client, when no other model answers", async () => {
+  let goOn = (): void => {};
+  speak = async (response) => {
+    void openFiltered(response);
+    goOn = () => response.end("data: [DONE]\n\n");
+  };
+  const lost = (response: ServerResponse) => {
+    response.writeHead(404).end("{}");
+    goOn();
+  };
+  await withFallback(lost, async (gateway) => {
     const text = await restOf(await streamOfStrict(gateway.url));
     expect(text).toContain('"finish_reason":"content_filter"');
     expect(text.match(/\[DONE\]/g)).toHaveLength(1);
@@ -283,9 +307,34 @@ test("a stream that its filter stopped and nobody ended goes on in front of the 
       outcome: "ok",
       answered: { model: "strict" },
     });
-  } finally {
-    await gateway.close();
-    lost.close();
-    lost.closeAllConnections();
-  }
+  });
+});
+
+test("such a stream is let go when another model answers, and when its client leaves meanwhile", async () => {
+  let letGo: Promise<unknown> = Promise.resolve();
+  speak = async (response) => {
+    letGo = openFiltered(response);
+  };
+  let isAsked = () => {};
+  const asked = new Promise<void>((resolve) => {
+    isAsked = resolve;
+  });
+  const answering = (response: ServerResponse) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.end(`${chunk({ content: "Other" })}${chunk({}, "stop")}data: [DONE]\n\n`);
+  };
+  await withFallback(answering, async (gateway) => {
+    expect(await restOf(await streamOfStrict(gateway.url))).toContain("Other");
+    await letGo;
+  });
+  await withFallback(isAsked, async (gateway) => {
+    const client = new AbortController();
+    const asking = streamOfStrict(gateway.url, client.signal);
+    await asked;
+    client.abort();
+    await expect(asking).rejects.toThrow();
+    await letGo;
+    await gateway.accounts.untilSettled(1);
+    expect(gateway.accounts.settled.at(-1)).toMatchObject({ outcome: "client_gone" });
+  });
 });
