@@ -93,22 +93,21 @@ export function createBudgetAlerts(options: BudgetAlertsOptions): BudgetAlerts {
   return {
     rose(rises) {
       for (const { counter, after } of rises) {
-        const find = (name: string, threshold: PicoUsd, toAlert: () => object) => {
-          if (after < threshold || written.has(name) || waiting.size >= waitingMax) return;
-          if (!waiting.has(name)) waiting.set(name, toAlert());
+        const find = (name: string, toAlert: () => object) => {
+          if (written.has(name) || waiting.has(name) || waiting.size >= waitingMax) return;
+          waiting.set(name, toAlert());
         };
         for (const share of counter.budget.alertAt ?? []) {
-          const threshold = (counter.limit * BigInt(Math.round(share * 1000))) / 1000n;
-          find(`${counter.name} ${counter.limit} ${share}`, threshold, () =>
-            toRow(counter, share, after),
-          );
+          if (after < (counter.limit * BigInt(Math.round(share * 1000))) / 1000n) continue;
+          find(`${counter.name} ${counter.limit} ${share}`, () => toRow(counter, share, after));
         }
         for (const alert of counter.spendAlerts ?? []) {
           const limit = parseUsd(alert.thresholdUsd);
+          if (after < limit) continue;
           // Whichever budget counts the month by now: it is told but once.
           const { scope, startMs } = counter;
           const name = `${scope.type}:${scope.id}:${startMs} ${alert.id}`;
-          find(`${name} ${limit}`, limit, () => ({
+          find(`${name} ${limit}`, () => ({
             ...toRow({ ...counter, name, limit, budget: budgetOf(alert) }, 1, after),
             ...toldOf(alert),
           }));
