@@ -404,6 +404,29 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
         expect(await store.read([counter])).toEqual([{ spent, held: 0n }]);
       }
     }
+    // What a process holds, told in the wrong order.
+    const account = (settled: bigint) => ({
+      counter,
+      isKnown: settled > 0n,
+      settled,
+      late: { cost: 0n, sinceMs: 0 },
+      held: 0n,
+      free: 0n,
+      ahead: 0n,
+      wanted: { held: 100n, ahead: 0n },
+      unit: 1n,
+    });
+    await store.account("one", [account(0n)]);
+    lost.how = "late";
+    await expect(store.account("one", [account(40n)])).rejects.toThrow("lost");
+    lost.how = undefined;
+    await store.account("one", [account(60n)]);
+    spent += 60n;
+    for (const say of lost.late.splice(0)) await say();
+    expect(await store.read([counter])).toEqual([{ spent, held: 100n }]);
+    await store.account("one", [{ ...account(60n), wanted: { held: 0n, ahead: 0n } }]);
+    expect(await store.read([counter])).toEqual([{ spent, held: 0n }]);
+
     // A reservation that was heard and not answered.
     const unanswered = { requestId: randomUUID(), holds: [hold(counter, 100n)] };
     lost.how = "answer";
@@ -452,6 +475,7 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
           const requestId = randomUUID();
           const name = `${owner}${which}`;
           settled.set(name, (settled.get(name) ?? 0n) + (type === "account" ? first / 1000n : 0n));
+          const isStale = type === "account" && lateMs % 10 === 9;
           for (const store of stores) {
             if (type === "reserve") {
               const holds = [hold(counter, first), hold(counters[1 - which] as Counter, second)];
@@ -462,7 +486,7 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
               const account = {
                 counter,
                 isKnown,
-                settled: settled.get(name) ?? 0n,
+                settled: (settled.get(name) ?? 0n) / (isStale ? 2n : 1n),
                 late: { cost: sixth / 1000n, sinceMs: lateMs },
                 held: second / 10n + third / 10n,
                 free: third / 10n,

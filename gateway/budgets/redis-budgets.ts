@@ -473,10 +473,14 @@ const accountScript = script(`
     local answer = {'lost', '', '', '', '', '', ''}
     local all = known(counter) and expire(counter, KEYS[3 * i - 1], advances, now)
     local entry = redis.call('HGET', advances, owner)
-    if all and (entry or ARGV[at] == '0') then
-      local old = {settled = NONE, held = NONE, ahead = NONE}
-      if entry then old = parse(entry) end
-      local settled, held, free, ahead = argument(at + 1), argument(at + 5), argument(at + 7), argument(at + 9)
+    local old = {settled = NONE, held = NONE, ahead = NONE}
+    if entry then old = parse(entry) end
+    local settled, held, free, ahead = argument(at + 1), argument(at + 5), argument(at + 7), argument(at + 9)
+    if all and less(settled, old.settled) then
+      -- A later word came before it, on another connection.
+      local spent = toldSpent(counter)
+      answer = {'told', text(NONE), text(NONE), text(spent), text(spent), '', ''}
+    elseif all and (entry or ARGV[at] == '0') then
       local before = toldSpent(counter)
       local spent = load(counter, 'spent')
       if less(old.settled, settled) then

@@ -78,6 +78,10 @@ export function createModelBudgets({
     const old = account.advances.get(owner);
     if (!old && it.isKnown) return { type: "lost" };
     const before = account.spent - aheadIn(account);
+    if (old && it.settled < old.settled) {
+      const rise = { counter, before, after: before };
+      return { type: "told", held: 0n, ahead: 0n, rise, isRecalled: false, isOver: false };
+    }
     const news = it.settled > (old?.settled ?? 0n) ? it.settled - (old?.settled ?? 0n) : 0n;
     const late = it.late.cost < news ? it.late.cost : news;
     account.spent += news - late + uncounted(account, late, it.late.sinceMs);
