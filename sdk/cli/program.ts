@@ -42,7 +42,8 @@ export function createProgram(hooks: Hooks, terminal: Terminal): { program: Comm
       showGlobalOptions: true,
       sortSubcommands: false,
       // What a command above searches by is not for the commands under it.
-      visibleGlobalOptions: (command) => (command === program ? [] : [...program.options]),
+      visibleGlobalOptions: (command) =>
+        command === program ? [] : program.options.filter(({ long }) => long !== "--version"),
       optionDescription: describeOption,
     })
     .showSuggestionAfterError()
@@ -51,7 +52,8 @@ export function createProgram(hooks: Hooks, terminal: Terminal): { program: Comm
       "after",
       "\nExit codes: 0 done, 1 failed, 2 wrong use, 3 inconclusive.\nKeys: SWITCHYARD_API_KEY, SWITCHYARD_ADMIN_KEY, else who is logged in, else those of the server on this machine.",
     );
-  if (hooks.version !== undefined) program.version(hooks.version, "-V, --version", "tell it");
+  if (hooks.version !== undefined)
+    program.version(hooks.version, "-V, --version", "the version of this program");
   const cli = openCli(program, terminal);
   addChat(program, cli);
   addModels(program, cli, hooks.models);
