@@ -10,12 +10,15 @@ import { openDora } from "../lora/dora.ts";
 import { packedBytes, toSharedMemory } from "../lora/shared-weights.ts";
 import { graphFileName } from "../models/graph-files.ts";
 import { type ImportedModel, importModel } from "../models/import-model.ts";
+import type { MortalRunnerOptions } from "./__fixtures__/mortal-runner.ts";
 import { type Engine, type GenerateRequest, startEngine } from "./engine.ts";
-import type { ModelRunnerOptions } from "./model-runner.ts";
 import type { PackedAdapter } from "./types.ts";
 
 const doraFixture = fileURLToPath(new URL("../__fixtures__/dora", import.meta.url));
 const [golden] = JSON.parse(await readFile(join(doraFixture, "goldens.json"), "utf8")).goldens;
+
+/** Tokens that only these tests' prompts have. */
+const [deadlyToken, deadlyToThreadToken] = [4001, 4002];
 
 let folder: string;
 let imported: ImportedModel;
@@ -39,9 +42,12 @@ beforeEach(async () => {
   await cp(dirname(imported.graphPath), own, { recursive: true });
   const model = { ...imported, graphPath: join(own, "model.onnx") };
   graphPath = join(own, graphFileName({ adapters: "dora", keyValues: "f32" }));
-  const options: ModelRunnerOptions = { model, blocks: 64, slots: 4, rankMax: 32, threads: 2 };
+  const options: MortalRunnerOptions = {
+    ...{ model, blocks: 64, slots: 4, rankMax: 32, threads: 2 },
+    ...{ deadlyToken, deadlyToThreadToken },
+  };
   engine = await startEngine({
-    runner: { module: new URL("./model-runner.ts", import.meta.url).href, options },
+    runner: { module: new URL("./__fixtures__/mortal-runner.ts", import.meta.url).href, options },
     limits: {
       ...{ stepTokensMax: 64, prefillChunkMax: 64, speculationTokensMax: 0, sequencesMax: 8 },
       ...{ waitingMax: 8, waitMsMax: 1_000_000, slotWaitMsMax: 50, priorityAgeMs: 1000 },
@@ -118,4 +124,21 @@ test("an adapter can be unloaded, and the engine closed, while it is opened", as
   const closing = engine.close();
   await letCome();
   await Promise.all([closing, ...told]);
+});
+
+test.each([
+  ["the engine's", deadlyToken],
+  ["that of the graphs", deadlyToThreadToken],
+])("when %s dies, what ran may be sent again, and it is opened anew", async (_, deadly) => {
+  await engine.loadAdapter(copyOf("x"));
+  const plain = await answer();
+  expect(await answer({ adapter: "x" })).toEqual(golden.greedy_ids);
+  const victims = [answer({ prompt: [deadly] }), answer({ adapter: "x", maxTokens: 500 })];
+  for (const one of victims) {
+    await expect(one).rejects.toMatchObject({ code: "upstream_unavailable" });
+  }
+  // Nobody loads the adapter again; who asks for it waits until it can be used.
+  const again = await Promise.all([answer({ adapter: "x" }), answer()]);
+  expect(again).toEqual([golden.greedy_ids, plain]);
+  expect(engine.stats().restarts).toBe(1);
 });
