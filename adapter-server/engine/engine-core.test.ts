@@ -196,6 +196,31 @@ test("every token of a prompt is scored once, however it is cut, preempted and s
   expect(stats()!.preemptions).toBeGreaterThan(0);
 });
 
+test("a thousand that wait are all answered as if alone, and one more is told when to come back", async () => {
+  const { core, turn, drain, tokensOf, outputs, stats } = setup({ slots: 2 }, { waitingMax: 1000 });
+  for (const digest of ["x", "y", "z"]) {
+    core.receive({ type: "adapter", adapter: simulatedAdapter(digest) });
+  }
+  const adapters = [undefined, "x", "y", "z"];
+  const all = Array.from({ length: 1001 }, (_, index) =>
+    request(index + 1, { adapter: adapters[index % 4], maxTokens: 2, tenant: `t${index % 7}` }),
+  );
+  for (const one of all) core.receive({ type: "add", request: one });
+  await turn();
+  expect(stats().waiting).toBeGreaterThan(990);
+  await drain();
+  const refused = all.filter(({ id }) => outputs.get(id)?.[0]?.error);
+  expect(refused).toHaveLength(1);
+  expect(outputs.get(refused[0]!.id)![0]!.error).toMatchObject({
+    code: expect.stringMatching(/server_is_overloaded|rate_limit_exceeded/),
+    retryAfterMs: expect.any(Number),
+  });
+  for (const one of all.filter((other) => other !== refused[0])) {
+    expect(tokensOf(one.id)).toEqual(simulatedContinuation({ ...one, vocabSize }));
+  }
+  expect(stats()).toMatchObject({ waiting: 0, running: 0, blocksUsed: 0 });
+});
+
 test("one row that cannot be computed fails alone and the others never notice", async () => {
   const { core, drain, tokensOf, outputs } = setup({ fails: (row) => row.sequenceId === 3 });
   const requests = [1, 2, 3, 4, 5, 6].map((id) => request(id));
