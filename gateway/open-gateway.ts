@@ -174,6 +174,7 @@ function alertTeller(parts: OpenGatewayParts, registry: Registry): (alert: Budge
     createWebhook({
       url: parts.budgetAlertUrl,
       timeoutMs: limits.budgetAlertTimeoutMs,
+      retryForMs: limits.budgetAlertRetryForMs,
       waitingMax: limits.budgetAlertsMax,
       onError: (error) => logger.warn({ error: String(error) }, "a budget alert was not posted"),
     });

@@ -1,21 +1,33 @@
-/** Posts alerts to the operator's address, one after another; what cannot be delivered is told and given up. */
+/** Posts alerts to the operator's address, one after another, until they are taken; after some time they are told and given up. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BudgetAlert } from "./alerts.ts";
 
 export type WebhookOptions = {
   url: string;
   timeoutMs: number;
+  /** For so long one is posted again, at longer and longer intervals. */
+  retryForMs: number;
   /** Alerts that wait for those before them; further ones are not posted. */
   waitingMax: number;
   onError: (error: unknown) => void;
+  /** Only for tests. */
+  pause?: (ms: number) => Promise<unknown>;
 };
 
-export function createWebhook({ url, timeoutMs, waitingMax, onError }: WebhookOptions) {
+export function createWebhook({
+  url,
+  timeoutMs,
+  retryForMs,
+  waitingMax,
+  onError,
+  pause = (ms) => sleep(ms, undefined, { ref: false }),
+}: WebhookOptions) {
   let last: Promise<void> = Promise.resolve();
   let waiting = 0;
 
   async function post(alert: BudgetAlert): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
+    let waitMs = firstWaitMs;
+    for (let waitedMs = 0; ; waitedMs += waitMs, waitMs = Math.min(2 * waitMs, waitMsMax)) {
       try {
         const response = await fetch(url, {
           method: "POST",
@@ -28,8 +40,8 @@ export function createWebhook({ url, timeoutMs, waitingMax, onError }: WebhookOp
         if (response.ok) return;
         throw new Error(`the webhook for budget alerts answered ${response.status}`);
       } catch (error) {
-        if (attempt >= attemptsMax) throw error;
-        await sleep(attempt * retryMs, undefined, { ref: false });
+        if (waitedMs + waitMs > retryForMs) throw error;
+        await pause(waitMs);
       }
     }
   }
@@ -49,5 +61,5 @@ export function createWebhook({ url, timeoutMs, waitingMax, onError }: WebhookOp
   };
 }
 
-const attemptsMax = 3;
-const retryMs = 500;
+const firstWaitMs = 500;
+const waitMsMax = 60_000;
