@@ -389,8 +389,10 @@ export function createApp(parts: AppParts): Hono<Env> {
   };
   app.notFound((c) => refuse(c, unknownUrl(c.req)));
   app.onError((error, c) => {
-    const isWrongKey = error instanceof HubError && error.code === "invalid_api_key";
-    const tooMany = isWrongKey ? parts.wrongKeys.count(clientAddressOf(c.req.raw)) : undefined;
+    const tooMany =
+      error instanceof HubError
+        ? parts.wrongKeys.hold(error, clientAddressOf(c.req.raw))
+        : undefined;
     const response = refuse(c, tooMany ?? error);
     // A flood of wrong keys is a number in the metrics, and not a line each.
     if (tooMany) parts.metrics.wrongKeysHeld.inc();

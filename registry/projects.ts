@@ -14,6 +14,7 @@ import type { Page } from "./http/list.ts";
 import { notFound } from "./identity.ts";
 import { refuseBadPatterns } from "./patterns.ts";
 import { toProject } from "./rows.ts";
+import { sameJson } from "./same-json.ts";
 import { projects } from "./schema.ts";
 
 /** @throws HubError `already_exists` for a name that is taken, `invalid_value` for a guardrail's pattern */
@@ -45,8 +46,7 @@ export async function updateProject(
   const changed = Object.fromEntries(
     Object.entries(input).filter(
       ([field, value]) =>
-        value !== undefined &&
-        JSON.stringify(value) !== JSON.stringify(before[field as keyof Project] ?? null),
+        value !== undefined && !sameJson(value, before[field as keyof Project] ?? null),
     ),
   );
   if (Object.keys(changed).length === 0) return before;

@@ -5,11 +5,14 @@ import { endUserHeader } from "../../sdk/protocol/http.ts";
 import type { Call } from "../dialects/dialect.ts";
 
 /**
- * From the header, else from where the dialect has it: `safety_identifier` or `user` of OpenAI's, `metadata.user_id` of
- * Anthropic's. Of a name that is too long to keep its SHA-256 stands for it.
+ * From the header, else from where the dialect has it: `safety_identifier` or `user` of OpenAI's, `user_id` of Anthropic's
+ * metadata, of Gemini's labels and of Bedrock's metadata of a request. Of a name that is too long to keep its SHA-256 stands for it.
  * @throws HubError `invalid_value` for a header that is no name
  */
-export function endUserOf(request: Request, { body }: Pick<Call, "body">): string | undefined {
+export function endUserOf(
+  request: Request,
+  { body, metadata: labels }: Pick<Call, "body"> & Partial<Pick<Call, "metadata">>,
+): string | undefined {
   const header = request.headers.get(endUserHeader)?.trim();
   if (header !== undefined && (header === "" || header.length > lengthMax)) {
     throw new HubError(
@@ -20,7 +23,7 @@ export function endUserOf(request: Request, { body }: Pick<Call, "body">): strin
   }
   const { metadata } = body;
   const userId = isRecord(metadata) ? metadata.user_id : undefined;
-  const told = [header, body.safety_identifier, body.user, userId].find(
+  const told = [header, body.safety_identifier, body.user, userId, labels?.user_id].find(
     (value): value is string => typeof value === "string" && value !== "",
   );
   if (told === undefined || told.length <= lengthMax) return told;

@@ -21,10 +21,12 @@ export class WrongKeys {
 
   /**
    * Counts a wrong key. Whether it is one was found out as always, so that what is told now tells nothing about it.
+   * @param error why a request is refused, for whatever reason
    * @param address absent where no server took the request in
    * @returns what to answer in place of the refusal
    */
-  count(address: string | undefined): HubError | undefined {
+  hold({ code }: HubError, address: string | undefined): HubError | undefined {
+    if (code !== "invalid_api_key") return undefined;
     const { now, perMinuteMax } = this.#options;
     const nowMs = now();
     const who = address ?? "";

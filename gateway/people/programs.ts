@@ -5,6 +5,7 @@
  */
 import { hash } from "node:crypto";
 import { z } from "zod";
+import { type OpenSession, openSession } from "../../sdk/protocol/admin.ts";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
 import {
   confirmationOf,
@@ -36,22 +37,20 @@ export function readProgram(query: URLSearchParams): AskingProgram | undefined {
   });
 }
 
-type Session = { token: string; expiresAt: string; challenge: string };
-
-/** Codes are sealed sessions: any gateway of the installation takes them, for a short while. */
+/** Codes are who logged in, sealed: any gateway of the installation takes them, for a short while. */
 export function createLoginCodes({ secret, now }: { secret: string; now: () => number }) {
   const seal = createSeal(secret, "login code");
   return {
-    make: (session: Session): string => seal.seal({ ...session, atMs: now() }),
+    make: (login: { person: OpenSession; challenge: string }): string =>
+      seal.seal({ ...login, atMs: now() }),
     /** @throws HubError `permission_denied` for a code that is none, is too old, or is another program's */
-    redeem({ code, verifier }: LoginRedemption): Omit<Session, "challenge"> {
+    redeem({ code, verifier }: LoginRedemption): OpenSession {
       const opened = sealed.safeParse(seal.open(code));
       const isFresh = opened.success && opened.data.atMs + codeMs > now();
       if (!isFresh || opened.data.challenge !== hash("sha256", verifier, "base64url")) {
         throw new HubError("permission_denied", "This login code is not good. Log in again.");
       }
-      const { token, expiresAt } = opened.data;
-      return { token, expiresAt };
+      return opened.data.person;
     },
   };
 }
@@ -135,8 +134,7 @@ const pageHeaders = {
 const codeMs = 5 * 60_000;
 const bodyBytesMax = 8192;
 const sealed = z.object({
-  token: z.string(),
-  expiresAt: z.string(),
+  person: openSession,
   challenge: z.string(),
   atMs: z.number(),
 });

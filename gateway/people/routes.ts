@@ -50,20 +50,22 @@ export function mountSignIn<E extends Env>(
     if (!pending.success || pending.data.startedAtMs + loginSeconds * 1000 < now()) {
       throw new HubError("permission_denied", "This login was not begun here, or too long ago.");
     }
-    const person = await provider.arrive(new URL(c.req.url).search, pending.data);
     const { sessionHours: hours } = people.settings;
-    const opened = await people.open({ ...person, hours }, clientAddressOf(c.req.raw));
-    const { token } = opened;
+    const person = {
+      ...(await provider.arrive(new URL(c.req.url).search, pending.data)),
+      hours,
+    };
     const { program } = pending.data;
     if (program) {
-      // The browser itself is not logged in by that: the session is the program's.
-      const code = codes.make({ ...opened, challenge: program.challenge });
+      // Nothing is opened before the person said that it was them, and the browser itself is not logged in by that.
+      const code = codes.make({ person, challenge: program.challenge });
       const done = cookie(people, pendingName(people), "", 0);
       const page = programPage({ program, code, who: person.email ?? person.name ?? "you" });
       return new Response(page.html, {
         headers: { ...headers(c), ...page.headers, "set-cookie": done },
       });
     }
+    const { token } = await people.open(person, clientAddressOf(c.req.raw));
     const cookies = [
       cookie(people, people.cookieName, token, Math.floor(hours * 3600)),
       cookie(people, pendingName(people), "", 0),
@@ -71,10 +73,11 @@ export function mountSignIn<E extends Env>(
     return answer(c, 302, cookies, "/");
   });
 
-  /** A program changes the code, which a person handed it, for the session. */
+  /** A program changes the code, which a person handed it, for a session, which is opened by that. */
   app.post("/auth/token", async (c) => {
     const { people } = required();
-    const { token, expiresAt } = codes.redeem(await readCode(c.req.raw));
+    const person = codes.redeem(await readCode(c.req.raw));
+    const { token, expiresAt } = await people.open(person, clientAddressOf(c.req.raw));
     const { keyId, user } = await people.personOf(token);
     const answered = { ...headers(c), "cache-control": "no-store" };
     return Response.json({ token, expiresAt, keyId, user }, { headers: answered });

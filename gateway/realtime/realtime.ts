@@ -119,10 +119,14 @@ export function createRealtime(parts: AppParts): Realtime {
         .admit(() => open(incoming, socket, head))
         .catch((thrown) => {
           const error = asHubError(thrown);
-          const level = error.status >= 500 ? "warn" : "info";
-          logger[level]({ code: error.code, error: error.unquoted }, "no realtime session");
-          parts.metrics.requests.add(1, "", "refused", String(error.status), error.code);
-          if (socket.writable) void writeRefusal(socket, error);
+          const tooMany = parts.wrongKeys.hold(error, clientAddressOf(incoming));
+          if (tooMany) parts.metrics.wrongKeysHeld.inc();
+          else {
+            const level = error.status >= 500 ? "warn" : "info";
+            logger[level]({ code: error.code, error: error.unquoted }, "no realtime session");
+            parts.metrics.requests.add(1, "", "refused", String(error.status), error.code);
+          }
+          if (socket.writable) void writeRefusal(socket, tooMany ?? error);
           else socket.destroy();
         });
     },

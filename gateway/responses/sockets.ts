@@ -39,7 +39,7 @@ export type ResponseSockets = {
 
 export type ResponseSocketsOptions = Pick<
   AppParts,
-  "identity" | "limits" | "logger" | "metrics"
+  "identity" | "wrongKeys" | "limits" | "logger" | "metrics"
 > & {
   /** The gateway's door. */
   ask: (request: Request) => Response | Promise<Response>;
@@ -48,7 +48,7 @@ export type ResponseSocketsOptions = Pick<
 export const responsesPath = "/v1/responses";
 
 export function createResponseSockets(options: ResponseSocketsOptions): ResponseSockets {
-  const { identity, limits, logger, metrics } = options;
+  const { identity, wrongKeys, limits, logger, metrics } = options;
   const server = new WebSocketServer({
     noServer: true,
     maxPayload: limits.responseMessageBytesMax,
@@ -96,9 +96,13 @@ export function createResponseSockets(options: ResponseSocketsOptions): Response
       } catch (thrown) {
         const error = asHubError(thrown);
         const { status, code } = error;
-        logger.info({ code, error: error.unquoted }, "no connection for responses");
-        metrics.requests.add(1, "", "refused", String(status), code);
-        if (socket.writable) void writeRefusal(socket, error);
+        const tooMany = wrongKeys.hold(error, clientAddressOf(incoming));
+        if (tooMany) metrics.wrongKeysHeld.inc();
+        else {
+          logger.info({ code, error: error.unquoted }, "no connection for responses");
+          metrics.requests.add(1, "", "refused", String(status), code);
+        }
+        if (socket.writable) void writeRefusal(socket, tooMany ?? error);
         else socket.destroy();
       }
     },

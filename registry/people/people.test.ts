@@ -1,5 +1,6 @@
 /** What people may still do at the moment that it is done, and how much of it. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { ErrorBody } from "../../sdk/protocol/errors.ts";
 import type { Role } from "../../sdk/protocol/roles.ts";
 import { openTestRegistry, type TestRegistry } from "../../test/support/registry.ts";
 
@@ -46,8 +47,7 @@ async function slowly(key: string, path: string, body: object, meanwhile: () => 
   const response = await registry.app.fetch(
     new Request(`http://registry${path}`, { ...init, headers }),
   );
-  // biome-ignore lint/suspicious/noExplicitAny: a test reads what it expects
-  return { status: response.status, body: (await response.json()) as any };
+  return { status: response.status, body: (await response.json()) as Partial<ErrorBody> };
 }
 
 describe("a change whose body comes slowly is refused", () => {

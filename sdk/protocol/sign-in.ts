@@ -4,7 +4,7 @@ import { whoami } from "./admin.ts";
 
 /** `POST /auth/token`: the code that the browser came back with, and the secret that only who began has. */
 export const loginRedemption = z.strictObject({
-  code: z.string().min(1).max(4096),
+  code: z.string().min(1).max(8000),
   verifier: z.string().regex(/^[\w-]{43,128}$/),
 });
 export type LoginRedemption = z.infer<typeof loginRedemption>;

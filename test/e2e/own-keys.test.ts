@@ -443,10 +443,15 @@ describe("the command line", () => {
     const { keyId: user_id } = await whois(cleo);
     await organization.projects.users.create(project.id, { role: "member", user_id });
 
+    const sessions = async () =>
+      (await registry.database.sql`select 1 from registry.sessions`).length;
     const login = start("login", "--no-browser");
     const url = await login.said(/(http\S+\/auth\/login\S+)/);
     const browser = new Browser(door.url);
+    const openBefore = await sessions();
     const back = await browser.ask(await browser.leave("cleo", url));
+    // Who only followed a link, and said nothing yet, has opened nothing.
+    expect(await sessions()).toBe(openBefore);
     expect([back.status, back.headers.get("x-frame-options") ?? "none"]).toEqual([200, "none"]);
     expect(back.headers.get("content-security-policy")).toContain("frame-ancestors 'none'");
     expect(browser.token).toBeUndefined();
@@ -458,6 +463,7 @@ describe("the command line", () => {
     expect((await fetch(link.replace(/state=[^&]+/, "state=another"))).status).toBe(404);
     expect((await fetch(link)).status).toBe(200);
     expect(await login.ended).toBe(0);
+    expect(await sessions()).toBe(openBefore + 1);
     expect(login.stdout()).toContain("You are cleo@example.com, developer.");
     expect((await stat(join(folder, "sessions.json"))).mode & 0o777).toBe(0o600);
 

@@ -1,6 +1,7 @@
 /** What is done for a wrong key: the same whatever is wrong with it, and bounded for whoever sends many. */
 import { hash } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { WebSocket } from "ws";
 import { Identity } from "../../gateway/identity/identity.ts";
 import { SnapshotIndex } from "../../gateway/snapshot/snapshot-index.ts";
 import { generateKey } from "../../registry/keys.ts";
@@ -70,6 +71,22 @@ beforeAll(async () => {
 });
 afterAll(() => gateway?.close());
 
+/** The status that an upgrade to a WebSocket is answered with. */
+function connect(key: string, path: string): Promise<number | undefined> {
+  const socket = new WebSocket(gateway.url.replace("http", "ws") + path, {
+    headers: { authorization: `Bearer ${key}` },
+  });
+  return new Promise((resolve) => {
+    socket.on("error", () => {});
+    socket.on("upgrade", () => resolve(101));
+    socket.on("open", () => socket.terminate());
+    socket.on("unexpected-response", (_, response) => {
+      response.resume();
+      resolve(response.statusCode);
+    });
+  });
+}
+
 const ask = (key: string, path = "/v1/models") =>
   fetch(gateway.url + path, { headers: { authorization: `Bearer ${key}` } });
 
@@ -102,6 +119,21 @@ test("of one address so many a minute are told to be wrong, further ones to wait
   clock.nowMs += 60_000;
   expect((await ask(generateKey("project"))).status).toBe(401);
 });
+
+test.each(["/v1/realtime?model=m", "/v1/responses"])(
+  "connections to %s with wrong keys count as well, and right keys pass",
+  async (path) => {
+    clock.nowMs += 60_000;
+    for (let turn = 0; turn < 8; turn++)
+      expect(await connect(generateKey("project"), path)).toBe(401);
+    const lines = gateway.log.length;
+    expect(await connect(generateKey("project"), path)).toBe(429);
+    expect((await ask(generateKey("project"))).status).toBe(429);
+    expect(gateway.log.length).toBe(lines);
+    // That model is none, and that connection is taken.
+    expect(await connect(real, path)).toBe(path === "/v1/responses" ? 101 : 404);
+  },
+);
 
 test("a key that is made is known, and one that is revoked refused, with the next snapshot", async () => {
   clock.nowMs += 60_000;
