@@ -314,17 +314,16 @@ export function createApp(parts: AppParts): Hono<Env> {
       await next();
     });
   }
-  if (parts.responseCache) mountResponseCache(app, door, parts.responseCache);
-  if (parts.contentLog) {
-    const { contentLog: log, identity, signIn } = parts;
-    const administrator = async (request: Request) => {
-      const token = signIn?.people.tokenOf(request, credentialOf(request));
-      // The table of roles has been asked.
-      if (signIn && token !== undefined) return (await signIn.people.personOf(token)).keyId;
-      return identity.identifyAdmin(credentialOf(request)).id;
-    };
-    mountContents(app, door, { ...parts, log, administrator });
-  }
+  const administrator = async (request: Request) => {
+    const { identity, signIn } = parts;
+    const token = signIn?.people.tokenOf(request, credentialOf(request));
+    // The table of roles has been asked.
+    if (signIn && token !== undefined) return (await signIn.people.personOf(token)).keyId;
+    return identity.identifyAdmin(credentialOf(request)).id;
+  };
+  const { responseCache: cache, contentLog: log } = parts;
+  if (cache) mountResponseCache(app, door, { ...parts, cache, administrator });
+  if (log) mountContents(app, door, { ...parts, log, administrator });
   app.post("/api/guardrails/test", (c) =>
     parts.inFlight.admit(async () => {
       const principal = door.principalOf(c);

@@ -3,14 +3,13 @@ import type { Context, Env, Hono } from "hono";
 import { z } from "zod";
 import type { ContentEvent } from "../../sdk/protocol/content-log.ts";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
-import { type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
+import type { Fetcher } from "../../sdk/protocol/http.ts";
 import { projectId, requestId } from "../../sdk/protocol/ids.ts";
-import { clientAddressHeader, vouchingHeader } from "../../sdk/protocol/vouched.ts";
-import { clientAddressOf } from "../http/client-address.ts";
 import type { Door } from "../http/door.ts";
 import { readQuery, refuseUnknown, single } from "../reports/query.ts";
 import type { ContentLog } from "./content-log.ts";
 import { readDocument } from "./document.ts";
+import { noteEvent } from "./note-event.ts";
 
 export type ContentRoutesParts = {
   log: ContentLog;
@@ -26,6 +25,7 @@ export function mountContents<E extends Env>(
   parts: ContentRoutesParts,
 ): void {
   const { log, administrator } = parts;
+  const note = (c: Context<E>, event: ContentEvent) => noteEvent(c.req.raw, event, parts);
   const { store } = log;
 
   app.get("/api/requests/:id/content", async (c) => {
@@ -84,37 +84,6 @@ export function mountContents<E extends Env>(
       "not_found",
       `No content is kept of a request '${id.slice(0, 64)}'. It is of those whose project consents, until it expires or is deleted.`,
     );
-  }
-
-  /** What cannot be noted is not done. @throws HubError `database_unavailable` */
-  async function note(c: Context<E>, event: ContentEvent): Promise<void> {
-    const { registry, operatorKey } = parts;
-    const address = clientAddressOf(c.req.raw);
-    const failed = (cause: unknown) =>
-      new HubError(
-        "database_unavailable",
-        "The audit log cannot be written at the moment, and without it no content is read or deleted.",
-        { cause, retryAfterMs: 1000 },
-      );
-    const response = await registry
-      .fetch(
-        new Request(`${inProcessOrigin}/api/events`, {
-          method: "POST",
-          headers: {
-            authorization: `Bearer ${operatorKey}`,
-            "content-type": "application/json",
-            ...(address !== undefined && {
-              [vouchingHeader]: operatorKey,
-              [clientAddressHeader]: address,
-            }),
-          },
-          body: JSON.stringify(event),
-        }),
-      )
-      .catch((cause) => {
-        throw failed(cause);
-      });
-    if (!response.ok) throw failed(new Error(`the registry answered ${response.status}`));
   }
 }
 

@@ -8,14 +8,15 @@ export const responseCacheOperations: readonly Operation[] = [
     path: "/api/cache",
     id: "purgeResponseCache",
     tag: "Operation",
-    summary: "Forgets the kept answers of the key's project",
-    access: "project",
+    summary: "Forgets the kept answers of the key's project, or of one that an administrator names",
+    access: "both",
+    query: z.object({ project: z.string().optional() }),
     answers: {
       200: json(
         "They are gone.",
         z.looseObject({ object: z.literal("response_cache.purged"), purged: z.int() }),
       ),
     },
-    codes: databaseCodes,
+    codes: [...databaseCodes, "not_found"],
   },
 ];

@@ -4,6 +4,7 @@ import OpenAI from "openai";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import type { ErrorBody } from "../../sdk/protocol/errors.ts";
 import type { Fetcher } from "../../sdk/protocol/http.ts";
+import { newId } from "../../sdk/protocol/ids.ts";
 import { type OpenAiEmulator, startOpenAiEmulator } from "../../test/emulators/openai.ts";
 import { startTestGateway, type TestGateway } from "../../test/support/gateway.ts";
 import {
@@ -23,6 +24,7 @@ import type { ResponseCacheStore } from "./store.ts";
 const acmeKey = "sk-sy-key-of-the-acme-project";
 const otherKey = "sk-sy-key-of-the-other-project";
 const eagerKey = "sk-sy-key-of-the-eager-project";
+const adminKey = "sk-sy-key-of-an-administrator";
 const acme = testProject("acme");
 const other = testProject("other");
 const eager = testProject("eager", { responseCache: { ttlSeconds: 60 } });
@@ -34,6 +36,7 @@ const policy = (more: { champion?: number; upstreamModel?: string } = {}, versio
       testKey(acmeKey, { projectId: acme.id }),
       testKey(otherKey, { projectId: other.id }),
       testKey(eagerKey, { projectId: eager.id }),
+      testKey(adminKey, { role: "admin" }),
     ],
     models: [
       testModel("gpt-test", { upstreamModel: more.upstreamModel ?? "gpt-test" }),
@@ -430,6 +433,44 @@ test("a project forgets its own answers and no other's", async () => {
   expect((await said(await ask("Purge"))).cache).toBe("miss");
   expect((await said(await ask("Purge", { key: otherKey }))).cache).toBe("hit");
   expect((await purge("sk-sy-nobody")).status).toBe(401);
+});
+
+test("an administrator forgets a project's answers by name, and the audit log has it before", async () => {
+  const purge = (query: string, key = adminKey) =>
+    fetch(`${served.url}/api/cache${query}`, {
+      method: "DELETE",
+      headers: { authorization: `Bearer ${key}` },
+    });
+  const byName = `?project=${acme.id}`;
+  await twice("By name");
+  await twice("By name", { key: otherKey });
+  served.registry.down = true;
+  expect((await purge(byName)).status).toBe(503);
+  served.registry.down = false;
+  expect((await said(await ask("By name"))).cache).toBe("hit");
+  expect((await purge(byName, otherKey)).status).toBe(403);
+  expect((await purge(byName, acmeKey)).status).toBe(403);
+  expect((await purge(`?project=${newId("proj")}`)).status).toBe(404);
+  expect((await purge("?project=acme")).status).toBe(400);
+  expect((await purge("")).status).toBe(403);
+
+  const noted = new Promise<Request>((resolve) => {
+    const push = served.registry.requests.push;
+    served.registry.requests.push = function (...all) {
+      served.registry.requests.push = push;
+      resolve((all[0] as Request).clone());
+      return push.apply(this, all);
+    };
+  });
+  expect(await (await purge(byName)).json()).toMatchObject({ purged: 1 });
+  const event = await noted;
+  expect(new URL(event.url).pathname).toBe("/api/events");
+  expect(await event.json()).toMatchObject({
+    ...{ type: "response_cache.purged", subject: acme.id, projectId: acme.id },
+    actor: expect.stringMatching(/^key_/),
+  });
+  expect((await said(await ask("By name"))).cache).toBe("miss");
+  expect((await said(await ask("By name", { key: otherKey }))).cache).toBe("hit");
 });
 
 test("a word that is none is refused before anything is reserved", async () => {

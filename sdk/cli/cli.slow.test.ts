@@ -104,6 +104,11 @@ test("a project's answers are given again for so long, at the pace that is said"
   });
   expect(cached.stdout).toContain("60 s, sampled, recorded pace");
   expect((await update("--cache-sampled")).stderr).toContain("--response-cache");
+  const purged = await run(["projects", "purge-cache", "checkout"]);
+  expect(purged.stdout).toBe("Forgotten: 1,200 answers.\n");
+  expect(arrived.at(-1)).toMatchObject({
+    ...{ method: "DELETE", path: "/api/cache", query: "project=proj_1" },
+  });
 });
 
 test("the text of a key is shown once it is made, for the project of that name", async () => {
@@ -411,6 +416,7 @@ function cannedServer(): Hono {
     await next();
   });
   app.get("/api/projects", (c) => c.json({ data: [project] }));
+  app.delete("/api/cache", (c) => c.json({ object: "response_cache.purged", purged: 1200 }));
   app.patch("/api/projects/proj_1", async (c) => c.json({ ...project, ...(await c.req.json()) }));
   app.post("/api/keys", (c) => c.json({ id: "key_1", key: "sk-sy-secret" }, 201));
   app.get("/api/adapters", (c) =>

@@ -14,6 +14,16 @@ export class Projects {
     return this.#transport.call("/api/projects", { method: "POST", key: "admin", json: body });
   }
 
+  /** Forgets the answers that are kept of a project. @returns how many */
+  async purgeCache(id: string): Promise<number> {
+    const { purged } = await this.#transport.call<{ purged: number }>("/api/cache", {
+      method: "DELETE",
+      key: "admin",
+      query: { project: id },
+    });
+    return purged;
+  }
+
   list(): Promise<Project[]> {
     return this.#transport.listAll("/api/projects", { key: "admin" });
   }

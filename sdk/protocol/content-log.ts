@@ -21,10 +21,10 @@ export const contentLogSetting = z.strictObject({
 });
 export type ContentLogSetting = z.infer<typeof contentLogSetting>;
 
-/** `POST /api/events` of a gateway: what somebody did with contents, which changes no policy. */
+/** `POST /api/events` of a gateway: what somebody did with contents and kept answers, which changes no policy. */
 export const contentEvent = z.strictObject({
-  type: z.enum(["content.read", "content.deleted"]),
-  /** The request, or the project of which all of somebody's was deleted. */
+  type: z.enum(["content.read", "content.deleted", "response_cache.purged"]),
+  /** The request, or the project of which all was deleted, or all of somebody's. */
   subject: z.string().min(1).max(256),
   projectId: z.string().regex(/^proj_/),
   actor: z.string().min(1).max(256),

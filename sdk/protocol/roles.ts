@@ -59,6 +59,8 @@ export const permissions: Readonly<Record<string, readonly Role[]>> = {
   "GET /api/requests/:id/content": admins,
   "DELETE /api/requests/:id/content": admins,
   "DELETE /api/contents": admins,
+  // Of a project that is named; a project's key names none.
+  "DELETE /api/cache": admins,
   "GET /api/datasets": builders,
   "GET /api/datasets/:sha256": builders,
   "GET /api/evals/runs": everyone,

@@ -81,6 +81,17 @@ export function addProjects(program: Command, cli: Cli): void {
       const { id } = await findProject(client, ref);
       cli.show(await client.projects.update(id, body), (project) => table([project], cli));
     });
+
+  projects
+    .command("purge-cache")
+    .description("forget the answers that are kept to be given again")
+    .argument("<name-or-id>")
+    .action(async (ref: string) => {
+      const client = cli.client();
+      const { id } = await findProject(client, ref);
+      const purged = await client.projects.purgeCache(id);
+      cli.show({ purged }, () => `Forgotten: ${integer(purged)} answers.`);
+    });
 }
 
 function addProjectOptions(command: Command): Command {
