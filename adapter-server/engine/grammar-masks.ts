@@ -330,7 +330,7 @@ export class GrammarMasks {
           continue;
         }
         this.#setPace(entry.key, "slow");
-      } else if (name !== "trial" && entry.revivals++ >= revivalsMax) {
+      } else if (culprit === undefined && entry.revivals++ >= revivalsMax) {
         this.#fail(entry, new Error("mask threads die"));
         continue;
       }

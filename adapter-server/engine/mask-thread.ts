@@ -26,7 +26,7 @@ export type Entry = {
   /** Times that it was supposed to say something, and how many tokens last, where that has not come true or false yet. */
   round: number;
   supposed: number;
-  /** Times in a row that it was begun anew because its thread died of something else. */
+  /** Times in a row that it was begun anew because its thread died of nothing that is known. */
   revivals: number;
   error?: unknown;
 };
