@@ -42,6 +42,7 @@ export class Admission {
   readonly #parts: AdmissionParts;
   readonly #slotTurns: SlotTurns;
   #shares: Shares = sharesOf([], () => 0);
+  #hasManyPrompts = false;
   /** Tokens of prompts that crowding tenants may have computed: some for each step, saved until a call is worth it. */
   #crowdTokens = crowdChunkTokens;
 
@@ -53,9 +54,24 @@ export class Admission {
   /** A step is planned anew. */
   begin(shares: Shares): void {
     this.#shares = shares;
+    this.#hasManyPrompts = this.#countPrompts() > 1;
     this.#parts.credit.begin(shares.crowdShare);
     const tokens = this.#crowdsAreReady() ? crowdTokensWhenReady : crowdTokensPerStep;
     this.#crowdTokens = Math.min(crowdChunkTokens, this.#crowdTokens + tokens);
+  }
+
+  /** Prompts that are computed or may be begun, those of crowds aside. */
+  #countPrompts(): number {
+    const { running, queue, limits } = this.#parts;
+    let count = 0;
+    for (const sequence of running.all()) {
+      if (!decodes(sequence) && !this.#shares.isCrowding(sequence.tenant)) count++;
+    }
+    if (running.size >= limits.sequencesMax) return count;
+    for (const [tenant, waiting] of queue.waitingByTenant()) {
+      if (!this.#shares.isCrowding(tenant)) count += waiting;
+    }
+    return count;
   }
 
   /** Whether crowding tenants have more sequences to decode than they get rows for, so that further ones only wait. */
@@ -129,8 +145,12 @@ export class Admission {
   chunk(plan: StepPlan, sequence: Sequence, missing: number): number {
     const { stepTokensMax, prefillChunkMax } = this.#parts.limits;
     const scores = unscored(sequence) > 0 ? this.#scoresLeft(plan) : missing;
-    const crowd = this.#shares.isCrowding(sequence.tenant) ? this.#crowdChunk() : missing;
-    const inTime = this.#parts.pace.tokensMax - countTokens(plan.prefill);
+    const crowd = this.#shares.isCrowding(sequence.tenant) ? this.#crowdChunk(plan) : missing;
+    const { tokensMax } = this.#parts.pace;
+    // A long prompt leaves half of the time to others, that short ones need not wait for all of it.
+    const isShort = tokensMax < stepTokensMax;
+    const own = isShort && this.#hasManyPrompts ? Math.ceil(tokensMax / 2) : tokensMax;
+    const inTime = Math.min(own, tokensMax - countTokens(plan.prefill));
     const most = Math.min(scores, crowd, inTime);
     return Math.max(0, Math.min(stepTokensMax - tokensOf(plan), prefillChunkMax, missing, most));
   }
@@ -157,7 +177,9 @@ export class Admission {
     return forks.length === 0 ? row : { ...row, forks: forks.map(({ id }) => id) };
   }
 
-  #crowdChunk(): number {
+  #crowdChunk(plan: StepPlan): number {
+    // What nobody else uses may be had on credit: an engine that does nothing serves nobody.
+    if (tokensOf(plan) === 0) return crowdChunkTokens;
     if (!this.#parts.credit.isGood) return 0;
     return this.#crowdTokens < crowdChunkTokens ? 0 : crowdChunkTokens;
   }

@@ -33,7 +33,7 @@ export class CrowdCredit {
 
   /** The step decodes so many rows of others. */
   earnRows(rows: number): void {
-    this.#earn(this.#decodeMsOf(rows));
+    if (rows > 0) this.#earn(this.#decodeMsOf(rows));
   }
 
   /** And so many tokens of their prompts. */
@@ -60,7 +60,7 @@ export class CrowdCredit {
   }
 
   #pay(ms: number): void {
-    this.#creditMs -= Math.max(0, ms);
+    this.#creditMs = Math.max(debtMsMin, this.#creditMs - Math.max(0, ms));
   }
 
   /** What a call for so many takes; between two that were seen, what lies between them. */
@@ -81,5 +81,7 @@ export class CrowdCredit {
 const newsShare = 0.1;
 /** Smaller calls are mostly what a call takes however small it is. */
 const promptTokensMin = 16;
+/** What one call that took strangely long may cost a crowd at most. */
+const debtMsMin = -500;
 /** What a crowd that was away may save. */
 const creditMsMax = 20;

@@ -123,6 +123,7 @@ export class EngineCore {
     if (planned > 0) this.#stepTokens.push(planned);
     const outcomes: RowOutcome[] = [];
     for (const rows of callsOf(plan, (row) => this.#scheduler.runsApart(row.sequenceId))) {
+      if (rows.decode.length + rows.prefill.length === 0) continue;
       outcomes.push(...(await computeStep(this.#calls, rows, this.#chooser, this.#pooler)));
       if (this.#runner.lastCalls) this.#scheduler.observe(this.#runner.lastCalls);
     }

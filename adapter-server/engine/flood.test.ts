@@ -29,7 +29,11 @@ function timesOf({ decode, prefill }: StepPlan, costs: Costs): CallTimes {
 type Served = { modestMs: number[]; floodTokens: number };
 
 /** Clients that ask again 20 ms after they are answered, for a minute. */
-function serve(clients: { modest: number; flood: number }, costs: Costs): Served {
+function serve(
+  clients: { modest: number; flood: number },
+  costs: Costs,
+  { floodPrompt = 64, modestTokens = 32, floodAtMs = 0, floodEveryMs = 137 } = {},
+): Served {
   let nowMs = 0;
   const scheduler = new Scheduler({
     limits: serverLimits.parse({ speculationTokensMax: 0 }),
@@ -40,7 +44,10 @@ function serve(clients: { modest: number; flood: number }, costs: Costs): Served
   });
   const sampling = { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream: 0 };
   const asking = Object.entries(clients).flatMap(([tenant, count]) =>
-    Array.from({ length: count }, (_, index) => ({ tenant, atMs: 137 * index })),
+    Array.from({ length: count }, (_, index) => ({
+      tenant,
+      atMs: tenant === "flood" ? floodAtMs + floodEveryMs * index : 137 * index,
+    })),
   );
   const asked = new Map<number, { tenant: string; atMs: number }>();
   const served: Served = { modestMs: [], floodTokens: 0 };
@@ -49,9 +56,12 @@ function serve(clients: { modest: number; flood: number }, costs: Costs): Served
     for (const client of asking.filter(({ atMs }) => atMs <= nowMs)) {
       asking.splice(asking.indexOf(client), 1);
       asked.set(++id, client);
-      const prompt = Array.from({ length: 64 }, (_, token) => token);
       const { tenant } = client;
-      scheduler.add({ id, prompt, maxTokens: 32, stopIds: [], sampling, tenant });
+      const isFlood = tenant === "flood";
+      const length = isFlood ? floodPrompt : 64;
+      const prompt = Array.from({ length }, (_, token) => token);
+      const maxTokens = isFlood ? 32 : modestTokens;
+      scheduler.add({ id, prompt, maxTokens, stopIds: [], sampling, tenant });
     }
     const plan = scheduler.plan();
     const times = timesOf(plan, costs);
@@ -92,6 +102,72 @@ test.each(
     expect(beside.floodTokens / undisturbed.floodTokens).toBeGreaterThan(0.18);
   },
 );
+
+test.each([65, 300])(
+  "a flood whose prompts have %d tokens gets on beside one long answer",
+  (floodPrompt) => {
+    const wishes = { floodPrompt, modestTokens: 2000, floodAtMs: 1000, floodEveryMs: 0 };
+    const { floodTokens } = serve({ modest: 1, flood: 64 }, machines.vnni!, wishes);
+    expect(floodTokens).toBeGreaterThan(300);
+  },
+);
+
+/** A scheduler that knows how slow its machine is, and takes what it plans for computed. */
+function open(costs: Costs) {
+  let nowMs = 0;
+  const scheduler = new Scheduler({
+    limits: serverLimits.parse({ speculationTokensMax: 0 }),
+    blocks: new BlockManager({ blocks: 1025, blockSize: 16 }),
+    slots: new SlotTable(0),
+    prefixCache: false,
+    nowMs: () => nowMs,
+  });
+  const prompt = (length: number) => Array.from({ length }, (_, token) => token);
+  const sampling = { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream: 0 };
+  return {
+    scheduler,
+    add: (id: number, tenant: string, tokens: number) =>
+      scheduler.add({ id, prompt: prompt(tokens), maxTokens: 8, stopIds: [], sampling, tenant }),
+    /** @returns how many tokens of prompts it had of each sequence */
+    step(): Map<number, number> {
+      const plan = scheduler.plan();
+      const times = timesOf(plan, costs);
+      scheduler.observe(times);
+      nowMs += (times.decode?.ms ?? 0) + (times.prefill?.ms ?? 0);
+      const rows = [...plan.decode, ...plan.prefill];
+      scheduler.commit(
+        rows.map((row) => ({
+          ...{ type: "computed", row, chosen: row.samples > 0 ? [{ token: 1 }] : [] },
+        })),
+      );
+      return new Map(plan.prefill.map(({ sequenceId, tokens }) => [sequenceId, tokens.length]));
+    },
+  };
+}
+
+test("a short prompt is not behind a long one that was there before", () => {
+  const { add, step } = open(machines.avx2!);
+  add(1, "one", 8000);
+  for (let i = 0; i < 4; i++) step();
+  add(2, "one", 20);
+  expect(step()).toEqual(
+    new Map([
+      [1, expect.any(Number)],
+      [2, 20],
+    ]),
+  );
+});
+
+test("who crowds because others ask who cannot begin goes on, whatever it owes", () => {
+  const { add, step } = open(machines.avx2!);
+  add(1, "one", 15_000);
+  for (let i = 0; i < 3; i++) step();
+  for (let id = 2; id < 60; id++) {
+    // There is no room for it yet.
+    add(id, "other", 5000);
+    expect(step().get(1)).toBeGreaterThan(0);
+  }
+});
 
 test("two who ask for about as much get about as much, however many more the one asks for", () => {
   const { modestMs, floodTokens } = serve({ modest: 10, flood: 12 }, machines.vnni!);

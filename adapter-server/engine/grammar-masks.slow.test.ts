@@ -69,6 +69,15 @@ test("beyond ASCII, and for control characters, tokens are spelled as our own gr
   expect(await allowed(masks, 1)).toEqual(["é", "\u0001"]);
 });
 
+test("a grammar that failed leaves its place, whatever became of its thread", async () => {
+  const masks = masksWith({ grammarSequencesMax: 2 });
+  for (const id of [1, 2, 3]) {
+    expect(await begin(masks, id, text(`root ::= "a${id}`))).toBeDefined();
+    masks.close(id);
+  }
+  expect(await begin(masks, 4, text('root ::= "a"'))).toBeUndefined();
+});
+
 test("sequences on one thread and on several do not meet", async () => {
   const masks = masksWith();
   await Promise.all([

@@ -66,6 +66,7 @@ export class MaskThread {
   #culprit: Culprit | undefined;
   #isLoaded = false;
   #isKilled = false;
+  #isGone = false;
   /** Whether it was ended because a grammar took too long to compile. */
   isLate = false;
   /** Rows that it still has to leave. */
@@ -83,6 +84,7 @@ export class MaskThread {
     this.#worker.on("message", (message: FromMaskWorker) => this.#hear(message));
     this.#worker.on("error", (error) => this.#accuse(error));
     this.#worker.on("exit", () => {
+      this.#isGone = true;
       clearTimeout(this.#opening?.timer);
       this.#accuse(new Error("a mask thread died"));
       for (const row of this.#leaving) owner.onFree(row);
@@ -93,6 +95,10 @@ export class MaskThread {
   /** Whether it has begun with what it was told. */
   get isLoaded(): boolean {
     return this.#isLoaded;
+  }
+
+  get #isIdle(): boolean {
+    return Atomics.load(this.#busy, 0) === 0;
   }
 
   get load(): number {
@@ -140,13 +146,19 @@ export class MaskThread {
       this.#owner.onFree(entry.row);
       return;
     }
+    if (this.#isGone) {
+      // Nobody writes to the row any more, and nobody would tell that it is left.
+      this.#owner.onFree(entry.row);
+      return;
+    }
     this.#leaving.add(entry.row);
     this.tell({ type: "close", row: entry.row });
   }
 
   /** Ends it because it takes too long, for whatever it works on. */
   kill(): void {
-    if (this.#isKilled) return;
+    // One that works on nothing has not come to it yet: the machine is what is late.
+    if (this.#isKilled || this.#isIdle) return;
     this.#isKilled = true;
     this.#accuse(
       new HubError("invalid_value", "The grammar takes longer to follow than it may; simplify it."),
@@ -175,6 +187,10 @@ export class MaskThread {
   #expire(entry: Entry): void {
     setImmediate(() => {
       if (this.#opening?.entry !== entry || this.#isKilled) return;
+      if (this.#isIdle) {
+        this.#opening.timer = setTimeout(() => this.#expire(entry), this.#owner.msMax);
+        return;
+      }
       this.isLate = true;
       this.kill();
     });

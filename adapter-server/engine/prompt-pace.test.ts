@@ -28,7 +28,7 @@ test("one moment in which the machine did something else is made up for", () => 
   expect(pace.tokensMax).toBe(512);
 });
 
-test("a call that was not full makes the next ones no larger, and a slow one makes them smaller", () => {
+test("a call that was not half full makes the next ones no larger, and a slow one makes them smaller", () => {
   const pace = new PromptPace({ stepTokensMax: 512, promptMsMax: 200 });
   pace.observe({ tokens: 400, ms: 400 });
   expect(pace.tokensMax).toBe(200);

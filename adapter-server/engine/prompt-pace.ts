@@ -13,7 +13,7 @@ export type PromptPaceLimits = {
  * Prompts come in as many tokens a step as this machine computes in the time that is given to them. Whoever runs meanwhile
  * waits that long for its next token, and whoever comes for its first; 512 tokens are 0.1 s of one machine and 1.3 s
  * of another. What calls take is the only thing that is known of the machine: one that took too long makes the next ones
- * smaller at once, one that was full and had time left makes them larger, up to twice as large.
+ * smaller at once, one that was at least half full and had time left makes them larger, up to twice as large.
  */
 export class PromptPace {
   readonly #limits: PromptPaceLimits;
@@ -35,9 +35,9 @@ export class PromptPace {
     if (promptMsMax === 0 || ms <= 0) return;
     const fit = Math.floor((tokens * promptMsMax) / ms);
     const isSlow = fit < tokens;
-    // A call that was not full says nothing of larger ones: what one takes however small it is would count as often.
-    if (!isSlow && tokens < this.#tokensMax) return;
-    const least = Math.min(tokensMin, stepTokensMax);
+    // A call that was not even half full says nothing of larger ones: what one takes however small it is would count as often.
+    if (!isSlow && 2 * tokens < this.#tokensMax) return;
+    const least = isSlow ? Math.min(tokensMin, stepTokensMax) : this.#tokensMax;
     const most = Math.min(2 * this.#tokensMax, stepTokensMax);
     this.#tokensMax = Math.max(least, Math.min(fit, most));
   }

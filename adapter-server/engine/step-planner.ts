@@ -48,7 +48,7 @@ export class StepPlanner {
     });
     this.#parts.admission.begin(shares);
     const preempted = this.#planDecode(plan, shares);
-    this.#planPrefill(plan);
+    this.#planPrefill(plan, shares);
     // Who was preempted in this step would only take the blocks again that others were given.
     if (!preempted) this.#parts.admission.admit(plan, this.#parts.nowMs());
     return plan;
@@ -81,16 +81,19 @@ export class StepPlanner {
       sequence.steppedAt = this.#steps;
       plan.decode.push(running.row(sequence, 1, guesses));
     }
-    if (others && decoding.length > others) {
+    if (others === undefined) credit.earnRows(decoding.length);
+    else if (others > 0 && decoding.length > others) {
       credit.payRows(others, decoding.length - others);
     }
     return running.preemptions > preemptionsBefore;
   }
 
-  #planPrefill(plan: StepPlan): void {
+  /** Prompts that were begun, those of crowds last. */
+  #planPrefill(plan: StepPlan, { isCrowding }: Shares): void {
     const { running, admission } = this.#parts;
-    for (const sequence of running.all()) {
-      if (decodes(sequence)) continue;
+    const prompts = running.all().filter((sequence) => !decodes(sequence));
+    const crowds = prompts.filter(({ tenant }) => isCrowding(tenant));
+    for (const sequence of [...prompts.filter(({ tenant }) => !isCrowding(tenant)), ...crowds]) {
       // One that is scored may lack room for logits where others have what they need.
       if (admission.chunk(plan, sequence, remaining(sequence)) === 0) continue;
       plan.prefill.push(admission.prefillRow(plan, sequence));
