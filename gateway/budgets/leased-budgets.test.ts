@@ -312,6 +312,26 @@ test("whatever processes do, and whenever they die, nothing is overspent and all
 }, 120_000);
 
 describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "with Redis", () => {
+  test.each([1, 40])(
+    "what the ledger told first, in %d pieces, is not counted again when whoever was away tells it",
+    async (pieces) => {
+      if (typeof redis === "string") return;
+      const prefix = `test-${randomUUID()}`;
+      const store = createRedisBudgets({ redis, leaseTtlMs, advanceMs, prefix });
+      // Nobody knew the counter before.
+      const counter = counterNamed("away");
+      for (let piece = 1n; piece <= pieces; piece++) {
+        await store.raise([{ counter, spent: (200n * piece) / BigInt(pieces) }]);
+      }
+      const late = { cost: 200n, sinceMs: 60_000 };
+      const wanted = { held: 0n, ahead: 0n };
+      const nothing = { held: 0n, free: 0n, ahead: 0n, wanted, unit: 1n };
+      const told = { counter, isKnown: false, settled: 230n, late, ...nothing };
+      await store.account("away", [told]);
+      expect(await store.read([counter])).toEqual([{ spent: 230n, held: 0n }]);
+    },
+  );
+
   test("processes that spend at once, each at its own pace, spend all that there is and no more", async () => {
     if (typeof redis === "string") return;
     const prefix = `test-${randomUUID()}`;

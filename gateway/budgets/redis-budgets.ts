@@ -293,7 +293,13 @@ const luaKeep = `
   local function noteRaise(counter, now, amount)
     local kept, all = {}, redis.call('HGET', counter, 'raises') or ''
     for one in string.gmatch(all, '[^;]+') do kept[#kept + 1] = one end
-    if #kept >= ${raisesMax} then table.remove(kept, 1) end
+    if #kept >= ${raisesMax} then
+      -- Too little may be counted of what comes late, which the next comparison with the ledger mends; too much nothing does.
+      local _, usd, pico = string.match(kept[1], '(%d+),(%d+)|(%d+)')
+      local at, nextUsd, nextPico = string.match(kept[2], '(%d+),(%d+)|(%d+)')
+      kept[2] = at .. ',' .. text(add(money(usd, pico), money(nextUsd, nextPico)))
+      table.remove(kept, 1)
+    end
     kept[#kept + 1] = string.format('%.0f', now) .. ',' .. text(amount)
     redis.call('HSET', counter, 'raises', table.concat(kept, ';'))
   end
@@ -385,8 +391,8 @@ const reserveScript = script(`
 
 /**
  * KEYS: counter, leases and advances of each. ARGV: now, request, how long ago it was said first where it was, when its
- * lease expires, TTL; then what was reserved, and the cost. What is said again is counted where it was not: where it is still held, or where
- * its lease was lost. It leaves a mark for the word before, which may yet come.
+ * lease expires, TTL; then what was reserved, and the cost. What is said again is counted where it surely was not: where it is still held, or
+ * where its lease was lost with the counter. It leaves a mark for the word before, which may yet come.
  */
 const settleScript = script(`
   ${luaNow} ${luaMoney} ${luaKeep}
@@ -403,7 +409,8 @@ const settleScript = script(`
       local isCounted
       if lateMs then
         local since = tonumber(redis.call('HGET', counter, 'since') or 0)
-        isCounted = not wasHeld and now < expires and since <= expires - ttl
+        -- One whose time is up may have been heard or not: the ledger tells.
+        isCounted = not wasHeld and since <= expires - ttl
         redis.call('ZADD', leases, now + ttl, mark)
         if redis.call('PTTL', leases) < 0 then redis.call('PEXPIRE', leases, ttl) end
       else
@@ -430,6 +437,8 @@ const raiseScript = script(`
       -- Nothing of a counter that was lost is held in it.
       redis.call('DEL', KEYS[3 * i - 1], KEYS[3 * i])
       redis.call('HSET', counter, 'since', string.format('%.3f', now))
+      -- What others spent on it while nobody told of it may be in there, and they will tell of it.
+      if less(NONE, argument(at)) then noteRaise(counter, now, argument(at)) end
       save(counter, 'spent', argument(at))
     elseif less(spent, argument(at)) then
       noteRaise(counter, now, subtract(argument(at), spent))

@@ -169,8 +169,7 @@ export function createModelBudgets({
         const ahead = aheadIn(account);
         const before = account.spent - ahead;
         if (spent > account.spent) {
-          const raise = { atMs: now(), amount: spent - account.spent };
-          if (accounts.has(counter.name)) account.raises.push(raise);
+          account.raises.push({ atMs: now(), amount: spent - account.spent });
           account.spent = spent;
         }
         accounts.set(counter.name, account);

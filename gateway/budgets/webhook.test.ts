@@ -38,6 +38,15 @@ test("what nobody takes in time is told and given up", async () => {
   expect(String(errors[0])).toContain("answered 500");
 });
 
+test("what is refused for what it is holds up nobody behind it", async () => {
+  statuses.push(413);
+  const { post, waits, errors } = open(3_600_000);
+  for (const id of [1, 2]) post({ id } as BudgetAlert);
+  await vi.waitFor(() => expect(taken).toEqual([2]), { timeout: 30_000 });
+  expect(waits).toEqual([]);
+  expect(String(errors[0])).toContain("answered 413");
+});
+
 function open(retryForMs: number) {
   const { port } = server.address() as AddressInfo;
   const [waits, errors] = [[] as number[], [] as unknown[]];

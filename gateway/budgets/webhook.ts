@@ -28,6 +28,7 @@ export function createWebhook({
   async function post(alert: BudgetAlert): Promise<void> {
     let waitMs = firstWaitMs;
     for (let waitedMs = 0; ; waitedMs += waitMs, waitMs = Math.min(2 * waitMs, waitMsMax)) {
+      let isRefused = false;
       try {
         const response = await fetch(url, {
           method: "POST",
@@ -38,9 +39,10 @@ export function createWebhook({
         });
         await response.body?.cancel();
         if (response.ok) return;
+        isRefused = isFinal(response.status);
         throw new Error(`the webhook for budget alerts answered ${response.status}`);
       } catch (error) {
-        if (waitedMs + waitMs > retryForMs) throw error;
+        if (isRefused || waitedMs + waitMs > retryForMs) throw error;
         await pause(waitMs);
       }
     }
@@ -59,6 +61,11 @@ export function createWebhook({
         waiting--;
       });
   };
+}
+
+/** Whoever refuses one for what it is would refuse it again, and others wait behind it. */
+function isFinal(status: number): boolean {
+  return status >= 400 && status < 500 && ![401, 403, 404, 408, 425, 429].includes(status);
 }
 
 const firstWaitMs = 500;
