@@ -57,6 +57,9 @@ test("fifty streams end once with an error that says to retry, and engine and ad
 
   // Nobody loaded anything again, and everybody answers what they answered before.
   expect(await answers()).toEqual(before);
+  await eventually("its figures", async () =>
+    server.engine.stats().running === 0 ? true : undefined,
+  );
   expect(server.engine.stats()).toMatchObject({
     restarts: 1,
     running: 0,
