@@ -189,7 +189,7 @@ test("a grammar that takes long is followed all the same, where those of its kin
 });
 
 test("nobody waits long for a mask, and one that is late for another's grammar comes when that is given up", async () => {
-  const masks = masksWith({ grammarQuickMsMax: 1, grammarMsMax: 2_000 });
+  const masks = masksWith({ grammarQuickMsMax: 1, grammarMsMax: 4_000 });
   // Two that take long share a thread.
   await begin(masks, 1, text('root ::= ([ab]{1,300} "a"){1,40} | [ab]*'), "one");
   const refused = begin(masks, 2, slowGrammar(1), "other");
