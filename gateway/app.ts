@@ -175,6 +175,8 @@ export function createApp(parts: AppParts): Hono<Env> {
     });
     await next();
     c.var.dialect.addHeaders?.(c.res.headers, parts.now());
+    // Hono leaves the body out of an answer to HEAD, and would leave a stream open that nobody reads.
+    if (c.req.method === "HEAD") await c.res.body?.cancel();
   });
   app.options("*", (c) => answerPreflight(c.req.raw, headers(c)));
 

@@ -382,6 +382,21 @@ test("a path in a filename is a name, and opens nothing", async () => {
   await client().files.delete(file.id);
 });
 
+test("a client that asks for the head alone takes no place of a transfer", async () => {
+  const { id } = await client().files.create({
+    file: await toFile(bytesOf(900_000), "a.bin"),
+    purpose: "user_data",
+  });
+  for (let count = 0; count < 2 * limits.fileTransfersPerProjectMax; count++) {
+    const head = await fetch(`http://127.0.0.1:${port()}/v1/files/${id}/content`, {
+      method: "HEAD",
+      headers: { authorization: `Bearer ${keyOf("acme")}` },
+    });
+    expect([head.status, head.headers.get("content-length")]).toEqual([200, "900000"]);
+  }
+  await client().files.delete(id);
+});
+
 test("a client that leaves in the middle leaves nothing behind", async () => {
   const head = `--XX\r\n${field("file", "", '; filename="a.bin"')}`;
   const socket = connect(port(), "127.0.0.1");

@@ -139,6 +139,13 @@ test("a reader who is too slow loses rows and is told how many; further readers 
   for (const one of [slow, quick, ...others]) await one.cancel();
 });
 
+test("who asks for the head alone is no reader", async () => {
+  for (let count = 0; count < 5; count++) {
+    const head = await stage.ask(logKeys.acme, "/api/requests/stream", { method: "HEAD" });
+    expect(head.status).toBe(200);
+  }
+});
+
 test("a key that is revoked sees no further row", async () => {
   const events = eventsOf(await stage.ask(logKeys.other, "/api/requests/stream"));
   const { policy, registry, gateway } = stage;
