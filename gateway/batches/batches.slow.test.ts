@@ -386,6 +386,15 @@ test("a batch whose window is over expires with what it has", async () => {
   ]);
 });
 
+test("a batch whose window is over before anybody looked at its file expires", async () => {
+  const { pool, lease, parts } = await claimed();
+  nowMs += 24 * 3_600_000;
+  const ask = async () => Response.json({});
+  await new BatchWork(lease, { ...parts, ask }).run();
+  const [row] = await pool`select status, total from gateway.batches where id = ${lease.batch.id}`;
+  expect(row).toEqual({ status: "expired", total: 0 });
+});
+
 test("a rate limit is waited for, and a model that fails is tried again, some times", async () => {
   const snapshot = policyOf({ project: { limits: { concurrentRequests: 1 } } });
   const limits = { batchLinesUnderWayMax: 4, batchAttemptsMax: 3, breakerFailures: 100 };
@@ -611,10 +620,27 @@ test("a gateway that lost its lease keeps nothing more of the batch", async () =
 });
 
 test("a gateway that hears nothing of the database lets go of its lines when its lease is over", async () => {
+  const { pool, lease, parts } = await claimed({ batchLeaseMs: 90 });
+  const ask = async ({ signal }: Request) => {
+    const all = Array.from({ length: pool.options.max }, () => pool.reserve());
+    const held = await Promise.all(all);
+    // The lease may be over before all are held.
+    if (!signal.aborted) await once(signal, "abort");
+    for (const one of held) one.release();
+    return new Response("{}", { status: 499 });
+  };
+  await new BatchWork(lease, { ...parts, ask }).run();
+  const [row] = await pool`
+    select line from gateway.batch_results where batch_id = ${lease.batch.id}`;
+  expect(row).toBeUndefined();
+});
+
+/** A batch of one line, taken to be worked on with no gateway around. */
+async function claimed(more: Partial<GatewayLimits> = {}) {
   const pool = database.connect();
   pools.push(pool);
   const now = () => nowMs;
-  const limits = { ...defaultLimits, batchLeaseMs: 90 };
+  const limits = { ...defaultLimits, ...more };
   const files = new FileStore({ sql: pool, now, limits });
   const draft = await files.begin("proj_a");
   await draft.write(Readable.from([Buffer.from(line("a"))]));
@@ -628,17 +654,10 @@ test("a gateway that hears nothing of the database lets go of its lines when its
   const lease = await BatchLease.claim({ sql: pool, now, limits });
   if (!lease) throw new Error("the batch is nobody's");
   expect(lease.batch.id).toBe(created.id);
-  const ask = async ({ signal }: Request) => {
-    const all = Array.from({ length: pool.options.max }, () => pool.reserve());
-    const held = await Promise.all(all);
-    // The lease may be over before all are held.
-    if (!signal.aborted) await once(signal, "abort");
-    for (const one of held) one.release();
-    return new Response("{}", { status: 499 });
-  };
   const logger = pino({ level: "silent" });
-  const more = { logger, onLine: () => {}, now, random: () => 0 };
-  await new BatchWork(lease, { files, ask, limits, ...more }).run();
-  const [row] = await pool`select line from gateway.batch_results where batch_id = ${created.id}`;
-  expect(row).toBeUndefined();
-});
+  return {
+    pool,
+    lease,
+    parts: { files, limits, logger, onLine: () => {}, now, random: () => 0 },
+  };
+}

@@ -203,7 +203,7 @@ export class BatchWork {
     const batch = await this.#lease.renew();
     if (!batch) return;
     const left = batch.total - batch.completed - batch.failed;
-    const how = this.#howEnded(left);
+    const how = this.#howEnded(batch, left);
     const output = batch.completed > 0 ? await this.#write(batch, this.#completed()) : undefined;
     const failed =
       batch.failed + left > 0 ? await this.#write(batch, this.#failed(how)) : undefined;
@@ -222,11 +222,13 @@ export class BatchWork {
     }));
   }
 
-  /** One that was being finalized when its gateway died had lines left only if its time was up. */
-  #howEnded(left: number): BatchEnd {
-    const reason = this.#reason;
-    if (reason === "cancelled") return "cancelled";
-    return left > 0 ? "expired" : "completed";
+  /**
+   * One that was being finalized when its gateway died had lines left only if its time was up. Every file that was checked
+   * to its end has lines: without any, time was up before that.
+   */
+  #howEnded({ total }: Batch, left: number): BatchEnd {
+    if (this.#reason === "cancelled") return "cancelled";
+    return left > 0 || total === 0 ? "expired" : "completed";
   }
 
   async #write({ project_id }: Batch, lines: AsyncIterable<string>) {
