@@ -323,6 +323,24 @@ test("a process keeps alive what it runs, and nothing that it has given up", asy
   expect((await runs.look("proj_a", "resp_given_up")).response.status).toBe("failed");
 });
 
+test("events that were written though the answer to that was lost are written again, with what came since", async () => {
+  const { sql } = kept.database;
+  const shared = { sql, now: Date.now, retentionMs: 60_000, timeoutMs: 5_000, leaseMs: 60_000 };
+  const runs = openRunStore({ ...shared, runsMax: 9, runsPerProjectMax: 9 });
+  const [id, owner, projectId] = ["resp_twice", "one", "proj_a"];
+  const response = { id, status: "completed" };
+  const about = { id, previousId: undefined, response: { id, status: "queued" }, input: [] };
+  await runs.begin({ projectId, owner, streamed: true, kept: about });
+  const first = { first: 0, last: 1, frames: "a\n\nb\n\n" };
+  const longer = { first: 0, last: 2, frames: "a\n\nb\n\nc\n\n" };
+  const own = { owner, id };
+  for (const events of [first, longer, first]) expect(await runs.note(own, { events })).toBe(true);
+  const end = { response, events: { ...longer, first: 3, last: 5 }, turn: undefined };
+  expect(await runs.finish({ ...own, projectId }, end)).toBe(true);
+  const { batches } = await runs.eventsAfter(id, -1);
+  expect(batches).toEqual([longer, end.events]);
+});
+
 test("a background response is forgotten with its events, though nothing else is kept after it", async () => {
   const { responses } = kept.client();
   const { sql } = kept.database;

@@ -199,6 +199,7 @@ export function openRunStore(options: RunStoreOptions): RunStore {
   };
 }
 
+/** What was written although nobody waited for the answer any more is written again, with what came meanwhile. */
 async function insertEvents(
   transaction: postgres.TransactionSql,
   id: string,
@@ -206,7 +207,9 @@ async function insertEvents(
 ): Promise<void> {
   await transaction`
     insert into gateway.response_events (response_id, first, last, frames)
-    values (${id}, ${first}, ${last}, ${frames})`;
+    values (${id}, ${first}, ${last}, ${frames})
+    on conflict (response_id, first) do update set last = excluded.last, frames = excluded.frames
+      where response_events.last < excluded.last`;
 }
 
 type Row = {
