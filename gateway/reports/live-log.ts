@@ -132,16 +132,21 @@ class Follower {
   readonly #leave: () => void;
   #controller!: ReadableStreamDefaultController<Uint8Array>;
   #lost = 0;
+  /** Whoever is asked whether it may go on may answer when it is over. */
+  #isOver = false;
 
   constructor(subscription: Subscription, rowsMax: number, leave: () => void) {
     this.#subscription = subscription;
-    this.#leave = leave;
+    this.#leave = () => {
+      this.#isOver = true;
+      leave();
+    };
     this.stream = new ReadableStream(
       {
         start: (controller) => {
           this.#controller = controller;
         },
-        cancel: leave,
+        cancel: this.#leave,
       },
       { highWaterMark: rowsMax },
     );
@@ -174,6 +179,7 @@ class Follower {
   }
 
   end(): void {
+    if (this.#isOver) return;
     this.#leave();
     this.#controller.close();
   }
@@ -185,7 +191,7 @@ class Follower {
   }
 
   #hasRoom(chunks: number): boolean {
-    return (this.#controller.desiredSize ?? 0) >= chunks;
+    return !this.#isOver && (this.#controller.desiredSize ?? 0) >= chunks;
   }
 }
 

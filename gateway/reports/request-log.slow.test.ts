@@ -5,6 +5,8 @@ import {
   logKeys,
   openLoggedGateway,
 } from "../../test/support/logged-gateway.ts";
+import { defaultLimits } from "../config.ts";
+import { LiveLog } from "./live-log.ts";
 
 let stage: LoggedGateway;
 
@@ -144,6 +146,24 @@ test("who asks for the head alone is no reader", async () => {
     const head = await stage.ask(logKeys.acme, "/api/requests/stream", { method: "HEAD" });
     expect(head.status).toBe(200);
   }
+});
+
+test.each([
+  ["reader leaves", (_live: LiveLog, stream: ReadableStream) => stream.cancel()],
+  ["log closes", (live: LiveLog) => void live.close()],
+])("a %s while it is asked whether it may go on, and nothing breaks", async (_what, end) => {
+  const live = new LiveLog({ sql: stage.database.sql, limits: defaultLimits });
+  let refuse: (() => void) | undefined;
+  const authorize = () =>
+    new Promise((_resolve, reject) => {
+      refuse = () => reject(new Error("no longer"));
+    });
+  const viewer = { projectId: undefined };
+  const stream = await live.follow({ filters: {}, viewer, authorize });
+  await expect.poll(() => refuse).toBeDefined();
+  await end(live, stream);
+  refuse?.();
+  await live.close();
 });
 
 test("a key that is revoked sees no further row", async () => {
