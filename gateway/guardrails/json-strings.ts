@@ -38,20 +38,14 @@ export function mapArguments(text: string, map: MapText): string {
 type Member = { name: string; beside: Members; map: MapText };
 
 function mapMember(value: unknown, member: Member): unknown {
-  const { name, beside, map } = member;
+  const { name, map } = member;
   if (typeof value === "string") {
     if (structural.has(name) || isBytes(value, member)) return value;
     return name === "arguments" ? mapArguments(value, map) : map(value, { json: false });
   }
   if (Array.isArray(value)) return mapItems(value, (item) => mapMember(item, member));
   if (typeof value !== "object" || value === null) return value;
-  if (
-    free.has(name) ||
-    (name === "input" && "type" in beside) ||
-    (name === "input" && "toolUseId" in beside)
-  ) {
-    return mapFree(value, map);
-  }
+  if (isFree(member)) return mapFree(value, map);
   return mapMembers(value as Members, (one, name) =>
     mapMember(one, { name, beside: value as Members, map }),
   );
@@ -105,8 +99,24 @@ function hasMediaType({ mimeType, mime_type, format }: Members): boolean {
   return typeof (mimeType ?? mime_type ?? format) === "string";
 }
 
-/** What a tool is given or gives back. */
-const free = new Set(["arguments", "args", "json"]);
+/** What a tool is given or gives back, and what a client says of its request: names in it are nobody's protocol. */
+function isFree({ name, beside }: Member): boolean {
+  switch (name) {
+    case "arguments":
+    case "args":
+    case "json":
+    case "metadata":
+    case "labels":
+    case "requestMetadata":
+      return true;
+    case "input":
+      return "type" in beside || "toolUseId" in beside;
+    case "response":
+      return typeof beside.name === "string";
+    default:
+      return false;
+  }
+}
 
 /** Words of the protocol, ids, and what its maker sealed: none of them is said to anybody. */
 const structural = new Set([

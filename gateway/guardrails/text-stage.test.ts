@@ -281,10 +281,22 @@ test("arguments of tools are looked at as what they stand for; bytes and the pro
       },
       { role: "user", content: [{ type: "tool_use", input: { id: "ada@example.com" } }] },
     ],
+    contents: [
+      { parts: [{ functionResponse: { name: "look", response: { status: "ada@example.com" } } }] },
+    ],
+    metadata: { conversation: "ada@example.com" },
+    labels: { model: "ada@example.com" },
+    requestMetadata: { id: "ada@example.com" },
+    response: { id: "ada@example.com" },
   };
   const mapped = JSON.stringify(mapStrings(body, (text) => masked(text, pii)));
   expect(mapped).toContain('"model":"ada@example.com"');
   expect(mapped).toContain(JSON.stringify('{"<EMAIL>":"<CARD>"}'));
   expect(mapped).toContain('"input":{"id":"<EMAIL>"}');
+  expect(mapped).toContain('"name":"look","response":{"status":"<EMAIL>"}');
+  expect(mapped).toContain('"metadata":{"conversation":"<EMAIL>"}');
+  expect(mapped).toContain('"labels":{"model":"<EMAIL>"}');
+  expect(mapped).toContain('"requestMetadata":{"id":"<EMAIL>"}');
+  expect(mapped).toContain('"response":{"id":"ada@example.com"}');
   expect(mapStrings(body, (text) => text)).toBe(body);
 });
