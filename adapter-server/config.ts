@@ -90,7 +90,7 @@ const limitValues = z.object({
   /** Characters of the grammar that a request's format comes to, and how often all of them may be looked up again meanwhile. */
   grammarCharsMax: count.default(2_000_000),
   grammarLookupsMax: count.default(10),
-  /** Schemas within a JSON schema, how deep they may lie in one another, and comparisons of values that reading one may take. */
+  /** Schemas within a JSON schema, how deep they may lie in one another, and comparisons of values that reading a request's may take. */
   schemasMax: count.default(2000),
   schemaDepthMax: count.max(500).default(64),
   schemaWorkMax: count.default(1_000_000),

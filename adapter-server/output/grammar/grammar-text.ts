@@ -3,6 +3,7 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { isPlain, spelled, toAscii } from "./ascii-bytes.ts";
 import { type CodePoints, utf8Ranges } from "./code-points.ts";
 import type { Grammar } from "./matchers.ts";
+import type { SchemaWork } from "./schema.ts";
 
 /**
  * Texts, character classes and names of rules, one after the other. Never a choice: xgrammar 0.1.27 merges states of
@@ -21,7 +22,7 @@ export type GrammarTextLimits = {
   /** Schemas within one JSON schema, and how deep in one another. */
   schemasMax: number;
   schemaDepthMax: number;
-  /** Comparisons of two values that one schema may take: the default is some hundred times what large ones of real use do. */
+  /** Comparisons of two values that all schemas may take together: the default is some hundred times what large ones of real use do. */
   schemaWorkMax: number;
 };
 
@@ -31,12 +32,15 @@ export class GrammarText {
   readonly #loops = new Map<string, string>();
   readonly #repeats = new Map<string, Expression>();
   readonly limits: Readonly<GrammarTextLimits>;
+  /** Of all schemas together: a request may have one for each tool. */
+  readonly schemaWork: SchemaWork;
   #chars = 0;
   /** Characters of right sides that were there already: they take no room, but time. */
   #charsAgain = 0;
 
   constructor(limits: GrammarTextLimits) {
     this.limits = limits;
+    this.schemaWork = { left: limits.schemaWorkMax };
   }
 
   /** The name of a rule with this right side; the same one for the same side. */

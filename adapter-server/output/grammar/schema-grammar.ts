@@ -25,7 +25,6 @@ class SchemaGrammar {
   readonly #json: JsonText;
   /** Rules by the schemas that they stand for, so that one that leads back to itself ends. */
   readonly #rules = new Map<unknown, Expression>();
-  readonly #work: { left: number };
   #schemas = 0;
 
   constructor(root: unknown, text: GrammarText, rootAt: string) {
@@ -33,7 +32,6 @@ class SchemaGrammar {
     this.#rootAt = rootAt;
     this.#text = text;
     this.#json = new JsonText(text);
-    this.#work = { left: text.limits.schemaWorkMax };
   }
 
   value(given: unknown, at: string, depth: number): Expression {
@@ -56,7 +54,7 @@ class SchemaGrammar {
   }
 
   #assertions(given: Schema, at: string, depth: number): Expression {
-    const place = { root: this.#root, rootAt: this.#rootAt, work: this.#work };
+    const place = { root: this.#root, rootAt: this.#rootAt, work: this.#text.schemaWork };
     const { schema, at: here } = allOf(given, at, place);
     refuseUnknownKeywords(schema, here, depth === 0);
     if (schema.$ref !== undefined) {

@@ -7,7 +7,7 @@ export function refuseUnknownKeywords(schema: Schema, at: string, isRoot: boolea
   for (const [keyword, value] of Object.entries(schema)) {
     if (kept.has(keyword) || annotations.has(keyword) || keyword.startsWith("x-")) continue;
     if (isRoot && rootAnnotations.has(keyword)) continue;
-    if (harmless[keyword]?.(value)) continue;
+    if (harmless.get(keyword)?.(value)) continue;
     throw new HubError(
       "unsupported_parameter",
       `The JSON schema's '${at}.${keyword.slice(0, 100)}' is not supported: its answers could not be kept to it.`,
@@ -18,37 +18,37 @@ export function refuseUnknownKeywords(schema: Schema, at: string, isRoot: boolea
 
 /** The keywords of a schema that assert something of values of one type. */
 export function keywordsOfTypes(schema: Schema): string[] {
-  return Object.keys(schema).filter(
-    (keyword) => typed[keyword] !== undefined || keyword === "type",
-  );
+  return Object.keys(schema).filter((keyword) => typed.has(keyword) || keyword === "type");
 }
 
 /** Types that each keyword speaks of; values of other types pass it. */
-export const typed: Record<string, string | undefined> = {
-  properties: "object",
-  required: "object",
-  additionalProperties: "object",
-  unevaluatedProperties: "object",
-  minProperties: "object",
-  maxProperties: "object",
-  prefixItems: "array",
-  items: "array",
-  minItems: "array",
-  maxItems: "array",
-  uniqueItems: "array",
-  minLength: "string",
-  maxLength: "string",
-  pattern: "string",
-  format: "string",
-  minimum: "number",
-  maximum: "number",
-  exclusiveMinimum: "number",
-  exclusiveMaximum: "number",
-  multipleOf: "number",
-};
+export const typed: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    properties: "object",
+    required: "object",
+    additionalProperties: "object",
+    unevaluatedProperties: "object",
+    minProperties: "object",
+    maxProperties: "object",
+    prefixItems: "array",
+    items: "array",
+    minItems: "array",
+    maxItems: "array",
+    uniqueItems: "array",
+    minLength: "string",
+    maxLength: "string",
+    pattern: "string",
+    format: "string",
+    minimum: "number",
+    maximum: "number",
+    exclusiveMinimum: "number",
+    exclusiveMaximum: "number",
+    multipleOf: "number",
+  }),
+);
 
 const kept: ReadonlySet<string> = new Set([
-  ...Object.keys(typed),
+  ...typed.keys(),
   ...["type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"],
 ]);
 
@@ -70,14 +70,16 @@ const annotations: ReadonlySet<string> = new Set([
 const rootAnnotations: ReadonlySet<string> = new Set(["$schema", "$id"]);
 
 /** Keywords, and values of them that every value passes. */
-const harmless: Record<string, ((value: unknown) => boolean) | undefined> = {
-  patternProperties: (value) => isEmpty(value),
-  dependentRequired: (value) => isEmpty(value),
-  dependentSchemas: (value) => isEmpty(value),
-  propertyNames: (value) => value === true || isEmpty(value),
-  unevaluatedItems: (value) => value === true,
-  nullable: (value) => value === false,
-};
+const harmless: ReadonlyMap<string, (value: unknown) => boolean> = new Map(
+  Object.entries({
+    patternProperties: isEmpty,
+    dependentRequired: isEmpty,
+    dependentSchemas: isEmpty,
+    propertyNames: (value: unknown) => value === true || isEmpty(value),
+    unevaluatedItems: (value: unknown) => value === true,
+    nullable: (value: unknown) => value === false,
+  }),
+);
 
 function isEmpty(value: unknown): boolean {
   return typeof value === "object" && value !== null && Object.keys(value).length === 0;

@@ -4,8 +4,10 @@ import { HubError } from "../../../sdk/protocol/errors.ts";
 import { typed } from "./schema-keywords.ts";
 
 export type Schema = Readonly<Record<string, unknown>>;
-/** Where references begin, and what is left of the work that joining and comparing schemas may take. */
-type Place = { root: unknown; rootAt: string; work: { left: number } };
+/** What is left of the work that joining and comparing a request's schemas may take. */
+export type SchemaWork = { left: number };
+/** Where references begin. */
+type Place = { root: unknown; rootAt: string; work: SchemaWork };
 type Located = { schema: Schema; at: string };
 
 export function isObject(value: unknown): value is Schema {
@@ -24,7 +26,7 @@ export function typesOf(schema: Schema, at: string): readonly string[] {
     const all = new Set(types.map(String));
     return [...all].filter((type) => type !== "integer" || !all.has("number"));
   }
-  const asserted = Object.keys(schema).flatMap((keyword) => typed[keyword] ?? []);
+  const asserted = Object.keys(schema).flatMap((keyword) => typed.get(keyword) ?? []);
   return asserted.length > 0
     ? [...new Set(asserted)]
     : allTypes.filter((type) => type !== "integer");
@@ -46,6 +48,10 @@ export function follow(
       `${at}.$ref`,
       "is not a path within the schema, such as '#/$defs/name'",
     );
+  }
+  // Each of very many schemas may follow the same path.
+  if (path[0].length > refCharsMax) {
+    throw problem("invalid_value", `${at}.$ref`, `has more than ${refCharsMax} characters`);
   }
   let found: unknown = root;
   let foundAt = rootAt;
@@ -123,18 +129,16 @@ function refuseOverlap(options: readonly Located[], at: string, place: Place): v
   }
 }
 
-/** Whether no value is valid by both: by their types, their values, or a property that both need. */
+/** Whether nothing that is written by one is valid by the other: by their types, their values, or a property that both need. */
 function areApart(a: Located, b: Located, place: Place): boolean {
   const [valuesA, valuesB] = [valuesOf(a.schema), valuesOf(b.schema)];
   if (valuesA && valuesB) return haveNoneInCommon(valuesA, valuesB, { at: a.at, place });
   spend(place, 5 + (sizeOf(a.schema) * sizeOf(b.schema)) / 50, a.at);
-  const types = (one: Located) =>
-    new Set(typesOf(one.schema, one.at).map((type) => (type === "integer" ? "number" : type)));
-  const [typesA, typesB] = [types(a), types(b)];
-  if (![...typesA].some((type) => typesB.has(type))) return true;
+  const [writtenA, writtenB] = [typesWritten(a), typesWritten(b)];
+  if (!overlap(writtenA, typesTaken(b)) && !overlap(writtenB, typesTaken(a))) return true;
+  const areObjects = [...writtenA, ...writtenB].every((type) => type === "object");
   const [propertiesA, propertiesB] = [a.schema.properties, b.schema.properties];
-  if (!isObject(propertiesA) || !isObject(propertiesB)) return false;
-  if (typesA.size > 1 || typesB.size > 1) return false;
+  if (!areObjects || !isObject(propertiesA) || !isObject(propertiesB)) return false;
   const needed = (one: Located, name: string) =>
     Array.isArray(one.schema.required) && one.schema.required.includes(name);
   return Object.keys(propertiesA).some((name) => {
@@ -147,13 +151,32 @@ function areApart(a: Located, b: Located, place: Place): boolean {
   });
 }
 
+/** Types of the values that answers have; an alternative may be of any. */
+function typesWritten({ schema, at }: Located): ReadonlySet<string> {
+  const isOpen = schema.type === undefined && (schema.anyOf ?? schema.oneOf) !== undefined;
+  return isOpen ? everyType : withoutIntegers(typesOf(schema, at));
+}
+
+/** Types of the values that are valid: what is no object passes a schema that speaks of properties alone. */
+function typesTaken({ schema, at }: Located): ReadonlySet<string> {
+  return schema.type === undefined ? everyType : withoutIntegers(typesOf(schema, at));
+}
+
+function withoutIntegers(types: readonly string[]): ReadonlySet<string> {
+  return new Set(types.map((type) => (type === "integer" ? "number" : type)));
+}
+
+function overlap(types: ReadonlySet<string>, others: ReadonlySet<string>): boolean {
+  return [...types].some((type) => others.has(type));
+}
+
 function haveNoneInCommon(
   values: readonly unknown[],
   others: readonly unknown[],
   { at, place }: { at: string; place: Place },
 ): boolean {
   spend(place, values.length * others.length, at);
-  return !values.some((value) => others.some((other) => isDeepStrictEqual(value, other)));
+  return !values.some((value) => others.some((other) => areEqual(value, other, { at, place })));
 }
 
 function valuesOf(schema: Schema): readonly unknown[] | undefined {
@@ -173,29 +196,38 @@ function resolved({ schema, at }: Located, place: Place, depth = 0): Located {
 
 function merged(parts: readonly Located[], at: string, place: Place, depth: number): Located {
   if (depth > followMax) throw problem("invalid_value", at, "leads nowhere");
-  const all: Record<string, unknown> = {};
+  const all: Record<string, unknown> = Object.create(null);
   const flat = parts.map((part) => resolved(part, place, depth + 1).schema);
   for (const schema of flat) spend(place, sizeOf(schema), at);
   refuseHiddenProperties(flat, at);
   for (const schema of flat) {
     for (const [keyword, value] of Object.entries(schema)) {
       all[keyword] =
-        keyword in all && asserts(keyword) ? together(keyword, all[keyword], value, at) : value;
+        keyword in all && asserts(keyword)
+          ? together(keyword, all[keyword], value, { at, place })
+          : value;
     }
   }
   return { schema: all, at };
 }
 
 /** What two schemas say with one keyword, said with it once. */
-function together(keyword: string, a: unknown, b: unknown, at: string): unknown {
-  if (isDeepStrictEqual(a, b)) return a;
+function together(
+  keyword: string,
+  a: unknown,
+  b: unknown,
+  { at, place }: { at: string; place: Place },
+): unknown {
+  if (areEqual(a, b, { at, place })) return a;
   const most = /^(minimum|exclusiveMinimum|minLength|minItems|minProperties)$/.test(keyword);
   const least = /^(maximum|exclusiveMaximum|maxLength|maxItems|maxProperties)$/.test(keyword);
   if (typeof a === "number" && typeof b === "number" && (most || least)) {
     return most ? Math.max(a, b) : Math.min(a, b);
   }
-  if (keyword === "required" && Array.isArray(a) && Array.isArray(b))
+  if (keyword === "required" && Array.isArray(a) && Array.isArray(b)) {
+    spend(place, a.length + b.length, at);
     return [...new Set([...a, ...b])];
+  }
   if (keyword === "type") {
     const [one, other] = [new Set([a].flat()), new Set([b].flat())];
     const has = (types: ReadonlySet<unknown>, type: unknown) =>
@@ -207,6 +239,8 @@ function together(keyword: string, a: unknown, b: unknown, at: string): unknown 
     if (common.length > 0) return [...new Set(common)];
   }
   if (keyword === "properties" && isObject(a) && isObject(b)) {
+    // What was joined before is copied with each part that follows.
+    spend(place, Object.keys(a).length + Object.keys(b).length, at);
     const shared = Object.keys(a).filter((name) => Object.hasOwn(b, name));
     return {
       ...a,
@@ -246,9 +280,7 @@ function refuseHiddenProperties(schemas: readonly Schema[], at: string): void {
 }
 
 function asserts(keyword: string): boolean {
-  return (
-    typed[keyword] !== undefined || /^(type|enum|const|\$ref|anyOf|oneOf|allOf)$/.test(keyword)
-  );
+  return typed.has(keyword) || /^(type|enum|const|\$ref|anyOf|oneOf|allOf)$/.test(keyword);
 }
 
 function located(schema: unknown, at: string): Located {
@@ -276,6 +308,21 @@ function spend({ work }: Place, amount: number, at: string): void {
   if (work.left < 0) throw problem("invalid_value", at, "takes too much joining and comparing");
 }
 
+function areEqual(a: unknown, b: unknown, { at, place }: { at: string; place: Place }): boolean {
+  spend(place, Math.min(countOf(a), countOf(b)), at);
+  return isDeepStrictEqual(a, b);
+}
+
+/** The value and all that are in it. */
+function countOf(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 1;
+  const known = counts.get(value);
+  if (known !== undefined) return known;
+  const count = Object.values(value).reduce((sum: number, one) => sum + countOf(one), 1);
+  counts.set(value, count);
+  return count;
+}
+
 /** Keywords, names of properties and lists of names: what joining looks at. */
 function sizeOf(schema: Schema): number {
   const { properties, required, enum: values } = schema;
@@ -293,4 +340,8 @@ function problem(
 }
 
 const allTypes = ["object", "array", "string", "number", "integer", "boolean", "null"];
+const everyType = withoutIntegers(allTypes);
+/** Found out once for each: schemas are compared again and again. */
+const counts = new WeakMap<object, number>();
 const followMax = 32;
+const refCharsMax = 1_000;
