@@ -6,7 +6,6 @@ import { BatchStore } from "./batches/store.ts";
 import type { BudgetAlert } from "./budgets/alerts.ts";
 import { listBudgets } from "./budgets/list.ts";
 import type { Counter as BudgetCounter } from "./budgets/types.ts";
-import { createWebhook } from "./budgets/webhook.ts";
 import { defaultLimits } from "./config.ts";
 import { MasterKeys } from "./content-log/master-keys.ts";
 import { FileStore } from "./files/store.ts";
@@ -100,6 +99,7 @@ export async function openGateway(parts: OpenGatewayParts): Promise<OpenedGatewa
         clockMs: () => performance.now(),
         limits: meteringLimitsOf(parts),
         onAlert: (alert) => tell?.(alert),
+        alertUrl: parts.budgetAlertUrl,
         onError: (error) =>
           logger.warn({ error: String(error) }, "metering works around a failure"),
       });
@@ -159,30 +159,21 @@ const hourMs = 60 * 60_000;
 /** For what comes before the attempts and after them. */
 const settleMs = 60_000;
 
-/** An alert's log line, its metric and, where there is one, its webhook. */
-function alertTeller(parts: OpenGatewayParts, registry: Registry): (alert: BudgetAlert) => void {
-  const { logger } = parts;
-  const limits = meteringLimitsOf(parts);
+/** An alert's log line and its metric. */
+function alertTeller(
+  { logger }: OpenGatewayParts,
+  registry: Registry,
+): (alert: BudgetAlert) => void {
   const alerts = new Counter({
     name: "gateway_budget_alerts",
     help: "Shares of budgets that were spent, each told once a period.",
     labelNames: ["scope", "share"],
     registers: [registry],
   });
-  const post =
-    parts.budgetAlertUrl &&
-    createWebhook({
-      url: parts.budgetAlertUrl,
-      timeoutMs: limits.budgetAlertTimeoutMs,
-      retryForMs: limits.budgetAlertRetryForMs,
-      waitingMax: limits.budgetAlertsMax,
-      onError: (error) => logger.warn({ error: String(error) }, "a budget alert was not posted"),
-    });
   return (alert) => {
     const { scope, share } = alert;
     alerts.inc({ scope, share: String(share) });
     logger.warn({ alert }, "a budget is spent to a share that is told");
-    if (post) post(alert);
   };
 }
 

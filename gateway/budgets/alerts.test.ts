@@ -78,6 +78,7 @@ test("while the database is away it is asked once in a while, however often some
     now: () => testTimeMs,
     waitingMax: 10,
     retryMs: 60_000,
+    toPostMax: 0,
     onAlert: () => {},
     onError: () => {},
   });
@@ -98,6 +99,7 @@ function open(clock = { ms: testTimeMs }) {
     now: () => clock.ms,
     waitingMax: 100,
     retryMs: 60_000,
+    toPostMax: 0,
     onAlert: (alert) => told.push(alert),
     onError(error) {
       throw error;

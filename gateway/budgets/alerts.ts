@@ -21,6 +21,8 @@ export type BudgetAlert = {
   limit_usd: string;
   spent_usd: string;
   reset_at: string | null;
+  /** When the webhook took it; absent before, where it was given up, and where there is none. */
+  posted_at: string | null;
   /** Where it is one of OpenAI's spend alerts, which has a threshold in place of a share: whom to write to. */
   spend_alert: { id: string; recipients: string[]; subject_prefix: string | null } | null;
 };
@@ -31,6 +33,8 @@ export type BudgetAlertsOptions = {
   /** Alerts that wait while the database is away; further ones are found again when their counter is used. */
   waitingMax: number;
   retryMs: number;
+  /** Whether they are to be posted, see `webhook.ts`: of so many that wait for it further ones are only listed. */
+  toPostMax: number;
   /** Told of each alert that is new to the installation. */
   onAlert: (alert: BudgetAlert) => void;
   onError: (error: unknown) => void;
@@ -49,7 +53,7 @@ export type BudgetAlerts = {
 
 /** Whichever process writes an alert down first is the one that tells it, also after a restart. */
 export function createBudgetAlerts(options: BudgetAlertsOptions): BudgetAlerts {
-  const { sql, now, waitingMax, retryMs, onAlert, onError } = options;
+  const { sql, now, waitingMax, retryMs, toPostMax, onAlert, onError } = options;
   const waiting = new Map<string, object>();
   /** What the database has; of what is forgotten here it is asked again. */
   const written = new LRUCache<string, true>({ max: waitingMax });
@@ -59,11 +63,11 @@ export function createBudgetAlerts(options: BudgetAlertsOptions): BudgetAlerts {
   async function tellAll(): Promise<void> {
     while (waiting.size > 0) {
       const together = [...waiting].slice(0, insertedAtOnce);
-      const told = await insertAlerts(
-        sql,
-        together.map(([, alert]) => alert),
-        new Date(now() - retentionMs).toISOString(),
-      );
+      const told = await insertAlerts(sql, {
+        alerts: together.map(([, alert]) => alert),
+        keptSince: new Date(now() - retentionMs).toISOString(),
+        toPostMax,
+      });
       for (const [name] of together) {
         waiting.delete(name);
         written.set(name, true);
@@ -159,8 +163,11 @@ function toldOf({ id, recipients, subjectPrefix }: SpendAlert): object {
 /** @returns those that were not there yet */
 async function insertAlerts(
   sql: postgres.Sql,
-  alerts: readonly object[],
-  keptSince: string,
+  {
+    alerts,
+    keptSince,
+    toPostMax,
+  }: { alerts: readonly object[]; keptSince: string; toPostMax: number },
 ): Promise<BudgetAlert[]> {
   const rows = await sql`
     with expired as (
@@ -169,9 +176,11 @@ async function insertAlerts(
     ), told as (
       insert into billing.budget_alerts
         (at, counter, scope, scope_id, project_id, end_user, model, budget, share, "limit", spent, reset_at,
-          spend_alert)
+          spend_alert, post_at)
       select at, counter, scope, scope_id, project_id, end_user, model, budget, share, "limit", spent, reset_at,
-        spend_alert
+        spend_alert,
+        case when (select count(*) from billing.budget_alerts where post_at is not null) < ${toPostMax}::int
+          then now() end
       from jsonb_to_recordset(${storable(JSON.stringify(alerts))}::text::jsonb) as alert (
         at timestamptz, counter text, scope text, scope_id text, project_id text, end_user text, model text,
         budget jsonb, share double precision, "limit" numeric, spent numeric, reset_at timestamptz,
@@ -198,12 +207,13 @@ export async function listAlerts(
   return rows.map(toAlert);
 }
 
-const alertColumns = (sql: postgres.Sql) => sql`
+export const alertColumns = (sql: postgres.Sql) => sql`
   id::float8 as id, to_char(at at time zone 'utc', ${isoFormat}) as at, scope, scope_id, project_id, end_user, model,
   budget::text as budget, spend_alert::text as spend_alert, share, trim_scale("limit")::text as limit_usd, trim_scale(spent)::text as spent_usd,
-  to_char(reset_at at time zone 'utc', ${isoFormat}) as reset_at`;
+  to_char(reset_at at time zone 'utc', ${isoFormat}) as reset_at,
+  to_char(posted_at at time zone 'utc', ${isoFormat}) as posted_at`;
 
-function toAlert({ budget, id, spend_alert, ...row }: postgres.Row): BudgetAlert {
+export function toAlert({ budget, id, spend_alert, ...row }: postgres.Row): BudgetAlert {
   return {
     object: "budget_alert",
     ...row,

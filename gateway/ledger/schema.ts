@@ -189,10 +189,15 @@ export const budgetAlerts = billing.table(
     resetAt: moment("reset_at"),
     /** Where it is a spend alert: its id, and whom to write to. */
     spendAlert: jsonb("spend_alert"),
+    /** When it may be posted next; absent once it was taken or given up, or where nobody is to be posted to. */
+    postAt: moment("post_at"),
+    postAttempts: integer("post_attempts").notNull().default(0),
+    postedAt: moment("posted_at"),
   },
   (table) => [
     uniqueIndex("budget_alerts_once").on(table.counter, table.limit, table.share),
     index("budget_alerts_project").on(table.projectId, table.id),
     index("budget_alerts_at").on(table.at),
+    index("budget_alerts_to_post").on(table.id).where(sql`post_at is not null`),
   ],
 );

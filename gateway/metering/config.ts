@@ -22,6 +22,8 @@ export const meteringLimits = z.strictObject({
   budgetAlertTimeoutMs: size(10_000),
   /** For so long an alert that the webhook does not take is posted again, at longer and longer intervals. */
   budgetAlertRetryForMs: size(3_600_000),
+  /** How often alerts are looked for that another process wrote down and did not live to post. */
+  budgetAlertPollMs: size(5_000),
   /**
    * Budgets of which this process holds money ahead of its requests, where it shares them by Redis; with 0 each
    * request asks there.

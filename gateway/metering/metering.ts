@@ -18,6 +18,7 @@ import type {
   Spending,
 } from "../budgets/types.ts";
 import { insertRecords, migrateLedger } from "../ledger/database.ts";
+import { type AlertPosts, createAlertPosts } from "../budgets/webhook.ts";
 import { inTime } from "../ledger/in-time.ts";
 import { Ingester } from "../ledger/ingest.ts";
 import type { PriceSource } from "../ledger/price-book.ts";
@@ -44,6 +45,8 @@ export type MeteringOptions = {
   /** Told of each share of a budget that is spent, once in all gateways. */
   onAlert?: ((alert: BudgetAlert) => void) | undefined;
   now: () => number;
+  /** Where they are posted as JSON, once in all gateways as long as none dies of it. */
+  alertUrl?: string | undefined;
   /** Milliseconds on a clock that never steps: what is held in this process ends by it. Absent: `now`, which may. */
   clockMs?: (() => number) | undefined;
   limits: MeteringLimits;
@@ -79,7 +82,7 @@ export type MeteringFigures = {
  * @throws Error when another process owns the spool
  */
 export async function openMetering(options: MeteringOptions): Promise<Metering> {
-  const { dataDir, sql, prices, now, clockMs = now, limits, onError } = options;
+  const { dataDir, sql, prices, now, clockMs = now, alertUrl, limits, onError } = options;
   const folder = join(dataDir, "spool");
   const spool = await Spool.open({ folder, limits });
 
@@ -104,11 +107,16 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
   });
   const load = spendingLoader({ ...options, spool, ingester, migrateOnce });
   const alerts = createBudgetAlerts({
+  let posts: AlertPosts | undefined;
     sql,
     now,
     waitingMax: limits.budgetAlertsMax,
     retryMs: limits.ingestRetryMsMax,
-    onAlert: options.onAlert ?? (() => {}),
+    toPostMax: alertUrl === undefined ? 0 : limits.budgetAlertsMax,
+    onAlert(alert) {
+      options.onAlert?.(alert);
+      posts?.wake();
+    },
     onError,
   });
   const known = createKnownBudgets({
@@ -129,6 +137,17 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
   }
   ingester.start();
 
+  if (alertUrl !== undefined) {
+    posts = createAlertPosts({
+      sql,
+      url: alertUrl,
+      timeoutMs: limits.budgetAlertTimeoutMs,
+      retryForMs: limits.budgetAlertRetryForMs,
+      pollMs: limits.budgetAlertPollMs,
+      ready: migrateOnce,
+      onError,
+    });
+  }
   return {
     accounts: createAccounts({
       limiter,
@@ -160,6 +179,7 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
       await closeStores();
       await alerts.close();
       await spool.close();
+      await posts?.close();
     },
   };
 }

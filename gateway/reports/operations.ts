@@ -77,7 +77,15 @@ const budgetList = z.looseObject({
 });
 const alertList = z.looseObject({
   ...pageOf,
-  data: z.array(z.looseObject({ ...standing, id: z.int(), at: z.string(), share: z.number() })),
+  data: z.array(
+    z.looseObject({
+      ...standing,
+      id: z.int(),
+      at: z.string(),
+      share: z.number(),
+      posted_at: z.string().nullable(),
+    }),
+  ),
   last_id: z.int().nullable(),
 });
 

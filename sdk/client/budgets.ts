@@ -17,7 +17,12 @@ type BudgetOwner = {
 
 export type BudgetStanding = BudgetOwner & { id: string; name: string; held_usd: string };
 
-export type BudgetAlert = BudgetOwner & { id: number; at: string; share: number };
+export type BudgetAlert = BudgetOwner & {
+  id: number;
+  at: string;
+  share: number;
+  posted_at: string | null;
+};
 
 export class Budgets {
   readonly #transport: Transport;

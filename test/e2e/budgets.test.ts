@@ -1,6 +1,9 @@
 /** Budgets as an operator declares them and clients meet them: over HTTP, in a process as it is run. */
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import OpenAI from "openai";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type OpenAiEmulator, startOpenAiEmulator } from "../emulators/openai.ts";
@@ -9,11 +12,14 @@ import { type RunningServer, startServer } from "../support/server.ts";
 import { type SettingsFile, writeSettings } from "../support/settings.ts";
 
 const posted: unknown[] = [];
+/** What comes while the webhook takes nothing. */
+const refused: unknown[] = [];
+let isTaking = true;
 const webhook = createServer(async (request, response) => {
   let text = "";
   for await (const chunk of request) text += chunk;
-  posted.push(JSON.parse(text));
-  response.end();
+  (isTaking ? posted : refused).push(JSON.parse(text));
+  response.writeHead(isTaking ? 200 : 503).end();
 });
 let emulator: OpenAiEmulator;
 let settings: SettingsFile;
@@ -145,6 +151,43 @@ test("a month's spending is told where OpenAI's client set a spend alert, with w
   const budgets = await call(server.url, key, "GET", "/api/budgets");
   expect((budgets.body as { data: object[] }).data).toMatchObject([{ limit_usd: "1000" }]);
   await organization.spendAlerts.delete(all.id);
+});
+
+test("an alert that a server was killed before it could post is posted by the next one", async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), "switchyard-killed-"));
+  const { port } = webhook.address() as AddressInfo;
+  const env = {
+    SWITCHYARD_CONFIG: settings.path,
+    SWITCHYARD_BUDGET_ALERT_URL: `http://127.0.0.1:${port}/alerts`,
+  };
+  try {
+    isTaking = false;
+    const killed = await startServer({ dataDir, env });
+    const tenant = await createTenant(killed.url, killed.adminKey, "killed", {
+      budgets: [{ limitUsd: "0.01", period: "month", hard: false, alertAt: [0.5] }],
+    });
+    const ask = { model: "cent-a-token", max_tokens: 16 };
+    const messages = [{ role: "user", content: "hello" }];
+    const path = "/v1/chat/completions";
+    const answer = await call(killed.url, tenant.key, "POST", path, { ...ask, messages });
+    expect(answer.status).toBe(200);
+    await eventually("the first attempt", async () => refused.length > 0 || undefined);
+    await killed.kill();
+    isTaking = true;
+    const next = await startServer({ dataDir, env });
+    const isMine = (it: unknown) => (it as { scope_id: string }).scope_id === tenant.projectId;
+    // What was under way in the kill is left to its end first.
+    const mine = await eventually("the alert", async () => posted.find(isMine), 60_000);
+    expect(mine).toEqual(refused[0]);
+    await eventually("the alert to count as posted", async () => {
+      const { body } = await call(next.url, tenant.key, "GET", "/api/budgets/alerts");
+      return (body as { data: { posted_at: string | null }[] }).data[0]?.posted_at ?? undefined;
+    });
+    await next.stop();
+  } finally {
+    isTaking = true;
+    await rm(dataDir, { recursive: true, force: true });
+  }
 });
 
 test("the organisation's budget bounds every project, and only admins declare and see it", async () => {
