@@ -217,6 +217,12 @@ export const sessions = registry.table(
   (table) => [index("sessions_by_user").on(table.userId)],
 );
 
+/** Codes of programs' logins that have opened their session, kept for longer than a code is good. */
+export const usedLoginCodes = registry.table("used_login_codes", {
+  code: text("code").primaryKey(),
+  usedAt: at("used_at").notNull(),
+});
+
 export const models = registry.table("models", {
   id: text("id").primaryKey(),
   upstream: text("upstream").notNull(),

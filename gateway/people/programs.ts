@@ -3,7 +3,7 @@
  * the program that asked for it, and no other, changes for a session.
  * @see RFC 8252 (a loopback address takes the code), RFC 7636 (only who began can use it)
  */
-import { hash } from "node:crypto";
+import { hash, randomUUID } from "node:crypto";
 import { z } from "zod";
 import { type OpenSession, openSession } from "../../sdk/protocol/admin.ts";
 import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
@@ -37,12 +37,16 @@ export function readProgram(query: URLSearchParams): AskingProgram | undefined {
   });
 }
 
-/** Codes are who logged in, sealed: any gateway of the installation takes them, for a short while. */
+/**
+ * Codes are who logged in, sealed: any gateway of the installation takes them, for a short while. Each has a name of its
+ * own, by which the registry opens one session.
+ */
 export function createLoginCodes({ secret, now }: { secret: string; now: () => number }) {
   const seal = createSeal(secret, "login code");
   return {
-    make: (login: { person: OpenSession; challenge: string }): string =>
-      seal.seal({ ...login, atMs: now() }),
+    make({ person, challenge }: { person: OpenSession; challenge: string }): string {
+      return seal.seal({ person: { ...person, loginCode: randomUUID() }, challenge, atMs: now() });
+    },
     /** @throws HubError `permission_denied` for a code that is none, is too old, or is another program's */
     redeem({ code, verifier }: LoginRedemption): OpenSession {
       const opened = sealed.safeParse(seal.open(code));
@@ -134,7 +138,7 @@ const pageHeaders = {
 const codeMs = 5 * 60_000;
 const bodyBytesMax = 8192;
 const sealed = z.object({
-  person: openSession,
+  person: openSession.required({ loginCode: true }),
   challenge: z.string(),
   atMs: z.number(),
 });

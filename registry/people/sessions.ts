@@ -7,9 +7,9 @@ import { newId, type Sha256 } from "../../sdk/protocol/ids.ts";
 import type { Role } from "../../sdk/protocol/roles.ts";
 import { isSessionToken, newSessionToken } from "../../sdk/protocol/session-token.ts";
 import type { ChangeLog } from "../change.ts";
-import type { Database, Queryable } from "../db.ts";
+import type { Database, Queryable, Transaction } from "../db.ts";
 import { hashKey } from "../keys.ts";
-import { sessions, users } from "../schema.ts";
+import { sessions, usedLoginCodes, users } from "../schema.ts";
 import { type Invite, pendingOf, takeInvite } from "./invites.ts";
 import { type Membership, membershipsOf } from "./members.ts";
 import type { User } from "./users.ts";
@@ -25,11 +25,11 @@ type SessionParts = {
 /**
  * Makes the person known, with the role that the provider's claims stand for unless one was given here, takes the
  * invitation that waits for them, and opens a session. Of too many the oldest end.
- * @throws HubError `permission_denied` for who is disabled, and for who is in no group and was not invited
+ * @throws HubError `permission_denied` for who is disabled, who is in no group and was not invited, and whose code was used
  */
 export async function openSession(
   { db, changes, operatorKey, now }: SessionParts,
-  { hours, role: byGroups, emailVerified, ...who }: z.infer<typeof openSchema>,
+  { hours, role: byGroups, emailVerified, loginCode, ...who }: z.infer<typeof openSchema>,
   { address, sessionsMax }: { address: string | undefined; sessionsMax: number },
 ): Promise<SessionOpened> {
   const bySubject = and(eq(users.issuer, who.issuer), eq(users.subject, who.subject));
@@ -38,6 +38,7 @@ export async function openSession(
   const token = await newSessionToken(operatorKey);
   return changes.change({ actor, address }, async (change) => {
     const { tx, at, record } = change;
+    if (loginCode !== undefined) await useLoginCode(tx, loginCode, at);
     const [before] = await tx.select().from(users).where(bySubject);
     const invite =
       emailVerified && who.email !== undefined ? await pendingOf(tx, who.email, at) : undefined;
@@ -79,6 +80,20 @@ export async function openSession(
       .values({ hash: hashKey(token), userId: user.id, createdAt: at, rotatedAt: at, expiresAt });
     return { token, expiresAt: expiresAt.toISOString() };
   });
+}
+
+/** @throws HubError `permission_denied` */
+async function useLoginCode(tx: Transaction, code: string, at: Date): Promise<void> {
+  await tx
+    .delete(usedLoginCodes)
+    .where(lte(usedLoginCodes.usedAt, new Date(at.getTime() - usedCodeMs)));
+  const used = await tx
+    .insert(usedLoginCodes)
+    .values({ code, usedAt: at })
+    .onConflictDoNothing()
+    .returning();
+  if (used.length > 0) return;
+  throw new HubError("permission_denied", "This login code was used already. Log in again.");
 }
 
 /** @throws HubError `permission_denied` */
@@ -166,3 +181,5 @@ function lasting(hash: Sha256, at: Date) {
 
 const hourMs = 3_600_000;
 const overlapMs = 30_000;
+/** A gateway takes a code for five minutes by its own clock. */
+const usedCodeMs = 24 * hourMs;

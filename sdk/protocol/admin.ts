@@ -211,6 +211,8 @@ export const openSession = z.strictObject({
   /** By the person's groups; absent for who is in none and comes in by an invitation or not at all. */
   role: role.optional(),
   hours: z.number().positive().max(720),
+  /** Of a program's login: a code opens one session. */
+  loginCode: z.string().min(16).max(64).optional(),
 });
 export type OpenSession = z.input<typeof openSession>;
 

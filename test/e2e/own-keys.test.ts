@@ -1,5 +1,6 @@
 /** People and what is theirs: invitations, memberships, keys of their own, and the command line that they log in to. */
 
+import { hash, randomBytes } from "node:crypto";
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import type { Server } from "node:http";
 import { tmpdir } from "node:os";
@@ -484,7 +485,7 @@ describe("the command line", () => {
     await run("keys", "revoke", made.id, "--mine");
     expect(await modelsOf(made.key)).toBe(401);
 
-    // The same code again, or without the secret, is of no use.
+    // The code without the secret is of no use.
     const code = new URL(link).searchParams.get("code");
     const forged = await fetch(`${door.url}/auth/token`, {
       method: "POST",
@@ -494,6 +495,34 @@ describe("the command line", () => {
     expect((await run("logout")).stdout).toContain("You are logged out.");
     await expect(stat(join(folder, "sessions.json"))).rejects.toMatchObject({ code: "ENOENT" });
     expect((await run("whoami")).code).toBe(2);
+  });
+
+  test("takes a code once, whoever asks how often at a time", async () => {
+    const verifier = randomBytes(32).toString("base64url");
+    const challenge = hash("sha256", verifier, "base64url");
+    const from = `${door.url}/auth/login?challenge=${challenge}&state=${"s".repeat(22)}`;
+    const browser = new Browser(door.url);
+    const page = await (await browser.ask(await browser.leave("cleo", from))).text();
+    const code = /<pre>([^<]+)<\/pre>/.exec(page)?.[1];
+    const sessions = async () =>
+      (await registry.database.sql`select 1 from registry.sessions`).length;
+    const before = await sessions();
+    const redeem = async () => {
+      const body = JSON.stringify({ code, verifier });
+      const answer = await fetch(`${door.url}/auth/token`, { method: "POST", body });
+      return { status: answer.status, text: await answer.text() };
+    };
+    const together = await Promise.all(Array.from({ length: 5 }, redeem));
+    expect(together.map(({ status }) => status).sort()).toEqual([200, 403, 403, 403, 403]);
+    expect(await sessions()).toBe(before + 1);
+
+    // Nor is it good again when its session has ended.
+    const opened = together.find(({ status }) => status === 200)?.text ?? "{}";
+    const headers = { authorization: `Bearer ${JSON.parse(opened).token}` };
+    await fetch(`${door.url}/auth/logout`, { method: "POST", headers });
+    const again = await redeem();
+    expect([again.status, again.text]).toEqual([403, expect.stringContaining("used already")]);
+    expect(await sessions()).toBe(before);
   });
 
   test("takes a code that was copied, where no browser can come back", async () => {
