@@ -1,11 +1,18 @@
 /** Two tenants of one installation: neither sees, names, uses or is billed for what is the other's. */
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
+import { text as textOf } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import OpenAI, { NotFoundError } from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { WebSocket } from "ws";
 import { z } from "zod";
+import { newBatch } from "../../gateway/batches/routes.ts";
 import { operations } from "../../gateway/openapi/operations.ts";
+import { type ErrorCode, errorTable } from "../../sdk/protocol/errors.ts";
 import type { Operation } from "../../sdk/protocol/openapi/operation.ts";
+import { type RealtimeEmulator, startRealtimeEmulator } from "../emulators/openai-realtime.ts";
 import { call, createTenant, eventually, pushAdapter, type Tenant } from "../support/api.ts";
 import {
   type Belongings,
@@ -16,18 +23,35 @@ import {
   nowhere,
 } from "../support/belongings.ts";
 import { type RunningServer, startServer } from "../support/server.ts";
+import { demoBase, type SettingsFile, writeSettings } from "../support/settings.ts";
 
 const adapterFolder = fileURLToPath(
   new URL("../../deploy/demo-model/adapters/tone-formal", import.meta.url),
 );
 
+let provider: RealtimeEmulator;
+let settings: SettingsFile;
 let server: RunningServer;
 let alice: Tenant;
 let bob: Tenant;
 let adapterId: string;
 let digest: string;
 beforeAll(async () => {
-  server = await startServer({ env: { CONTENT_LOG_KEY: randomBytes(32).toString("base64") } });
+  provider = await startRealtimeEmulator();
+  settings = await writeSettings({
+    embedded: demoBase,
+    upstreams: [
+      { name: "talking", type: "openai", baseUrl: provider.baseUrl, apiKeyEnv: "TALKING_KEY" },
+    ],
+    models: [{ id: "talker", upstream: "talking", prices: { input: "1", output: "1" } }],
+  });
+  server = await startServer({
+    env: {
+      CONTENT_LOG_KEY: randomBytes(32).toString("base64"),
+      SWITCHYARD_CONFIG: settings.path,
+      TALKING_KEY: "sk-media",
+    },
+  });
   alice = await createTenant(server.url, server.adminKey, "alice", { team: "red" });
   bob = await createTenant(server.url, server.adminKey, "bob", { team: "blue" });
   const pushed = await pushAdapter(
@@ -41,7 +65,11 @@ beforeAll(async () => {
   adapterId = adapter?.id ?? "none";
   digest = version?.digest ?? "none";
 });
-afterAll(() => server?.stop());
+afterAll(async () => {
+  await server?.stop();
+  await provider?.close();
+  await settings?.remove();
+});
 
 describe("an adapter of one tenant", () => {
   test("answers its owner", async () => {
@@ -189,6 +217,83 @@ describe("every operation that is served", () => {
     expect(theirs.map((one) => one.slice(0, 3))).toEqual(["404", "404", "400"]);
   });
 
+  test("tells in the lines of a batch no more than it tells of each alone", async () => {
+    const before = await lookAtAll(belongings);
+    const gone = absent(belongings);
+    const crossed: unknown[] = [];
+    for (const endpoint of newBatch.shape.endpoint.options) {
+      const bodies = [belongings, gone].map((own) => namings(posts(endpoint), own).map(bodyOf));
+      const [theirs = [], nobodys = []] = await Promise.all(
+        bodies.map((lines) => runBatch(bob.key, endpoint, lines)),
+      );
+      for (const [at, body] of (bodies[0] ?? []).entries()) {
+        const answers: Answers = [theirs[at] as Answer, nobodys[at] as Answer];
+        for (const why of told(JSON.stringify(body), answers, belongings))
+          crossed.push({ endpoint, body, why, answers });
+      }
+    }
+    expect(crossed).toEqual([]);
+    expect(await lookAtAll(belongings)).toEqual(before);
+    const own = {
+      model: "support-tiny",
+      input: "hello",
+      previous_response_id: belongings.response,
+    };
+    expect(await runBatch(alice.key, "/v1/responses", [own])).toMatchObject([{ status: 200 }]);
+  });
+
+  test("tells on a connection for responses no more than it tells of each alone", async () => {
+    const before = await lookAtAll(belongings);
+    const others = namings(posts("/v1/responses"), absent(belongings));
+    const crossed: unknown[] = [];
+    for (const [at, naming] of namings(posts("/v1/responses"), belongings).entries()) {
+      const body = bodyOf(naming);
+      const answers: Answers = [
+        await respondOnSocket(bob.key, body),
+        await respondOnSocket(bob.key, bodyOf(others[at] as Naming)),
+      ];
+      for (const why of told(JSON.stringify(body), answers, belongings))
+        crossed.push({ body, why, answers });
+      expect(answers[0].status).toBeGreaterThanOrEqual(400);
+    }
+    expect(crossed).toEqual([]);
+    expect(await lookAtAll(belongings)).toEqual(before);
+    const own = {
+      model: "support-tiny",
+      input: "hello",
+      previous_response_id: belongings.response,
+    };
+    expect(await respondOnSocket(alice.key, own)).toMatchObject({ status: 200 });
+  });
+
+  test("opens no realtime session with what is the other's, and names nothing of it to a provider", async () => {
+    const gone = absent(belongings);
+    const crossed: unknown[] = [];
+    const compare = (what: string, answers: Answers) => {
+      for (const why of told(what, answers, belongings)) crossed.push({ what, why, answers });
+    };
+    // What else an event names is of the provider's own session.
+    const events = ({ model }: Belongings) => [
+      { type: "session.update", session: { audio: { input: { transcription: { model } } } } },
+      { type: "session.update", session: { input_audio_transcription: { model } } },
+      { type: "session.update", session: { model } },
+      { type: "response.create", response: { model } },
+    ];
+    const [theirs = [], nobodys = []] = await Promise.all(
+      [belongings, gone].map(async (own) => [
+        await refusedSession(bob.key, own.model),
+        ...(await askInSession(bob.key, "talker", events(own))),
+      ]),
+    );
+    expect(theirs.map(({ status }) => status)).toEqual([404, 404, 404, 400, 400]);
+    for (const [at, answer] of theirs.entries())
+      compare(`${belongings.model} ${at}`, [answer, nobodys[at] as Answer]);
+    expect(crossed).toEqual([]);
+    expect(JSON.stringify([provider.asked, provider.events])).not.toContain("secret-tone");
+    // Its owner is told that it is no model of sessions, and not that it is none.
+    expect((await refusedSession(alice.key, belongings.model)).status).toBe(400);
+  });
+
   test("follows one's own requests alone", async () => {
     const told = await fetch(`${server.url}/api/requests/stream`, {
       headers: { authorization: `Bearer ${bob.key}` },
@@ -214,31 +319,135 @@ function clientOf(tenant: Tenant): OpenAI {
 /** What tells the other more of what is Alice's than of what is nowhere. */
 async function crossings(operation: Operation, own: Belongings): Promise<unknown[]> {
   if (operation.access === "anyone") return [];
-  const gone = absent(own);
-  const others = namings(operation, gone);
+  const others = namings(operation, absent(own));
   const found: unknown[] = [];
   for (const [at, naming] of namings(operation, own).entries()) {
     const elsewhere = others[at] as Naming;
-    const [theirs, nobodys] = [
+    const answers: Answers = [
       await send(bob.key, operation, naming),
       await send(bob.key, operation, elsewhere),
     ];
     const says = JSON.stringify([naming.path, naming.query, naming.body]);
-    const tell = (why: string) =>
-      found.push({ operation: operation.id, says, why, theirs, nobodys });
-    const told = Object.entries(own).filter(([kind]) => !isEverybodys.has(kind));
-    const ids = told.filter(([, id]) => says.includes(id) || says.includes(encodeURIComponent(id)));
-    const named = ids.map(([kind]) => kind as Kind);
-    const isOne = masked(theirs, own, named) === masked(nobodys, gone, named);
-    if (ids.length > 0 && !isOne) tell("it is another answer");
+    const reasons = told(says, answers, own);
     const wanted = operation.access === "admin" ? 403 : 404;
-    if (operation.path.includes("{") && theirs.status !== wanted) tell(`it is no ${wanted}`);
-    for (const [kind, id] of told) {
-      if (theirs.status < 400 && theirs.text.includes(id) && !ids.some(([it]) => it === kind))
-        tell(`it has the ${kind}`);
-    }
+    if (operation.path.includes("{") && answers[0].status !== wanted)
+      reasons.push(`it is no ${wanted}`);
+    for (const why of reasons) found.push({ operation: operation.id, says, why, answers });
   }
   return found;
+}
+
+/** Of what is Alice's, and of what is nowhere. */
+type Answers = [theirs: Answer, nobodys: Answer];
+
+/** Why an answer tells the other more than they may know. @param says all that was asked for */
+function told(says: string, [theirs, nobodys]: Answers, own: Belongings): string[] {
+  const gone = absent(own);
+  const theirOwn = Object.entries(own).filter(([kind]) => !isEverybodys.has(kind));
+  const named = theirOwn.filter(
+    ([, id]) => says.includes(id) || says.includes(encodeURIComponent(id)),
+  );
+  const kinds = named.map(([kind]) => kind as Kind);
+  const isOne = masked(theirs, own, kinds) === masked(nobodys, gone, kinds);
+  const more = theirOwn.filter(
+    ([kind, id]) =>
+      theirs.status < 400 && theirs.text.includes(id) && !kinds.includes(kind as Kind),
+  );
+  return [
+    ...(kinds.length > 0 && !isOne ? ["it is another answer"] : []),
+    ...more.map(([kind]) => `it has the ${kind}`),
+  ];
+}
+
+function posts(path: string): Operation {
+  const found = operations.find((it) => it.method === "post" && it.path === path);
+  if (!found) throw new Error(`nothing is posted to ${path}`);
+  return found;
+}
+
+function bodyOf({ body }: Naming): object {
+  return body ?? {};
+}
+
+/** @returns what became of each line */
+async function runBatch(key: string, endpoint: string, bodies: object[]): Promise<Answer[]> {
+  const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: key, maxRetries: 0 });
+  const lines = bodies.map((body, at) =>
+    JSON.stringify({ custom_id: `${at}`, method: "POST", url: endpoint, body }),
+  );
+  const input = await client.files.create({
+    purpose: "batch",
+    file: new File([lines.join("\n")], "lines.jsonl"),
+  });
+  const { id } = await client.batches.create({
+    ...{ input_file_id: input.id, endpoint: endpoint as "/v1/responses" },
+    completion_window: "24h",
+  });
+  const ended = await eventually("the batch", async () => {
+    const batch = await client.batches.retrieve(id);
+    if (batch.status === "failed") throw new Error(JSON.stringify(batch.errors));
+    return batch.status === "completed" ? batch : undefined;
+  });
+  const answers: Answer[] = [];
+  for (const file of [ended.output_file_id, ended.error_file_id]) {
+    const content = file ? await (await client.files.content(file)).text() : "";
+    for (const line of content.split("\n").filter((it) => it !== "")) {
+      const { custom_id: at, response } = JSON.parse(line);
+      const text = JSON.stringify(response.body);
+      answers[Number(at)] = { status: response.status_code, headers: "", text };
+    }
+  }
+  return answers;
+}
+
+type SocketEvent = { type: string; status?: number; error?: { code: string } };
+
+function openSocket(key: string, path: string): WebSocket {
+  const headers = { authorization: `Bearer ${key}` };
+  return new WebSocket(server.url.replace("http", "ws") + path, { headers });
+}
+
+async function respondOnSocket(key: string, body: object): Promise<Answer> {
+  const socket = openSocket(key, "/v1/responses");
+  await once(socket, "open");
+  const events: SocketEvent[] = [];
+  const ended = new Promise<void>((resolve) => {
+    socket.on("message", (data) => {
+      events.push(JSON.parse(String(data)));
+      if (/^(?:error|response\.(?:completed|failed))$/.test(events.at(-1)?.type ?? "")) resolve();
+    });
+  });
+  socket.send(JSON.stringify({ type: "response.create", ...body }));
+  await ended;
+  socket.terminate();
+  return { status: events.at(-1)?.status ?? 200, headers: "", text: JSON.stringify(events) };
+}
+
+async function refusedSession(key: string, model: string): Promise<Answer> {
+  const socket = openSocket(key, `/v1/realtime?model=${encodeURIComponent(model)}`);
+  socket.on("error", () => {});
+  const [, response] = (await once(socket, "unexpected-response")) as [unknown, IncomingMessage];
+  return { status: response.statusCode ?? 0, headers: "", text: await textOf(response) };
+}
+
+/** @returns the refusal of each event */
+async function askInSession(key: string, model: string, events: object[]): Promise<Answer[]> {
+  const socket = openSocket(key, `/v1/realtime?model=${model}`);
+  const refusals: Answer[] = [];
+  const done = new Promise<void>((resolve) => {
+    socket.on("message", (data) => {
+      const { type, error } = JSON.parse(String(data)) as SocketEvent;
+      if (type !== "error") return;
+      const status = errorTable[error?.code as ErrorCode].status;
+      refusals.push({ status, headers: "", text: JSON.stringify(error) });
+      if (refusals.length === events.length) resolve();
+    });
+  });
+  await once(socket, "open");
+  for (const event of events) socket.send(JSON.stringify(event));
+  await done;
+  socket.terminate();
+  return refusals;
 }
 
 /** The same of what is nowhere. */
