@@ -124,6 +124,26 @@ describe("a process among others", () => {
     await expect(world.take(other, 1n)).rejects.toMatchObject({ code: "insufficient_quota" });
   });
 
+  test("that dies, and whose last word is said, has what it did not spend come back to the last pico-dollar", async () => {
+    const world = openWorld();
+    const [dead, other] = [world.process(), world.process()];
+    for (let turn = 0; turn < 20; turn++) await world.spend(dead, 10n);
+    await dead.tick();
+    await world.spend(dead, 10n);
+    await world.take(dead, 30n);
+    world.die(dead);
+    const living = await world.bury(dead);
+    expect(living).toEqual([world.counter.name]);
+    world.clock.ms += leaseTtlMs + advanceMs;
+    const [before] = await world.model.read([world.counter]);
+    expect(before?.spent).toBeGreaterThan(world.settled);
+    for (let times = 0; times < 2; times++) {
+      expect(await world.bury(dead)).toEqual([]);
+      expect(await world.model.read([world.counter])).toEqual([{ spent: world.settled, held: 0n }]);
+    }
+    await world.spend(other, 10_000n - world.settled);
+  });
+
   test("that nobody heard for longer than it may asks before each request", async () => {
     const world = openWorld();
     const one = world.process();
@@ -267,6 +287,7 @@ test("whatever processes do, and whenever they die, nothing is overspent and all
       const processes = [world.process(), world.process(), world.process()];
       const of = (index: number) => processes[index] as LeasedBudgets;
       let leases: { by: LeasedBudgets; lease: BudgetLease; amount: bigint }[] = [];
+      const dead: LeasedBudgets[] = [];
       for (const { type, by, amount } of steps) {
         if (type === "take") {
           const lease = await world.take(of(by), BigInt(amount)).catch(() => undefined);
@@ -283,6 +304,7 @@ test("whatever processes do, and whenever they die, nothing is overspent and all
         else if (type === "die") {
           const victim = of(by);
           world.die(victim);
+          dead.push(victim);
           leases = leases.filter((it) => it.by !== victim);
           processes[by] = world.process();
         } else if (type === "lose") {
@@ -304,8 +326,9 @@ test("whatever processes do, and whenever they die, nothing is overspent and all
       const [{ spent, held } = { spent: -1n, held: -1n }] = await world.model.read([world.counter]);
       expect(held).toBe(0n);
       expect(spent).toBeGreaterThanOrEqual(world.settled);
-      const someDied = steps.some(({ type }) => type === "die");
-      if (!someDied) expect(spent).toBe(world.settled);
+      for (const one of dead) await world.bury(one);
+      const [end] = await world.model.read([world.counter]);
+      expect(end?.spent).toBe(world.settled);
     }),
     { numRuns: 60 },
   );
@@ -385,6 +408,33 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
     expect(spent).toBeGreaterThan(counter.limit - 60n);
   }, 60_000);
 
+  test("what a dead process had ahead stays spent where it may hide what others spent", async () => {
+    if (typeof redis === "string") return;
+    const clock = { ms: testTimeMs };
+    const prefix = `test-${randomUUID()}`;
+    const options = { redis, leaseTtlMs, advanceMs, prefix, now: () => clock.ms };
+    const store = createRedisBudgets(options);
+    const [hiding, plain] = [counterNamed("hiding"), counterNamed("plain")];
+    const wanted = { held: 0n, ahead: 100n };
+    const nothing = { settled: 0n, held: 0n, free: 0n, ahead: 0n, unit: 1n };
+    for (const counter of [hiding, plain]) {
+      await store.raise([{ counter: { ...counter, limit: 10_000n }, spent: 7n }]);
+      clock.ms += 1;
+      const late = { cost: 0n, sinceMs: 0 };
+      const told = { counter: { ...counter, limit: 10_000n }, isKnown: false, late, wanted };
+      await store.account("dead", [{ ...told, ...nothing }]);
+      expect(await store.read([counter])).toEqual([{ spent: 7n, held: 100n }]);
+    }
+    await store.raise([{ counter: hiding, spent: 500n }]);
+    clock.ms += leaseTtlMs + advanceMs;
+    const words = [hiding, plain].map(({ name }) => ({ name, settled: 40n }));
+    expect(await store.lastWord("dead", words)).toEqual([]);
+    expect(await store.read([hiding, plain])).toEqual([
+      { spent: 500n, held: 0n },
+      { spent: 47n, held: 0n },
+    ]);
+  });
+
   test("a settlement counts once, whether its answer was lost, or its word, or that comes after it was said again", async () => {
     if (typeof redis === "string") return;
     const lost: { how: "answer" | "word" | "late" | undefined; late: (() => Promise<unknown>)[] } =
@@ -462,7 +512,7 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
     // Beyond what a double counts exactly.
     const amount = fc.bigInt({ min: 0n, max: 2n * 10n ** 16n });
     const step = fc.record({
-      type: fc.constantFrom("reserve", "settle", "account", "account", "raise"),
+      type: fc.constantFrom("reserve", "settle", "account", "account", "raise", "lastWord"),
       waitMs: fc.oneof(fc.nat({ max: 500 }), fc.nat({ max: 40_000 })),
       owner: fc.constantFrom("a", "b"),
       which: fc.nat({ max: 1 }),
@@ -517,6 +567,9 @@ describe.skipIf(typeof redis === "string")(typeof redis === "string" ? redis : "
               results.push(await store.account(owner, [account]));
             } else if (type === "raise") {
               results.push(await store.raise([{ counter, spent: first }]));
+            } else if (type === "lastWord") {
+              const words = [{ name: counter.name, settled: (settled.get(name) ?? 0n) + third }];
+              results.push(await store.lastWord(owner, words));
             } else
               results.push(
                 await leases[0]?.[results.length]?.settle({ cost: second, model: "gpt" }),
@@ -538,6 +591,7 @@ function openWorld({ limit = 10_000n, advancesMax = 10 } = {}) {
   const model = createModelBudgets({ now: () => clock.ms, leaseTtlMs, advanceMs });
   const counter = { ...counterNamed("total"), limit };
   const alive = new Set<LeasedBudgets>();
+  const left = new Map<LeasedBudgets, { owner: string; words: Map<string, bigint> }>();
   const world = {
     clock,
     model,
@@ -564,9 +618,11 @@ function openWorld({ limit = 10_000n, advancesMax = 10 } = {}) {
           return answers;
         },
       };
+      const owner = randomUUID();
+      const words = new Map<string, bigint>();
       const made = createLeasedBudgets({
         shared,
-        owner: randomUUID(),
+        owner,
         clockMs: () => clock.ms,
         // Those that live go on while one of them waits.
         async sleep(ms) {
@@ -579,12 +635,25 @@ function openWorld({ limit = 10_000n, advancesMax = 10 } = {}) {
         recallMs: 1_000,
         advancesMax,
         notedMax: 10,
+        onSettled(name, settled) {
+          if (settled === undefined) words.delete(name);
+          else words.set(name, settled);
+        },
         onRise: (rises) => world.rises.push(...rises),
         onLost: () => {},
         onError: (error) => world.errors.push(error),
       });
       alive.add(made);
+      left.set(made, { owner, words });
       return made;
+    },
+    /** Says the last word of one that died. @returns where it counts as living */
+    async bury(process: LeasedBudgets): Promise<string[]> {
+      const { owner, words } = left.get(process) ?? { owner: "", words: new Map<string, bigint>() };
+      return model.lastWord(
+        owner,
+        [...words].map(([name, settled]) => ({ name, settled })),
+      );
     },
     die(process: LeasedBudgets): void {
       alive.delete(process);

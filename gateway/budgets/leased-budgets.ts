@@ -37,6 +37,8 @@ export type LeasedBudgetsOptions = {
   advancesMax: number;
   /** Counters of which it is noted what was spent while the store is away. */
   notedMax: number;
+  /** What was settled of what is held ahead in a counter, before anybody else learns of it; absent when nothing is held any more. */
+  onSettled?: (name: string, settled: PicoUsd | undefined) => void;
   onRise: (rises: readonly Rise[]) => void;
   /** The shared store has lost what was held: what was spent has to be read from the ledger. */
   onLost: (counter: Counter) => void;
@@ -247,6 +249,7 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
     advance.used.ahead += cost;
     advance.used.cost = larger(advance.used.cost, cost);
     advance.cost = larger(advance.cost, cost);
+    if (advance.isKnown) options.onSettled?.(counter.name, advance.settled);
     const isCovered = cost <= advance.ahead;
     if (!isCovered) advance.untold += cost - advance.ahead;
     if (isPaused) becomeLate(advance);
@@ -482,6 +485,7 @@ export function createLeasedBudgets(options: LeasedBudgetsOptions): LeasedBudget
       } else advance.isRecalled = isRecalled;
     }
     const { isKnown, held, settled, usedAtMs, counter } = advance;
+    if (isKnown !== told.isKnown) options.onSettled?.(counter.name, isKnown ? settled : undefined);
     const isOver = !isKnown && held === 0n && settled === 0n && usedAtMs + idleMs < clockMs();
     if (isOver) advances.delete(counter.name);
   }

@@ -33,7 +33,14 @@ type Word = {
   resolve: (value: unknown) => void;
   reject: (error: unknown) => void;
 };
-type Process = { budgets: LeasedBudgets; isDead: boolean; isAway: boolean; history: string[] };
+type Process = {
+  budgets: LeasedBudgets;
+  isDead: boolean;
+  isAway: boolean;
+  history: string[];
+  /** What it left in its file of all that it settled. */
+  settled: bigint | undefined;
+};
 type Actor = {
   by: number;
   steps: readonly Step[];
@@ -43,7 +50,7 @@ type Actor = {
 };
 type Step =
   | { type: "take" | "settle"; amount: bigint }
-  | { type: "tick" | "resume" | "compare" | "die" };
+  | { type: "tick" | "resume" | "compare" | "die" | "bury" };
 type World = {
   clock: { ms: number };
   model: ReturnType<typeof createModelBudgets>;
@@ -56,6 +63,9 @@ type World = {
   settled: bigint;
   inLedger: bigint;
   living: bigint;
+  /** What the dead were settling when they died: some of it counts. */
+  unheard: bigint;
+  others: BudgetLease;
 };
 
 const take = (amount: bigint): Step => ({ type: "take", amount });
@@ -64,6 +74,9 @@ const tick: Step = { type: "tick" };
 const resume: Step = { type: "resume" };
 /** Raises the store to what the ledger knows, as every process does at times. */
 const compare: Step = { type: "compare" };
+const die: Step = { type: "die" };
+/** Says the last word of the first process, should that be dead, when its time is over. */
+const bury: Step = { type: "bury" };
 
 /** The first process holds something ahead when they begin, and so much is left of the budget besides. */
 type Scene = { left: bigint; losses: number; actors: [by: number, ...Step[]][] };
@@ -91,10 +104,30 @@ const scenes: Record<string, Scene> = {
     losses: 0,
     actors: [
       [0, take(1n), settle(1n)],
-      [0, { type: "die" }],
+      [0, die],
       [1, take(4n), settle(4n)],
     ],
   },
+  "one that dies while it spends, and whose last word another says": {
+    // Enough that something is held ahead and not spent.
+    left: 66n,
+    losses: 0,
+    actors: [
+      [0, tick, take(1n), settle(1n)],
+      [0, die],
+      [1, bury, take(68n), settle(68n)],
+    ],
+  },
+  "one that dies unheard, and whose last word another says, who knows of it by the ledger or does not":
+    {
+      left: 66n,
+      losses: 1,
+      actors: [
+        [0, tick, take(1n), settle(3n)],
+        [0, die],
+        [1, compare, bury],
+      ],
+    },
   "words and answers that are lost, and said again": {
     left: 2n,
     losses: 1,
@@ -205,6 +238,8 @@ async function open({ left, losses, actors }: Scene): Promise<World> {
     settled: 0n,
     inLedger: 0n,
     living: 0n,
+    unheard: 0n,
+    others: undefined as never,
   };
   await model.raise([{ counter, spent: 0n }]);
   for (const by of [0, 1]) world.processes.push(openProcess(world, by));
@@ -220,7 +255,10 @@ async function open({ left, losses, actors }: Scene): Promise<World> {
   const { spent, held } = (await model.read([counter]))[0] ?? { spent: 0n, held: 0n };
   const others = limit - spent - held - left;
   expect(held).toBeGreaterThanOrEqual(3n);
-  await model.reserve({ requestId: "others", holds: [holdOf(others)] });
+  world.others = (await model.reserve({
+    requestId: "others",
+    holds: [holdOf(others)],
+  })) as BudgetLease;
   world.settled = BigInt(warmTurns);
   world.inLedger = BigInt(warmTurns);
   world.living = others;
@@ -267,6 +305,9 @@ function openProcess(world: World, by: number): Process {
     recallMs: 500,
     advancesMax: 10,
     notedMax: 10,
+    onSettled: (_name, settled) => {
+      process.settled = settled;
+    },
     onRise: () => {},
     onLost: () => {},
     onError: () => {
@@ -350,13 +391,19 @@ async function perform(world: World, actor: Actor, step: Step): Promise<void> {
     case "compare":
       void process.budgets.raise([{ counter, spent: world.inLedger }]).then(done, done);
       break;
+    case "bury":
+      if (world.processes[0]?.isDead) await buryFirst(world);
+      done();
+      break;
     case "die": {
       process.isDead = true;
       for (const other of world.actors.filter(({ by }) => by === actor.by)) {
         const before = other.steps[other.next - 1];
         // What it was about to settle and had not acknowledged is lost with it.
         if (other.lease && before?.type === "take") world.living -= before.amount;
-        if (other.isBusy && before?.type === "settle") world.settled -= before.amount;
+        if (!other.isBusy || before?.type !== "settle") continue;
+        world.settled -= before.amount;
+        world.unheard += before.amount;
       }
       break;
     }
@@ -364,6 +411,29 @@ async function perform(world: World, actor: Actor, step: Step): Promise<void> {
       step satisfies never;
   }
   await quiet();
+}
+
+/** Says what the first process left, and finds that no more comes back than it did not spend. */
+async function buryFirst(world: World): Promise<void> {
+  const { model, clock, others, processes } = world;
+  // What else was under way has ended by then.
+  if (world.living > 0n) {
+    const [before] = await model.read([counter]);
+    await others.settle({ cost: 0n, model: "gpt" });
+    const [after] = await model.read([counter]);
+    world.living -= (before?.held ?? 0n) - (after?.held ?? 0n);
+  }
+  clock.ms += leaseTtlMs + advanceMs;
+  const [before] = await model.read([counter]);
+  const settled = processes[0]?.settled;
+  if (settled === undefined) return;
+  await model.lastWord("0", [{ name: counter.name, settled }]);
+  const [after] = await model.read([counter]);
+  const known = world.inLedger;
+  if ((before?.spent ?? 0n) >= known) expect(after?.spent).toBeGreaterThanOrEqual(known);
+  if (world.hasLost) return;
+  expect(after?.spent).toBeGreaterThanOrEqual(world.settled);
+  expect(after?.spent).toBeLessThanOrEqual(world.settled + world.unheard);
 }
 
 /** As every budget is with the ledger, when a process has been away and at times. */

@@ -13,6 +13,7 @@ import {
   type Counter,
   costIn,
   type Figures,
+  type LastWord,
   type Rise,
   type SharedBudgets,
   type Spending,
@@ -45,7 +46,7 @@ export function createRedisBudgets({
 }: RedisBudgetsOptions): SharedBudgets {
   const time = (): string => (now === undefined ? "" : String(now()));
   /** The counter, its leases, and what processes hold of it. Braces keep all on one node: a request may fall under the organisation's budget too. */
-  const keysOf = (counters: readonly Counter[]): string[] =>
+  const keysOf = (counters: readonly Pick<Counter, "name">[]): string[] =>
     counters.flatMap(({ name }) => {
       const key = `${prefix}:{budgets}:${name}`;
       return [key, `${key}:leases`, `${key}:advances`];
@@ -185,7 +186,21 @@ export function createRedisBudgets({
     return told;
   }
 
-  return { reserve, cancel, raise, read, account };
+  async function lastWord(owner: string, words: readonly LastWord[]): Promise<string[]> {
+    const living: string[] = [];
+    for (let from = 0; from < words.length; from += raisedAtOnce) {
+      const part = words.slice(from, from + raisedAtOnce);
+      const answers = await runScript(redis, lastWordScript, keysOf(part), [
+        time(),
+        owner,
+        ...part.flatMap(({ settled }) => toLimbs(settled)),
+      ]);
+      living.push(...part.flatMap(({ name }, index) => (answers[index] === "living" ? name : [])));
+    }
+    return living;
+  }
+
+  return { reserve, cancel, raise, read, account, lastWord };
 }
 
 /** @param answers before and after of each; empty for what Redis does not know */
@@ -233,6 +248,8 @@ const raisesMax = 16;
 const lateSlackMs = 1_000;
 /** A process that said nothing for so long is dead or away, and is not waited for. */
 const silentMs = 2_000;
+/** Fields of a counter; beyond it a dead process is not remembered, and what it had ahead stays spent. */
+const fieldsMax = 512;
 
 /** Money is {dollars, pico}; no result here is ever negative. */
 const luaMoney = `
@@ -283,12 +300,14 @@ const luaKeep = `
     if tonumber(untilMs) > 0 then ms = math.min(ms, math.max(tonumber(untilMs) - now, 3600000)) end
     redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(ms)))
   end
-  -- An advance is settled|held|free|ahead|told at|expires at, money in two limbs.
+  -- An advance is settled|held|free|ahead|told at|expires at|opened at, money in two limbs.
   local function parse(entry)
     local n = {}
     for limb in string.gmatch(entry, '[^|]+') do n[#n + 1] = tonumber(limb) end
-    return {settled = {n[1], n[2]}, held = {n[3], n[4]}, free = {n[5], n[6]}, ahead = {n[7], n[8]}, at = n[9], expires = n[10]}
+    return {settled = {n[1], n[2]}, held = {n[3], n[4]}, free = {n[5], n[6]}, ahead = {n[7], n[8]}, at = n[9], expires = n[10],
+      opened = n[11] or 0}
   end
+  local function deadName(owner) return 'dead:' .. owner end
   -- By what the ledger has raised a counter of late beyond what was told: at,usd|pico; and so on.
   local function noteRaise(counter, now, amount)
     local kept, all = {}, redis.call('HGET', counter, 'raises') or ''
@@ -335,8 +354,11 @@ const luaKeep = `
       local advance = parse(all[i])
       if advance.expires <= now then
         held, changed = subtract(held, advance.held), true
-        -- What the dead might spend ahead stays spent: nobody knows how much of it was.
+        -- What the dead might spend ahead stays spent until somebody says how much of it was.
         save(counter, 'ahead', subtract(load(counter, 'ahead'), advance.ahead))
+        if less(NONE, advance.ahead) and redis.call('HLEN', counter) < ${fieldsMax} then
+          redis.call('HSET', counter, deadName(all[i - 1]), all[i])
+        end
         redis.call('HDEL', advances, all[i - 1])
       elseif advance.at > now - ${silentMs} then
         spare = add(spare, add(advance.free, advance.ahead))
@@ -482,8 +504,8 @@ const accountScript = script(`
     local answer = {'lost', '', '', '', '', '', ''}
     local all = known(counter) and expire(counter, KEYS[3 * i - 1], advances, now)
     local entry = redis.call('HGET', advances, owner)
-    local old = {settled = NONE, held = NONE, ahead = NONE}
-    if entry then old = parse(entry) end
+    local old = {settled = NONE, held = NONE, ahead = NONE, opened = now}
+    if entry then old = parse(entry) else redis.call('HDEL', counter, deadName(owner)) end
     local settled, held, free, ahead = argument(at + 1), argument(at + 5), argument(at + 7), argument(at + 9)
     if all and less(settled, old.settled) then
       -- A later word came before it, on another connection.
@@ -523,13 +545,47 @@ const accountScript = script(`
         redis.call('HDEL', advances, owner)
       else
         redis.call('HSET', advances, owner, table.concat({text(settled), text(held), text(free), text(ahead),
-          string.format('%.0f|%.0f', now, now + tonumber(ARGV[3]))}, '|'))
+          string.format('%.0f|%.0f|%.0f', now, now + tonumber(ARGV[3]), old.opened)}, '|'))
       end
       for _, key in ipairs({counter, advances}) do keep(key, ARGV[at + 20], now) end
       answer = {'told', text(moreHeld), text(moreAhead), text(before), text(toldSpent(counter)), recalled and '1' or '',
         over and '1' or ''}
     end
     for j = 1, 7 do answers[7 * (i - 1) + j] = answer[j] end
+  end
+  return answers
+`);
+
+/**
+ * KEYS: counter, leases and advances of each. ARGV: now, process; then what it had settled by its end. Where the ledger has
+ * raised the counter since the process came, what it had ahead may hide what others spent, and stays spent.
+ */
+const lastWordScript = script(`
+  ${luaNow} ${luaMoney} ${luaKeep}
+  local now = clock()
+  local name = deadName(ARGV[2])
+  local answers = {}
+  for i = 1, #KEYS / 3 do
+    local counter, advances = KEYS[3 * i - 2], KEYS[3 * i]
+    answers[i] = 'over'
+    if known(counter) then
+      expire(counter, KEYS[3 * i - 1], advances, now)
+      local entry = redis.call('HGET', counter, name)
+      if redis.call('HEXISTS', advances, ARGV[2]) == 1 then
+        answers[i] = 'living'
+      elseif entry then
+        redis.call('HDEL', counter, name)
+        local dead, settled = parse(entry), argument(3 + 2 * (i - 1))
+        local news = less(dead.settled, settled) and subtract(settled, dead.settled) or NONE
+        local masked = false
+        for at in string.gmatch(redis.call('HGET', counter, 'raises') or '', '(%d+),') do
+          masked = masked or tonumber(at) >= dead.opened
+        end
+        if less(news, dead.ahead) and not masked then
+          save(counter, 'spent', subtract(load(counter, 'spent'), subtract(dead.ahead, news)))
+        end
+      end
+    end
   end
   return answers
 `);

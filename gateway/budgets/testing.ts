@@ -19,6 +19,7 @@ type Told = {
   free: bigint;
   ahead: bigint;
   atMs: number;
+  openedAtMs: number;
   expiresAtMs: number;
 };
 type Account = {
@@ -28,6 +29,8 @@ type Account = {
   recalledUntilMs: number;
   leases: Map<string, { amount: bigint; expiresAtMs: number }>;
   advances: Map<string, Told>;
+  /** Of those that expired with something ahead, until their last word is said. */
+  dead: Map<string, Told>;
 };
 
 /** @param saidAtMs when it was said first, where nobody knows whether that was heard */
@@ -44,10 +47,13 @@ export function createModelBudgets({
 }): SharedBudgets & { dump(): string } {
   const accounts = new Map<string, Account>();
 
-  function expire({ leases, advances }: Account): void {
+  function expire({ leases, advances, dead }: Account): void {
     for (const [id, { expiresAtMs }] of leases) if (expiresAtMs <= now()) leases.delete(id);
-    for (const [owner, { expiresAtMs }] of advances)
-      if (expiresAtMs <= now()) advances.delete(owner);
+    for (const [owner, told] of advances) {
+      if (told.expiresAtMs > now()) continue;
+      advances.delete(owner);
+      if (told.ahead > 0n) dead.set(owner, told);
+    }
   }
   const sum = (amounts: Iterable<bigint>) => [...amounts].reduce((all, one) => all + one, 0n);
   const heldIn = ({ leases, advances }: Account) =>
@@ -76,6 +82,7 @@ export function createModelBudgets({
     const { counter, wanted } = it;
     expire(account);
     const old = account.advances.get(owner);
+    if (!old) account.dead.delete(owner);
     if (!old && it.isKnown) return { type: "lost" };
     const before = account.spent - aheadIn(account);
     if (old && it.settled < old.settled) {
@@ -88,7 +95,8 @@ export function createModelBudgets({
     account.spent += it.ahead - (old?.ahead ?? 0n);
     const told = { ...it, atMs: now(), expiresAtMs: now() + leaseTtlMs + advanceMs };
     const { settled, held, free, ahead, atMs, expiresAtMs } = told;
-    const entry = { settled, held, free, ahead, atMs, expiresAtMs };
+    const openedAtMs = old?.openedAtMs ?? atMs;
+    const entry = { settled, held, free, ahead, atMs, openedAtMs, expiresAtMs };
     account.advances.set(owner, entry);
     const isRecalled = account.recalledUntilMs > now();
     const left = counter.limit - account.spent - heldIn(account);
@@ -165,6 +173,7 @@ export function createModelBudgets({
           recalledUntilMs: 0,
           leases: new Map(),
           advances: new Map(),
+          dead: new Map(),
         };
         const ahead = aheadIn(account);
         const before = account.spent - ahead;
@@ -189,6 +198,23 @@ export function createModelBudgets({
       return told.map((it): AdvanceAnswer => {
         const account = accounts.get(it.counter.name);
         return account ? accountFor(account, owner, it) : { type: "lost" };
+      });
+    },
+    async lastWord(owner, words) {
+      return words.flatMap(({ name, settled }) => {
+        const account = accounts.get(name);
+        if (!account) return [];
+        expire(account);
+        if (account.advances.has(owner)) return [name];
+        const told = account.dead.get(owner);
+        account.dead.delete(owner);
+        if (!told) return [];
+        const news = settled > told.settled ? settled - told.settled : 0n;
+        const isMasked = account.raises.some(
+          ({ atMs, amount }) => amount > 0n && atMs >= told.openedAtMs,
+        );
+        if (news < told.ahead && !isMasked) account.spent -= told.ahead - news;
+        return [];
       });
     },
   };

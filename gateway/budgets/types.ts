@@ -87,7 +87,15 @@ export type SharedBudgets = Omit<BudgetStore, "reserve"> & {
   cancel(request: BudgetRequest): Promise<void>;
   /** One process's word on what it holds in counters; told twice, it counts once. */
   account(owner: string, accounts: readonly AdvanceAccount[]): Promise<AdvanceAnswer[]>;
+  /**
+   * Said for a process that died: what it had settled in counters by its end. What it held ahead and did not spend comes back.
+   * @returns the counters in which it counts as living, whose word is to be said again later
+   */
+  lastWord(owner: string, words: readonly LastWord[]): Promise<string[]>;
 };
+
+/** All that a process has settled in one counter, told or not. */
+export type LastWord = { name: string; settled: PicoUsd };
 
 /** What a process holds in one counter, and how much more it would like. */
 export type AdvanceAccount = {

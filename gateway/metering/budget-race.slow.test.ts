@@ -6,11 +6,12 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import postgres from "postgres";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
 import { createPostgresDatabase, type PostgresDatabase } from "../../test/support/database.ts";
 import { findStores } from "../../test/support/optional-parts.ts";
+import { counterOf } from "../budgets/counters.ts";
 import { meteringLimits } from "./config.ts";
 import { openMetering } from "./metering.ts";
 import { testPrices, testPrincipal, testReserve, testSettlement, withFolder } from "./testing.ts";
@@ -131,6 +132,51 @@ describe.skipIf(typeof stores === "string")(`three processes on Postgres and Red
       const spent = parseUsd(await spentBy(principal));
       expect(spent).toBeLessThanOrEqual(parseUsd(limitUsd));
       expect(spent).toBeGreaterThanOrEqual(parseUsd("0.0003") * BigInt(passed(lines)));
+    }));
+
+  test("what a killed process had ahead and did not spend comes back when its folder is opened again, exactly", () =>
+    withFolder(async (folder) => {
+      const budget = { limitUsd: "10", period: "total" } as const;
+      const principal = testPrincipal({ key: { budgets: [budget] } });
+      const options = { dataDir: join(folder, "0"), ...urls(), principal };
+      const victim = await startGateway({
+        ...{ ...options, requests: 201, neverSettled: 1, atATime: 1, reservationTtlMs: 1_000 },
+      });
+      await new Promise<void>((resolve) => {
+        victim.onLine((_line, index) => index >= 200 && resolve());
+        victim.go();
+      });
+      victim.process.kill("SIGKILL");
+      await victim.over;
+      const next = await openMetering({
+        dataDir: options.dataDir,
+        sql,
+        redisUrl: options.redisUrl,
+        prices: testPrices({ "gpt/input": "0.000001", "gpt/output": "0.000004" }),
+        now: Date.now,
+        limits: meteringLimits.parse({
+          ...{ redisTimeoutMs: 60_000, budgetLoadTimeoutMs: 60_000, rehydrateEveryMs: 200 },
+        }),
+        onError(error) {
+          throw error;
+        },
+      });
+      const { id, projectId } = principal.key;
+      const counter = counterOf({ type: "key", id, projectId: projectId ?? undefined }, budget, {
+        ...{ user: undefined, model: undefined, atMs: Date.now() },
+      });
+      const spent = parseUsd("0.0003") * 200n;
+      const figures = async () => (await next.budgetFigures([counter]))[0];
+      const before = await figures();
+      expect((before?.spent ?? 0n) + (before?.held ?? 0n)).toBeGreaterThan(
+        spent + parseUsd("0.0003"),
+      );
+      await vi.waitFor(async () => expect(await figures()).toEqual({ spent, held: 0n }), {
+        timeout: 60_000,
+      });
+      await next.flush();
+      expect(parseUsd(await spentBy(principal))).toBe(spent);
+      await next.close();
     }));
 });
 

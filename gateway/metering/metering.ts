@@ -6,6 +6,7 @@ import type postgres from "postgres";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { type BudgetAlert, createBudgetAlerts } from "../budgets/alerts.ts";
 import { createKnownBudgets } from "../budgets/known-budgets.ts";
+import { LastWords } from "../budgets/last-words.ts";
 import { createLeasedBudgets } from "../budgets/leased-budgets.ts";
 import { createMemoryBudgets } from "../budgets/memory-budgets.ts";
 import { createRedisBudgets } from "../budgets/redis-budgets.ts";
@@ -17,8 +18,8 @@ import type {
   Rise,
   Spending,
 } from "../budgets/types.ts";
-import { insertRecords, migrateLedger } from "../ledger/database.ts";
 import { type AlertPosts, createAlertPosts } from "../budgets/webhook.ts";
+import { insertRecords, migrateLedger } from "../ledger/database.ts";
 import { inTime } from "../ledger/in-time.ts";
 import { Ingester } from "../ledger/ingest.ts";
 import type { PriceSource } from "../ledger/price-book.ts";
@@ -34,7 +35,7 @@ import { budgetsWithStandIn, limiterWithStandIn, StandIn } from "./stand-in.ts";
 import type { Accounts } from "./types.ts";
 
 export type MeteringOptions = {
-  /** Segments lie in its folder `spool`; one process at a time. */
+  /** Segments lie in its folder `spool`, last words in `budgets`; one process at a time. */
   dataDir: string;
   sql: postgres.Sql;
   /** Where limits and budgets are shared by several gateways; absent: this process has them alone. */
@@ -44,9 +45,9 @@ export type MeteringOptions = {
   organization?: (() => Pick<BudgetScope, "budgets" | "spendAlerts">) | undefined;
   /** Told of each share of a budget that is spent, once in all gateways. */
   onAlert?: ((alert: BudgetAlert) => void) | undefined;
-  now: () => number;
   /** Where they are posted as JSON, once in all gateways as long as none dies of it. */
   alertUrl?: string | undefined;
+  now: () => number;
   /** Milliseconds on a clock that never steps: what is held in this process ends by it. Absent: `now`, which may. */
   clockMs?: (() => number) | undefined;
   limits: MeteringLimits;
@@ -106,8 +107,8 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
     onRise: (rises) => alerts.rose(rises),
   });
   const load = spendingLoader({ ...options, spool, ingester, migrateOnce });
-  const alerts = createBudgetAlerts({
   let posts: AlertPosts | undefined;
+  const alerts = createBudgetAlerts({
     sql,
     now,
     waitingMax: limits.budgetAlertsMax,
@@ -136,7 +137,6 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
     onError(error);
   }
   ingester.start();
-
   if (alertUrl !== undefined) {
     posts = createAlertPosts({
       sql,
@@ -148,6 +148,7 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
       onError,
     });
   }
+
   return {
     accounts: createAccounts({
       limiter,
@@ -178,8 +179,8 @@ export async function openMetering(options: MeteringOptions): Promise<Metering> 
       await ingester.stop();
       await closeStores();
       await alerts.close();
-      await spool.close();
       await posts?.close();
+      await spool.close();
     },
   };
 }
@@ -245,7 +246,7 @@ type Told = {
 };
 
 async function openStores(
-  { redisUrl, now, clockMs = now, limits, onError }: MeteringOptions,
+  { dataDir, redisUrl, now, clockMs = now, limits, onError }: MeteringOptions,
   { onDoubt, onRise }: Told,
 ): Promise<Stores> {
   const leaseTtlMs = limits.reservationTtlMs;
@@ -267,9 +268,12 @@ async function openStores(
   redis.on("error", onError);
   // The error was told by the event; without Redis the gateway starts all the same.
   await redis.connect().catch(() => {});
+  const inRedis = createRedisBudgets({ redis, leaseTtlMs, advanceMs: limits.budgetLeaseMs });
+  const owner = randomUUID();
+  const lastWords = await LastWords.open({ folder: join(dataDir, "budgets"), owner, onError });
   const shared = createLeasedBudgets({
-    shared: createRedisBudgets({ redis, leaseTtlMs, advanceMs: limits.budgetLeaseMs }),
-    owner: randomUUID(),
+    shared: inRedis,
+    owner,
     clockMs: () => performance.now(),
     sleep,
     leaseTtlMs,
@@ -278,6 +282,7 @@ async function openStores(
     recallMs: limits.budgetRecallMs,
     advancesMax: limits.budgetLeasesMax,
     notedMax: limits.budgetCountersMax,
+    onSettled: (name, settled) => lastWords.note(name, settled),
     onRise,
     onLost: onDoubt,
     onError: (error) => standIn.fail(error),
@@ -297,6 +302,9 @@ async function openStores(
     standIn.retry();
     void shared.tick();
   }, limits.budgetLeaseTickMs).unref();
+  const remembrances = setInterval(() => {
+    if (!standIn.isAway) lastWords.say(inRedis).catch(onError);
+  }, limits.rehydrateEveryMs).unref();
   redis.on("ready", () => void standIn.comeBack());
   return {
     limiter: limiterWithStandIn(
@@ -314,7 +322,9 @@ async function openStores(
     isAway: () => standIn.isAway,
     async closeStores() {
       clearInterval(ticks);
+      clearInterval(remembrances);
       await shared.close();
+      lastWords.close();
       redis.disconnect();
     },
   };
