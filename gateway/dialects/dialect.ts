@@ -158,4 +158,6 @@ export type CallTexts = {
   tokenIds?: number;
   /** Tools and schemas, which providers write into the prompt. */
   schemas: string;
+  /** The most tokens of what is none of these, such as documents and sounds that came along. */
+  unread?(): number;
 };

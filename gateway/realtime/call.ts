@@ -68,7 +68,7 @@ export function transcriptionCall(model: string, limits: GatewayLimits, seen: ()
 }
 
 function emptyCall(model: string, inputTokens: number): Call {
-  const nothing = { system: "", user: "", all: [], schemas: "" };
+  const nothing = { system: "", user: "", all: [], schemas: "", unread: () => inputTokens };
   return {
     dialect: openAiRealtime,
     model,

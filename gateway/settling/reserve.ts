@@ -4,7 +4,7 @@ import type { GatewayLimits } from "../config.ts";
 import type { Call } from "../dialects/dialect.ts";
 import type { Accounts, Reservation, ReserveRequest } from "../metering/types.ts";
 import { type Target, toPricedModel } from "../routing/resolve.ts";
-import { countInput, inputTokensBound } from "../tokens/count.ts";
+import { countInputAtMost, inputTokensBound } from "../tokens/count.ts";
 
 export type ReserveInput = Pick<
   ReserveRequest,
@@ -43,7 +43,7 @@ export async function reserve(accounts: Accounts, input: ReserveInput): Promise<
     return await accounts.reserve(withTariffs(request));
   } catch (refusal) {
     if (!wasTooMuch(refusal) || call.bodyBytes > limits.recountBytesMax) throw refusal;
-    const counted = most(targets, ({ model }) => countInput(call, model.tokenizer, limits));
+    const counted = most(targets, ({ model }) => countInputAtMost(call, model.tokenizer, limits));
     if (counted >= request.inputTokens) throw refusal;
     return await accounts.reserve(withTariffs({ ...request, inputTokens: counted }));
   }

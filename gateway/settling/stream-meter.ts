@@ -7,7 +7,7 @@ import type { GatewayLimits } from "../config.ts";
 import type { Call } from "../dialects/dialect.ts";
 import type { Allowance, Reservation } from "../metering/types.ts";
 import { type Target, toPricedModel } from "../routing/resolve.ts";
-import { countInput, countOutput } from "../tokens/count.ts";
+import { countInputAtMost, countOutput } from "../tokens/count.ts";
 
 export type Metered = { call: Call; target: Target; limits: GatewayLimits };
 
@@ -122,7 +122,7 @@ class StreamMeter implements Meter {
     const { call, target, limits } = this.#metered;
     if (this.#hasRecounted || call.bodyBytes > limits.recountBytesMax) return false;
     this.#hasRecounted = true;
-    this.#inputTokens = countInput(call, target.model.tokenizer, limits);
+    this.#inputTokens = countInputAtMost(call, target.model.tokenizer, limits);
     return true;
   }
 

@@ -16,7 +16,7 @@ export function inputTokensBound(call: Call, media: MediaTokens): number {
 }
 
 /**
- * The input's tokens as near as can be told. Without the model's own tokenizer it is OpenAI's newest and a
+ * The tokens of what can be read of the input, as near as can be told. Without the model's own tokenizer it is OpenAI's newest and a
  * quarter more, which covers the smaller vocabularies of open models on plain text.
  */
 export function countInput(
@@ -30,6 +30,15 @@ export function countInput(
   const framing = templateTokens * (all.length + 1);
   const known = tokenizer === undefined ? Math.ceil(counted * foreignMargin) : counted;
   return known + tokenIds + framing + tokensOfMedia(call, media);
+}
+
+/** As `countInput`, with nothing left out: what cannot be read is as many tokens as it has bytes. */
+export function countInputAtMost(
+  call: Call,
+  tokenizer: Tokenizer | undefined,
+  media: MediaTokens,
+): number {
+  return countInput(call, tokenizer, media) + (call.texts().unread?.() ?? 0);
 }
 
 /** What is taken for pictures, and for documents that are not in the request. */

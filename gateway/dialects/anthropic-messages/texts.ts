@@ -1,5 +1,6 @@
 /** What rules and counts look at in a request of Anthropic's messages, blocks of any type among them. */
 import type { CallTexts } from "../dialect.ts";
+import { type Reading, readText, together, unread, unreadBytes } from "../reading.ts";
 import type { AnyBlock, MessagesRequest } from "./schema.ts";
 
 type Prompt = Pick<MessagesRequest, "messages" | "system" | "tools">;
@@ -7,16 +8,19 @@ type Message = Prompt["messages"][number];
 
 export function textsIn({ messages, system, tools }: Prompt, output: unknown): CallTexts {
   const later = messages.filter(({ role }) => role === "system");
-  const instructions = [textIn(system ?? ""), ...later.map(({ content }) => textIn(content))];
+  const above = read(system ?? "");
+  const instructions = [above, ...later.map(({ content }) => read(content))];
+  const said = messages.map(({ content }) => read(content));
   const user = messages.findLast(({ role }) => role === "user");
   return {
-    system: instructions.join("\n"),
+    system: instructions.map(({ text }) => text).join("\n"),
     user: user ? saidIn(user.content) : "",
-    all: [...(system ? [textIn(system)] : []), ...messages.map(({ content }) => textIn(content))],
+    all: [...(system ? [above] : []), ...said].map(({ text }) => text),
     schemas: [tools, output]
       .filter((part) => part != null)
       .map((part) => JSON.stringify(part))
       .join(""),
+    unread: () => unreadBytes([above, ...said]),
   };
 }
 
@@ -40,26 +44,50 @@ function countIn(messages: readonly Message[], isOne: (block: AnyBlock) => boole
   return count;
 }
 
-/** Everything that becomes tokens: texts, calls and their results. */
-function textIn(content: string | readonly AnyBlock[]): string {
-  if (typeof content === "string") return content;
-  return content
-    .map((block) => {
-      const { text, thinking, input, content: inner } = block;
-      if (typeof text === "string") return text;
-      if (typeof thinking === "string") return thinking;
-      if (block.type === "tool_use") return `${String(block.name)}${JSON.stringify(input ?? {})}`;
-      if (typeof inner === "string") return inner;
-      return Array.isArray(inner) ? textIn(inner.filter(isBlock)) : "";
-    })
-    .join("\n");
+/** Everything that becomes tokens; pictures, and documents that lie elsewhere, are counted apart. */
+function read(content: string | readonly AnyBlock[]): Reading {
+  return typeof content === "string" ? readText(content) : together(content.map(readBlock));
+}
+
+function readBlock(block: AnyBlock): Reading {
+  const { type, content } = block;
+  switch (type) {
+    case "text":
+      return readText(block.text);
+    case "image":
+      return readText();
+    case "thinking":
+      return together([readText(block.thinking), unread(block.signature)]);
+    case "tool_use":
+      return readText(block.name, JSON.stringify(block.input ?? {}));
+    case "tool_result":
+    case "search_result":
+      return together([readText(block.title, block.source), readInner(content)]);
+    case "document":
+      return together([readText(block.title, block.context), readSource(block.source)]);
+    default:
+      return unread(block);
+  }
+}
+
+function readSource(source: unknown): Reading {
+  const { type, data, content } = (source ?? {}) as Readonly<Record<string, unknown>>;
+  if (type === "text") return readText(data);
+  return together([
+    unread(data),
+    typeof content === "string" ? readText(content) : unread(content),
+  ]);
+}
+
+function readInner(content: unknown): Reading {
+  if (Array.isArray(content)) return read(content.filter(isBlock));
+  return typeof content === "string" ? readText(content) : unread(content);
 }
 
 /** What a person wrote: results of tools are nobody's words. */
 function saidIn(content: Message["content"]): string {
-  return textIn(
-    typeof content === "string" ? content : content.filter(({ type }) => type === "text"),
-  );
+  return read(typeof content === "string" ? content : content.filter(({ type }) => type === "text"))
+    .text;
 }
 
 function countBlocks(blocks: readonly AnyBlock[], isOne: (block: AnyBlock) => boolean): number {

@@ -4,9 +4,10 @@ import type { CanonicalRequest } from "../../canonical/request.ts";
 import { type BodyLimits, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { Call, CallTexts } from "../dialect.ts";
+import { type Reading, readText, together, unread, unreadBytes } from "../reading.ts";
 import { readCanonicalConverse } from "./canonical.ts";
 import { bedrockConverse } from "./index.ts";
-import { type Block, type ConverseBody, converseBody } from "./schema.ts";
+import { type Block, type ConverseBody, converseBody, type ResultBlock } from "./schema.ts";
 
 /**
  * Model names hold `/`, `:` and `@`, raw or percent-encoded.
@@ -67,33 +68,47 @@ export async function readConverseCall(
 
 /** Whatever the blocks are: what passes to Bedrock may hold kinds that nobody else knows. */
 function readTexts(read: ConverseBody): CallTexts {
-  const system = blocksText(read.system ?? []);
+  const system = readBlocks(read.system ?? []);
+  const said = read.messages.map(({ content }) => readBlocks(content));
   const user = read.messages.findLast(({ role }) => role === "user");
   return {
-    system,
-    user: blocksText(user?.content ?? []),
-    all: [system, ...read.messages.map(({ content }) => blocksText(content))].filter(
-      (text) => text !== "",
-    ),
+    system: system.text,
+    user: readBlocks(user?.content ?? []).text,
+    all: [system, ...said].map(({ text }) => text).filter((text) => text !== ""),
     schemas: [read.toolConfig, read.outputConfig]
       .filter((part) => part != null)
       .map((part) => JSON.stringify(part))
       .join(""),
+    unread: () => unreadBytes([system, ...said]),
   };
 }
 
-function blocksText(blocks: readonly Block[]): string {
-  return blocks.map(blockText).join("\n");
+function readBlocks(blocks: readonly Block[]): Reading {
+  return together(blocks.map(readBlock));
 }
 
-function blockText({ text, toolUse, toolResult, reasoningContent }: Block): string {
-  if (toolUse) return JSON.stringify(toolUse.input ?? {});
-  if (toolResult) {
-    return toolResult.content
-      .map((one) => one.text ?? (one.json === undefined ? "" : JSON.stringify(one.json)))
-      .join("\n");
-  }
-  return text ?? reasoningContent?.reasoningText?.text ?? "";
+/** Pictures, and documents in S3, are counted apart. */
+function readBlock(block: Block): Reading {
+  const { text, image: _picture, document, toolUse, toolResult, ...more } = block;
+  const { reasoningContent, cachePoint: _mark, ...rest } = more;
+  const { reasoningText, redactedContent } = reasoningContent ?? {};
+  return together([
+    readText(text, reasoningText?.text),
+    toolUse ? readText(toolUse.name, JSON.stringify(toolUse.input ?? {})) : readText(),
+    ...(toolResult?.content ?? []).map(readResult),
+    readDocument(document),
+    unread(reasoningText?.signature, redactedContent, ...Object.values(rest)),
+  ]);
+}
+
+function readResult({ text, json, image: _picture, document, ...rest }: ResultBlock): Reading {
+  const value = json === undefined ? undefined : JSON.stringify(json);
+  return together([readText(text, value), readDocument(document), unread(...Object.values(rest))]);
+}
+
+function readDocument(document: Block["document"]): Reading {
+  const { text, bytes } = document?.source ?? {};
+  return together([readText(document?.name, text), unread(bytes)]);
 }
 
 function hasPicture({ image, toolResult }: Block): boolean {

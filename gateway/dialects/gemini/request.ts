@@ -4,6 +4,7 @@ import type { CanonicalRequest } from "../../canonical/request.ts";
 import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
 import { mayLoseNumbers } from "../../http/json-text.ts";
 import type { Call, CallTexts, Dialect } from "../dialect.ts";
+import { type Reading, readText, together, unread, unreadBytes } from "../reading.ts";
 import { readCanonicalGemini } from "./canonical.ts";
 import { gemini } from "./index.ts";
 import {
@@ -80,28 +81,36 @@ function toCall(
 
 /** Whatever the parts are: what passes to Google may hold kinds that nobody else knows. */
 function readTexts(read: GenerateContentBody): CallTexts {
-  const system = contentText(read.systemInstruction);
+  const system = readContent(read.systemInstruction);
+  const said = read.contents.map(readContent);
   const user = read.contents.findLast(({ role }) => role == null || role === "user");
   const { responseSchema, responseJsonSchema } = read.generationConfig ?? {};
   return {
-    system,
-    user: contentText(user),
-    all: [system, ...read.contents.map(contentText)].filter((text) => text !== ""),
+    system: system.text,
+    user: readContent(user).text,
+    all: [system, ...said].map(({ text }) => text).filter((text) => text !== ""),
     schemas: [read.tools, responseSchema, responseJsonSchema]
       .filter((part) => part != null)
       .map((part) => JSON.stringify(part))
       .join(""),
+    unread: () => unreadBytes([system, ...said]),
   };
 }
 
-function contentText(content: Content | null | undefined): string {
-  return (content?.parts ?? []).map(partText).join("\n");
+function readContent(content: Content | null | undefined): Reading {
+  return together((content?.parts ?? []).map(readPart));
 }
 
-function partText({ text, functionCall, functionResponse }: Part): string {
-  if (functionCall) return JSON.stringify(functionCall.args ?? {});
-  if (functionResponse) return JSON.stringify(functionResponse.response ?? {});
-  return text ?? "";
+/** Pictures, and documents that lie elsewhere, are counted apart. */
+function readPart(part: Part): Reading {
+  const { text, thought: _thought, inlineData, fileData: _elsewhere, ...more } = part;
+  const { functionCall: call, functionResponse: result, ...rest } = more;
+  return together([
+    readText(text),
+    call ? readText(call.name, JSON.stringify(call.args ?? {})) : readText(),
+    result ? readText(result.name, JSON.stringify(result.response ?? {})) : readText(),
+    unread(result?.parts, isPicture(part) ? undefined : inlineData?.data, ...Object.values(rest)),
+  ]);
 }
 
 function isPicture({ inlineData, fileData }: Part): boolean {

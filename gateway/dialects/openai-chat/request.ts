@@ -1,5 +1,10 @@
 /** Reads `POST /v1/chat/completions`: the fields that Switchyard acts on, and the rest as it came. */
-import { type ChatRequest, chatRequest, messageText } from "../../../sdk/protocol/chat.ts";
+import {
+  type ChatMessage,
+  type ChatRequest,
+  chatRequest,
+  messageText,
+} from "../../../sdk/protocol/chat.ts";
 import { HubError, parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import type { CanonicalRequest } from "../../canonical/request.ts";
 import { type BodyLimits, type JsonBody, readJsonBody, refuseDeeper } from "../../http/body.ts";
@@ -8,6 +13,7 @@ import { mayBeId } from "../../kept/ask.ts";
 import { metadata } from "../../kept/metadata.ts";
 import type { CompletionStore, StoredCompletion } from "../../stored-completions/store.ts";
 import type { Call, CallTexts, Gatherer } from "../dialect.ts";
+import { type Reading, readText, together, unread, unreadBytes } from "../reading.ts";
 import { readCanonicalChat } from "./canonical.ts";
 import { ChatGatherer } from "./gather.ts";
 import { openAiChat } from "./index.ts";
@@ -123,18 +129,20 @@ class ChatCall implements Call {
   texts(): CallTexts {
     const { messages } = this.#request;
     const last = messages.findLast(({ role }) => role === "user");
-    const { tools, functions, response_format } = this.body;
+    const { tools, functions, response_format, documents, prediction } = this.body;
+    const read = messages.map(readMessage);
     return {
       system: messages
         .filter(({ role }) => role === "system" || role === "developer")
         .map((message) => messageText(message) ?? "")
         .join("\n"),
       user: (last && messageText(last)) ?? "",
-      all: messages.map((message) => messageText(message) ?? ""),
-      schemas: [tools, functions, response_format]
+      all: read.map(({ text }) => text),
+      schemas: [tools, functions, response_format, documents, prediction]
         .filter((part) => part != null)
         .map((part) => JSON.stringify(part))
         .join(""),
+      unread: () => unreadBytes(read),
     };
   }
 
@@ -153,6 +161,27 @@ class ChatCall implements Call {
     return count;
   }
 }
+
+/** What is said, thought and called; pictures are counted apart. */
+function readMessage(message: ChatMessage): Reading {
+  const { role: _role, content, tool_calls, function_call, tool_call_id: _id, ...more } = message;
+  const { name, refusal, reasoning_content, reasoning, ...rest } = more;
+  const calls = [...(Array.isArray(tool_calls) ? tool_calls : []), { function: function_call }];
+  const parts = Array.isArray(content) ? content : [];
+  return together([
+    readText(messageText(message), name, refusal, reasoning_content, reasoning),
+    ...calls.map(readCall),
+    unread(...parts.filter(({ type }) => type !== "text" && type !== "image_url")),
+    unread(...Object.values(rest)),
+  ]);
+}
+
+function readCall(call: { function?: Called; custom?: Called } | null): Reading {
+  const called = call?.function ?? call?.custom;
+  return readText(called?.name, called?.arguments, called?.input);
+}
+
+type Called = { name?: unknown; arguments?: unknown; input?: unknown } | null;
 
 function isElsewhere(part: { type: string }): boolean {
   return (part as { file?: { file_id?: unknown } | null }).file?.file_id != null;

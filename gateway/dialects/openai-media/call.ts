@@ -52,13 +52,19 @@ export async function readMediaCall(
   came: Came,
   dialect: Dialect,
   toCall: () => Pick<Call, "tariffs" | "measure"> &
-    Partial<Omit<Call, "texts">> & { texts: string[] },
+    Partial<Omit<Call, "texts">> & { texts: string[]; unread?: number },
 ): Promise<Call> {
   const { fields, bytes, source, form } = came;
   try {
     const { model } = parseOrThrow(named, fields);
-    const { texts, ...own } = toCall();
-    const shown = { system: "", user: texts.join("\n"), all: texts, schemas: "" };
+    const { texts, unread = 0, ...own } = toCall();
+    const shown = {
+      system: "",
+      user: texts.join("\n"),
+      all: texts,
+      schemas: "",
+      unread: () => unread,
+    };
     return {
       dialect,
       model,

@@ -38,6 +38,7 @@ async function readAudioCall(request: Request, dialect: Dialect, parts: MediaPar
       stream,
       // What is heard is input as much as what is written.
       bodyBytes: bytes + heard,
+      unread: heard,
       tariffs: ({ outputTokensMax }) => [
         [{ quantity: msMax, meters: ["audio_ms"] }],
         [

@@ -30,7 +30,7 @@ export async function readCompletionsCall(request: Request, limits: BodyLimits):
     // Of the old default, and of a text that only wants to be told how likely it was.
     outputTokensMax: read.max_tokens ?? defaultTokens,
     choices: prompts * Math.max(read.n ?? 1, read.best_of ?? 1),
-    texts: () => textsOf(read.prompt),
+    texts: () => textsOf(read.prompt, read.suffix),
     canonical: () => readCanonicalCompletion(json.value as Call["body"]),
   };
 }
@@ -74,8 +74,8 @@ function passingCall({ value, text, bytes }: JsonBody, dialect: Dialect, model: 
   } as const;
 }
 
-function textsOf(input: z.infer<typeof texts>) {
-  const parts = [input].flat(2);
+function textsOf(input: z.infer<typeof texts>, suffix?: string | null) {
+  const parts = [input, suffix ?? []].flat(2);
   const all = parts.filter((part) => typeof part === "string");
   return {
     system: "",
@@ -124,6 +124,7 @@ const count = z
 export const completionsRequest = z.looseObject({
   model: z.string().min(1).max(512),
   prompt: texts,
+  suffix: z.string().nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
   max_tokens: count,
