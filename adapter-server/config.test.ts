@@ -32,6 +32,13 @@ test("the prefix cache is turned off by its variable", () => {
   expect(config.prefixCache).toBe(false);
 });
 
+test("weights for single sequences are asked for by their format, and off without", () => {
+  const of = (value?: string) =>
+    readConfig({ MODEL: "m", ADAPTER_SERVER_SINGLE_STREAM: value }).singleStream;
+  expect([of(), of("off"), of("int4-128")]).toEqual([undefined, undefined, "int4-128"]);
+  expect(() => of("int8")).toThrow("ADAPTER_SERVER_SINGLE_STREAM");
+});
+
 test("adapters to preload and to pin are read, the pinned ones first", () => {
   const { adapters } = readConfig({
     MODEL: "m",

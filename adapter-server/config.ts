@@ -5,7 +5,7 @@ import { z } from "zod";
 import { HubError, parseOrThrow } from "../sdk/protocol/errors.ts";
 import { type Pooling, poolings } from "./engine/pooling.ts";
 import { type DeclaredAdapter, parseDeclared } from "./lora/declared-adapters.ts";
-import { keyValueTypes } from "./models/graph-files.ts";
+import { keyValueTypes, type SingleFormat, singleFormats } from "./models/graph-files.ts";
 import { type ModelFormat, modelFormats } from "./models/import-model.ts";
 import { isHubRef, parseHubRef } from "./models/library/source-ref.ts";
 import { type ToolFormat, toolFormats } from "./output/tools/formats.ts";
@@ -139,6 +139,7 @@ export type Config = {
   port: number;
   model: { id: string; folder: string };
   format: ModelFormat;
+  singleStream: SingleFormat | undefined;
   dataDir: string;
   threads: number;
   operatorKey: string | undefined;
@@ -167,6 +168,7 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     port: parsed.PORT,
     model: { id: parsed.MODEL_ID ?? defaultId(folder), folder },
     format: parsed.ADAPTER_SERVER_FORMAT,
+    singleStream: parsed.ADAPTER_SERVER_SINGLE_STREAM,
     dataDir: resolve(parsed.SWITCHYARD_DATA_DIR),
     threads: parsed.ADAPTER_SERVER_THREADS ?? defaultThreads(),
     operatorKey: parsed.ADAPTER_SERVER_OPERATOR_KEY ?? parsed.SWITCHYARD_OPERATOR_KEY,
@@ -231,6 +233,11 @@ function readLimits(env: Record<string, string | undefined>): ServerLimits {
 }
 
 const key = z.string().min(16);
+/** `off` also leaves unused what an import has of them. */
+export const singleStream = z
+  .enum(["off", ...singleFormats])
+  .default("off")
+  .transform((format) => (format === "off" ? undefined : format));
 
 const environment = z.object({
   /** A Hugging Face model folder, a GGUF file, or `hf:owner/name@revision` of what was pulled before. */
@@ -244,6 +251,8 @@ const environment = z.object({
   ADAPTER_SERVER_OPERATOR_KEY: key.optional(),
   ADAPTER_SERVER_API_KEY: key.optional(),
   ADAPTER_SERVER_FORMAT: z.enum(modelFormats).default("auto"),
+  /** How weights for steps in which a single sequence decodes are stored, beside the others. */
+  ADAPTER_SERVER_SINGLE_STREAM: singleStream,
   ADAPTER_SERVER_THREADS: count.optional(),
   /** Whether prompts of one tenant share what is computed of them where they begin alike. */
   ADAPTER_SERVER_PREFIX_CACHE: z.stringbool().default(true),

@@ -18,6 +18,7 @@ import type { AdapterSource } from "./lora/adapter-source.ts";
 import { type AdapterAuditEvent, AdapterStore } from "./lora/adapter-store.ts";
 import { type DeclaredAdapter, loadDeclared } from "./lora/declared-adapters.ts";
 import { openPacker, type Packer } from "./lora/packer.ts";
+import type { SingleFormat } from "./models/graph-files.ts";
 import type { ImportedModel, ModelFormat } from "./models/import-model.ts";
 import { openForServing } from "./models/library/import.ts";
 import { createChatTemplate } from "./models/templates/chat-template.ts";
@@ -32,6 +33,8 @@ export type AdapterServerOptions = {
    */
   model: { id: string; folder: string };
   format: ModelFormat;
+  /** Weights beside the others, for steps in which a single sequence decodes; none when absent. */
+  singleStream?: SingleFormat | undefined;
   /** Imported models and fetched adapters are kept below it. */
   dataDir: string;
   operatorKey?: string | undefined;
@@ -77,6 +80,7 @@ export async function createAdapterServer(options: AdapterServerOptions): Promis
   const { model, release } = await openForServing({
     source: options.model.folder,
     format: options.format,
+    singleStream: options.singleStream,
     dataDir: options.dataDir,
     onProgress: options.onProgress,
     onWarning: (message) => options.onFault("the model is larger than the memory", message),
@@ -187,10 +191,10 @@ function startModelEngine(
   }: { model: ImportedModel; tokenizer: Tokenizer; limits: ServerLimits },
   { threads, prefixCache = true, onFault }: AdapterServerOptions,
 ): Promise<Engine> {
-  const { graphPath, format, blockSize, dims } = model;
+  const { graphPath, format, singleStream, blockSize, dims } = model;
   const runnerOptions: ModelRunnerOptions = {
     // A tokenizer is large, and the engine's thread needs none.
-    model: { graphPath, format, blockSize, dims },
+    model: { graphPath, format, singleStream, blockSize, dims },
     keyValues: limits.kvCacheType,
     // The null block comes on top.
     blocks: Math.ceil(limits.kvCacheTokens / model.blockSize) + 1,

@@ -84,6 +84,7 @@ export class EngineCore {
     this.#scheduler = new Scheduler({
       limits,
       prefixCache,
+      singleWeights: runner.hasSingleWeights ?? false,
       nowMs,
       blocks: new BlockManager(runner),
       slots: this.#slots,

@@ -10,8 +10,12 @@ import type { ModelDims, StepRow } from "./types.ts";
 /** Valid until the next call: logits and the largest of each block of them by sampled token, states by token that wants them. */
 export type CallResult = { logits: Float32Array; peaks: Float32Array; states: Float32Array };
 
-/** The same model several times, over the same weights: calls without adapters need not pay for them, nor plain LoRA for DoRA. */
-export type Graphs = Partial<Record<AdapterKind, Graph>>;
+/**
+ * The same model several times, over the same weights: calls without adapters need not pay for them, nor plain LoRA for DoRA.
+ * `single-` ones are over other weights, for a single sequence.
+ */
+export type GraphKind = AdapterKind | `single-${Exclude<AdapterKind, "dora">}`;
+export type Graphs = Partial<Record<GraphKind, Graph>>;
 
 export type GraphCallsOptions = {
   graphs: Graphs;
@@ -43,7 +47,7 @@ export class GraphCalls {
   async run(rows: readonly StepRow[]): Promise<CallResult> {
     const run = this.adapters.arrange(slotsOf(rows));
     const { feeds, sizes } = this.#feeds.build(rows, { slots: this.adapters, run });
-    const graph = this.#graphs[run.count === 0 ? "none" : run.gains ? "dora" : "lora"];
+    const graph = this.#graphFor(rows, run);
     invariant(graph, "calls are computed where their graph is open");
     const results = await graph.run(feeds, run.count === 0 ? {} : this.#adapterTensors(run));
     const source: NewKeyValues = {};
@@ -61,6 +65,13 @@ export class GraphCalls {
       peaks: results.logitPeaks!.data as Float32Array,
       states: results.hiddenStates!.data as Float32Array,
     };
+  }
+
+  #graphFor(rows: readonly StepRow[], { count, gains }: SlotRun): Graph | undefined {
+    if (count > 0 && gains) return this.#graphs.dora;
+    const kind = count === 0 ? "none" : "lora";
+    const isSingle = rows.every((row) => row.isSingle);
+    return (isSingle ? this.#graphs[`single-${kind}` as const] : undefined) ?? this.#graphs[kind];
   }
 
   #adapterTensors(run: SlotRun): Record<string, ort.Tensor> {
@@ -116,6 +127,18 @@ export class Graph {
   close(): Promise<void> {
     return this.#session.release();
   }
+}
+
+/** Opens them one after the other, as each takes memory while it is opened. */
+export async function openGraphs(
+  paths: Partial<Record<GraphKind, string>>,
+  options: ort.InferenceSession.SessionOptions,
+): Promise<Graphs> {
+  const graphs: Graphs = {};
+  for (const [kind, path] of Object.entries(paths)) {
+    graphs[kind as GraphKind] = await Graph.open(path, options);
+  }
+  return graphs;
 }
 
 /** Runs of places whose tensors are kept. */

@@ -41,7 +41,7 @@ beforeEach(async () => {
   const own = await mkdtemp(join(folder, "import-"));
   await cp(dirname(imported.graphPath), own, { recursive: true });
   const model = { ...imported, graphPath: join(own, "model.onnx") };
-  graphPath = join(own, graphFileName({ adapters: "dora", keyValues: "f32" }));
+  graphPath = join(own, graphFileName({ adapters: "dora", keyValues: "f32", weights: "main" }));
   const options: MortalRunnerOptions = {
     ...{ model, blocks: 64, slots: 4, rankMax: 32, threads: 2 },
     ...{ deadlyToken, deadlyToThreadToken },

@@ -6,15 +6,14 @@
  */
 import type { Worker } from "node:worker_threads";
 import { HubError, invariant } from "../../sdk/protocol/errors.ts";
-import type { AdapterKind } from "../models/graph-files.ts";
 import { startWorker } from "../start-worker.ts";
-import type { CallResult } from "./graph-calls.ts";
+import type { CallResult, GraphKind } from "./graph-calls.ts";
 import type { PoolData, PoolOptions } from "./key-value-pool.ts";
 import { fromWireError, toWireError, type WireError } from "./messages.ts";
 import type { PackedAdapter, StepRow } from "./types.ts";
 
 export type GraphWorkerOptions = {
-  paths: Record<AdapterKind, string>;
+  paths: Partial<Record<GraphKind, string>>;
   /** Threads of one native call. */
   threads: number;
   pool: PoolOptions;

@@ -1,7 +1,7 @@
 /** The thread of a model's graphs: opens them, is given the keys and values, and computes one call after the other. */
 import { parentPort, workerData } from "node:worker_threads";
 import { invariant } from "../../sdk/protocol/errors.ts";
-import { Graph, GraphCalls } from "./graph-calls.ts";
+import { GraphCalls, type Graphs, openGraphs } from "./graph-calls.ts";
 import {
   type FromGraphWorker,
   type GraphWorkerOptions,
@@ -79,11 +79,6 @@ async function serve(
   }
 }
 
-async function openAll({ paths, threads }: GraphWorkerOptions) {
-  const settings = await sessionOptions(threads);
-  return {
-    none: await Graph.open(paths.none, settings),
-    lora: await Graph.open(paths.lora, settings),
-    dora: await Graph.open(paths.dora, settings),
-  };
+async function openAll({ paths, threads }: GraphWorkerOptions): Promise<Graphs> {
+  return openGraphs(paths, await sessionOptions(threads));
 }

@@ -1,10 +1,15 @@
 /** Runs the decoder graph: each call through the graph that it takes, over one pool of keys and values. */
 import { dirname, join } from "node:path";
-import { type AdapterKind, graphFileName, type KeyValueType } from "../models/graph-files.ts";
+import {
+  type AdapterKind,
+  type GraphWeights,
+  graphFileName,
+  type KeyValueType,
+} from "../models/graph-files.ts";
 import type { ModelGraph } from "../models/import-model.ts";
 import { blocksOf } from "../models/token-blocks.ts";
 import { hasGains } from "./adapter-slots.ts";
-import { type CallResult, Graph, GraphCalls, type Graphs, slotsOf } from "./graph-calls.ts";
+import { type CallResult, GraphCalls, type Graphs, openGraphs, slotsOf } from "./graph-calls.ts";
 import { GraphThread, type GraphWorkerOptions, type SlotCopy } from "./graph-thread.ts";
 import { KeyValuePool } from "./key-value-pool.ts";
 import { NativeWeights } from "./native-weights.ts";
@@ -34,18 +39,23 @@ export type ModelRunnerOptions = {
  */
 export async function createRunner(options: ModelRunnerOptions): Promise<ModelRunner> {
   const { model, blocks, threads, keyValues: type = "f32" } = options;
-  const pathOf = (adapters: AdapterKind) =>
-    join(dirname(model.graphPath), graphFileName({ adapters, keyValues: type }));
-  const paths = { none: pathOf("none"), lora: pathOf("lora"), dora: pathOf("dora") };
-  const settings = await sessionOptions(threads);
-  const lora = await Graph.open(paths.lora, settings);
-  const none = await Graph.open(paths.none, settings);
+  const pathOf = (adapters: AdapterKind, weights: GraphWeights = "main") =>
+    join(dirname(model.graphPath), graphFileName({ adapters, keyValues: type, weights }));
+  const usual: GraphPaths = { lora: pathOf("lora"), none: pathOf("none") };
+  if (model.singleStream) {
+    usual["single-lora"] = pathOf("lora", "single");
+    usual["single-none"] = pathOf("none", "single");
+  }
+  const graphs = await openGraphs(usual, await sessionOptions(threads));
+  const paths = { ...usual, dora: pathOf("dora") };
   const weights = await NativeWeights.open(model.dims.vocabSize, threads);
   const { dims, blockSize } = model;
   const pool = { dims, blocks, blockSize, type };
   const { slots, rankMax } = options;
-  return new OnnxModelRunner({ lora, none }, weights, { paths, threads, pool, slots, rankMax });
+  return new OnnxModelRunner(graphs, weights, { paths, threads, pool, slots, rankMax });
 }
+
+type GraphPaths = GraphWorkerOptions["paths"];
 
 /** Computes by itself, until a graph is needed that few servers need; from then on a thread that has it computes. */
 class OnnxModelRunner implements ModelRunner {
@@ -54,6 +64,7 @@ class OnnxModelRunner implements ModelRunner {
   readonly blocks: number;
   readonly slots: number;
   readonly rankMax: number;
+  readonly hasSingleWeights: boolean;
   lastCalls: CallTimes = {};
   readonly #options: GraphWorkerOptions;
   readonly #weights: NativeWeights;
@@ -75,6 +86,7 @@ class OnnxModelRunner implements ModelRunner {
     this.blocks = blocks;
     this.slots = options.slots;
     this.rankMax = options.rankMax;
+    this.hasSingleWeights = graphs["single-none"] !== undefined;
     this.#options = options;
     this.#weights = weights;
     this.#own = new OwnCalls(graphs, options);

@@ -52,6 +52,7 @@ export class PrefixSharing {
   /** The sequence begins with what was found. */
   begin(sequence: Sequence, prefix: Prefix): void {
     this.#blocks.adopt(sequence.id, prefix);
+    sequence.sharedMax = Number.POSITIVE_INFINITY;
     sequence.computed = prefix.blocks.length * this.#blocks.blockSize;
     if (this.#isOn && sequence.cachedTokens === undefined) {
       this.tokensQueried += sequence.prompt.length;
@@ -60,9 +61,12 @@ export class PrefixSharing {
     sequence.cachedTokens ??= sequence.computed;
   }
 
-  /** Whoever begins as this sequence does finds from now on what is computed of it. */
+  /**
+   * Whoever begins as this sequence does finds from now on what is computed of it, up to where other weights computed
+   * something: what is found is always what would have been computed.
+   */
   publish(sequence: Sequence): void {
-    const count = this.#name(sequence, sequence.computed);
+    const count = this.#name(sequence, Math.min(sequence.computed, sequence.sharedMax));
     this.#blocks.publish(sequence.id, sequence.blockNames, count);
   }
 

@@ -97,6 +97,7 @@ export class RunningSet {
     queue.start(sequence, 0);
     sequence.computed = leader.computed;
     sequence.paid = leader.computed;
+    sequence.sharedMax = leader.sharedMax;
     sequence.cachedTokens = leader.cachedTokens;
     sequence.blockNames = [...leader.blockNames];
     sequence.level = leader.level;

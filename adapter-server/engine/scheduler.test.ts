@@ -26,6 +26,7 @@ function setup(
     blocks?: number;
     slots?: number;
     prefixCache?: boolean;
+    singleWeights?: boolean;
   } = {},
 ) {
   const clock = { ms: 0 };
@@ -36,6 +37,7 @@ function setup(
     blocks,
     slots,
     prefixCache: options.prefixCache ?? false,
+    singleWeights: options.singleWeights ?? false,
     nowMs: () => clock.ms,
   });
   return { scheduler, blocks, slots, clock };
@@ -335,6 +337,63 @@ test("who was preempted begins where its blocks are still there, and pays only f
   expect(scheduler.stats().preemptions).toBeGreaterThan(0);
   expect(positions[0]).toBe(0);
   expect(positions.slice(1).some((position) => position > 0)).toBe(true);
+});
+
+test("the weights for single sequences compute who decodes by itself, whoever's prompt is there, and no prompt", () => {
+  const { scheduler } = setup({ singleWeights: true });
+  const single = ({ decode, prefill }: StepPlan) =>
+    [...decode, ...prefill].filter(({ isSingle }) => isSingle).map((row) => row.sequenceId);
+  scheduler.add(sequence(1, { maxTokens: 9 }));
+  expect(single(step(scheduler).plan)).toEqual([]);
+  expect(single(step(scheduler).plan)).toEqual([1]);
+  scheduler.add(sequence(2));
+  const { plan } = step(scheduler);
+  expect([ids(plan.prefill), single(plan)]).toEqual([[2], [1]]);
+  const both = step(scheduler).plan;
+  expect([ids(both.decode), single(both)]).toEqual([[1, 2], []]);
+  scheduler.cancel(2);
+  expect(single(step(scheduler).plan)).toEqual([1]);
+
+  const { scheduler: usual } = setup();
+  usual.add(sequence(1));
+  for (let i = 0; i < 3; i++) expect(single(step(usual).plan)).toEqual([]);
+});
+
+test("guesses and scores of prompts are computed with the usual weights", () => {
+  const { scheduler } = setup({ singleWeights: true, limits: { speculationTokensMax: 8 } });
+  scheduler.add(sequence(1, { prompt: [9, 9, 9, 9, 9], maxTokens: 30 }));
+  const rows = Array.from({ length: 6 }, () => step(scheduler).plan.decode).flat();
+  expect(rows.some(({ tokens }) => tokens.length > 1)).toBe(true);
+  for (const row of rows) expect(row.isSingle ?? false).toBe(row.tokens.length === 1);
+
+  const { scheduler: scoring } = setup({ singleWeights: true });
+  scoring.add(sequence(1, { length: 2, promptLogprobs: 0 }));
+  const scored = Array.from({ length: 3 }, () => scoring.plan()).flatMap(({ decode }) => decode);
+  expect(scored.filter(({ scores, isSingle }) => scores && isSingle)).toEqual([]);
+});
+
+test("nobody begins with what the weights for single sequences computed", () => {
+  const { scheduler } = setup({
+    singleWeights: true,
+    prefixCache: true,
+    limits: { prefillChunkMax: 16 },
+  });
+  const begun = (id: number, prompt: number[]) => {
+    scheduler.add(sequence(id, { prompt, maxTokens: 12, stopIds: [] }));
+    const tokens = [...prompt];
+    for (let i = 0; i < 12; i++) {
+      for (const { token } of step(scheduler).events) if (token !== undefined) tokens.push(token);
+    }
+    scheduler.check();
+    return tokens;
+  };
+  const prompt = Array.from({ length: 9 }, (_, index) => index + 1);
+  const said = begun(1, prompt);
+  expect(said).toHaveLength(21);
+  // Two blocks of the prompt are found, and none of the answer.
+  scheduler.add(sequence(2, { prompt: [...said, 7] }));
+  expect(step(scheduler).plan.prefill.map(({ position }) => position)).toEqual([8]);
+  scheduler.check();
 });
 
 test("a sequence whose adapter finds no slot does not hold up those behind it", () => {

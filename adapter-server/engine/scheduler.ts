@@ -56,6 +56,8 @@ export class Scheduler {
     slots: SlotTable;
     /** Whether sequences use the blocks of others that began alike. */
     prefixCache: boolean;
+    /** Whether a sequence that decodes alone is computed with other weights; false when absent. */
+    singleWeights?: boolean;
     nowMs: () => number;
   }) {
     const { limits, blocks, slots } = parts;
@@ -83,6 +85,7 @@ export class Scheduler {
       speculation: this.#speculation,
       nowMs: parts.nowMs,
       rowsMax: sequencesMax,
+      singleWeights: parts.singleWeights ?? false,
     });
   }
 
@@ -148,6 +151,7 @@ export class Scheduler {
       steppedAt: 0,
       tokens: [...request.prompt],
       computed: 0,
+      sharedMax: Number.POSITIVE_INFINITY,
       scored: [],
       blockNames: [],
       cachedTokens: undefined,
@@ -276,6 +280,7 @@ export class Scheduler {
     }
     // What was computed of guesses that did not hold lies behind that, and is written over.
     sequence.computed = row.position + row.tokens.length - choices + events.length;
+    if (row.isSingle) sequence.sharedMax = Math.min(sequence.sharedMax, row.position);
     this.#prefixes.publish(sequence);
     if (embedding) {
       const { id, cachedTokens = 0 } = sequence;

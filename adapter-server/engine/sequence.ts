@@ -77,6 +77,8 @@ export type Sequence = SequenceRequest & {
   tokens: number[];
   /** Tokens whose keys and values are in the KV cache. */
   computed: number;
+  /** Of these, the ones before the first that was computed with the weights for single sequences: others may begin with them. */
+  sharedMax: number;
   /** What is found out of the prompt's second token and those behind it, where that is asked for. */
   scored: PromptLogprobs[];
   /** Of its full blocks, as far as somebody asked. */

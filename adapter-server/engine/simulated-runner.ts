@@ -11,6 +11,8 @@ export type SimulatedOptions = {
   spread?: number;
   blockSize?: number;
   slots?: number;
+  /** Whether it says that it has other weights for single sequences; it computes the same with them. */
+  hasSingleWeights?: boolean;
   /** A run with such a row throws. */
   fails?: (row: StepRow) => boolean;
   /** A row with this token makes the run throw. */
@@ -40,6 +42,7 @@ export class SimulatedRunner implements ModelRunner {
   readonly blocks: number;
   readonly slots: number;
   readonly rankMax = 64;
+  readonly hasSingleWeights: boolean;
   readonly rowsRun: StepRow[] = [];
   /** Absent unless a test has something to hear or to fail there. */
   expectAdapter?: (adapter: PackedAdapter) => Promise<void> | undefined;
@@ -55,6 +58,7 @@ export class SimulatedRunner implements ModelRunner {
     this.blockSize = options.blockSize ?? 4;
     this.blocks = options.blocks ?? 64;
     this.slots = options.slots ?? 2;
+    this.hasSingleWeights = options.hasSingleWeights ?? false;
     this.loaded = new Array<string | undefined>(this.slots + 1).fill(undefined);
     this.#pool = new Int32Array(this.blocks * this.blockSize).fill(-1);
     this.#weights = new Array<string | undefined>(this.#pool.length).fill(undefined);

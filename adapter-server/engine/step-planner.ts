@@ -21,6 +21,8 @@ export type StepPlannerParts = {
   nowMs: () => number;
   /** Sequences that decode in one step. */
   rowsMax: number;
+  /** Whether a sequence that decodes alone is computed with other weights. */
+  singleWeights: boolean;
 };
 
 export class StepPlanner {
@@ -81,6 +83,7 @@ export class StepPlanner {
       sequence.steppedAt = this.#steps;
       plan.decode.push(running.row(sequence, 1, guesses));
     }
+    if (this.#parts.singleWeights) markSingle(plan);
     if (others === undefined) credit.earnRows(decoding.length);
     else if (others > 0 && decoding.length > others) {
       credit.payRows(others, decoding.length - others);
@@ -111,4 +114,14 @@ export class StepPlanner {
     blocks.grow(id, tokens.length + guesses.length);
     return guesses;
   }
+}
+
+/**
+ * A row that decodes by itself, one token: of several, guessed ones as well, the weights of many rows are quicker. Prompts
+ * are computed in a call of their own, and scores of theirs never hang on who is there.
+ */
+function markSingle(plan: StepPlan): void {
+  const [row, another] = plan.decode;
+  if (!row || another || row.tokens.length > 1 || row.scores) return;
+  plan.decode = [{ ...row, isSingle: true }];
 }

@@ -36,6 +36,8 @@ export type StepRow = {
   forks?: readonly number[];
   /** Of how many of its last tokens the final hidden states are wanted; absent is none. */
   states?: number;
+  /** Computed with the weights for single sequences, where the runner has them. */
+  isSingle?: boolean;
 };
 
 /** One layer module's update, `(x·Aᵀ)·B + gain ⊙ (x·Wᵀ)`, with all scaling folded into `b`. Row-major f32. */
@@ -84,6 +86,8 @@ export type ModelRunner = {
   readonly slots: number;
   /** The largest rank that a slot holds. */
   readonly rankMax: number;
+  /** Whether it has other weights, quicker and less exact, for a step in which a single sequence decodes. */
+  readonly hasSingleWeights?: boolean;
   /**
    * Computes the decode rows in one native call and the prefill rows in another, writes their keys and
    * values into the pool, and returns `[vocabSize]` logits for each token that is sampled, in the order

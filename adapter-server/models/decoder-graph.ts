@@ -36,7 +36,7 @@ export type DecoderOptions = {
   formats: DecoderFormats;
   /** Tokens of one block of the key/value pool. */
   blockSize: number;
-} & GraphVariant;
+} & Pick<GraphVariant, "adapters" | "keyValues">;
 
 /** Emits the whole graph. */
 export async function buildDecoder(

@@ -8,18 +8,34 @@ export type KeyValueType = (typeof keyValueTypes)[number];
 const adapterKinds = ["none", "lora", "dora"] as const;
 export type AdapterKind = (typeof adapterKinds)[number];
 
-export type GraphVariant = { adapters: AdapterKind; keyValues: KeyValueType };
+/** How weights for single sequences may be stored. */
+export const singleFormats = ["int4", "int4-128"] as const;
+export type SingleFormat = (typeof singleFormats)[number];
+
+/** Over which weights: those of all steps, or 4-bit ones for a step in which a single sequence decodes. */
+export type GraphWeights = "main" | "single";
+
+export type GraphVariant = {
+  adapters: AdapterKind;
+  keyValues: KeyValueType;
+  weights: GraphWeights;
+};
 
 /** An import without this file is not finished. */
 export const modelFileName = "model.onnx";
 
-export const graphVariants: readonly GraphVariant[] = keyValueTypes.flatMap((keyValues) =>
-  adapterKinds.map((adapters) => ({ adapters, keyValues })),
-);
+/** All graphs over some weights. Few have DoRA and fewer are alone with it: those take the main weights. */
+export function graphVariants(weights: GraphWeights): GraphVariant[] {
+  const kinds = adapterKinds.filter((kind) => weights === "main" || kind !== "dora");
+  return keyValueTypes.flatMap((keyValues) =>
+    kinds.map((adapters) => ({ adapters, keyValues, weights })),
+  );
+}
 
-export function graphFileName({ adapters, keyValues }: GraphVariant): string {
+export function graphFileName({ adapters, keyValues, weights }: GraphVariant): string {
+  const prefix = weights === "main" ? "" : `${weights}-`;
   const cache = keyValues === "f32" ? "" : `-${keyValues}-cache`;
-  return `${stems[adapters]}${cache}.onnx`;
+  return `${prefix}${stems[adapters]}${cache}.onnx`;
 }
 
 const stems = { none: "base", lora: "model", dora: "dora" } as const;

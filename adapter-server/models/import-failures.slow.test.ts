@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { demoFolder } from "../__fixtures__/demo-model.ts";
-import { importModel } from "./import-model.ts";
+import { type ImportOptions, importModel } from "./import-model.ts";
 
 const folder = join(demoFolder, "base");
 let work: string;
@@ -16,12 +16,14 @@ beforeAll(async () => {
 });
 afterAll(() => rm(work, { recursive: true, force: true }));
 
+type Settings = Pick<ImportOptions, "format" | "singleStream">;
+
 /** A process that imports the demo model and prints where its graph is. */
-function importElsewhere(cacheDir: string): ChildProcess {
+function importElsewhere(cacheDir: string, settings: Settings = { format: "f32" }): ChildProcess {
   const program = `
     const { importModel } = await import(process.argv[1]);
-    const [folder, cacheDir] = process.argv.slice(2);
-    const { graphPath } = await importModel({ folder, format: "f32", cacheDir });
+    const [folder, cacheDir, settings] = process.argv.slice(2);
+    const { graphPath } = await importModel({ folder, cacheDir, ...JSON.parse(settings) });
     process.stdout.write(graphPath);`;
   const importer = new URL("import-model.ts", import.meta.url).href;
   const args = [
@@ -33,6 +35,7 @@ function importElsewhere(cacheDir: string): ChildProcess {
     importer,
     folder,
     cacheDir,
+    JSON.stringify(settings),
   ];
   return spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
 }
@@ -61,32 +64,39 @@ test("two processes that import one model at once both have it, and there is one
   expect(outcomes).toEqual([done, done, done]);
 });
 
-test("an import that is killed leaves nothing that looks finished, and the next one works", async () => {
-  const cacheDir = join(work, "killed");
-  await mkdir(cacheDir);
-  const child = importElsewhere(cacheDir);
-  const outcome = outputOf(child);
-  const isWriting = async () => {
-    for (const name of await readdir(cacheDir)) {
-      const found = await stat(join(cacheDir, name, "weights.bin")).catch(() => undefined);
-      if (found && found.size > 1_000_000) return true;
-    }
-    return false;
-  };
-  while (child.exitCode === null && !(await isWriting())) await sleep(1);
-  child.kill("SIGKILL");
-  expect((await outcome).exitCode).toBeNull();
-  const [left = "", ...others] = await readdir(cacheDir);
-  expect([left, others]).toEqual([expect.stringMatching(/\.tmp$/), []]);
+test.each<Settings & { until: string; bytes: number }>([
+  { format: "f32", until: "weights.bin", bytes: 1_000_000 },
+  // Both kinds of weights are there, and are about to be timed.
+  { format: "int8", singleStream: "int4", until: "single-model-int8-cache.onnx", bytes: 1 },
+])(
+  "an import as $format, with $singleStream, that is killed leaves nothing that looks finished, and the next one works",
+  async (row) => {
+    const { until, bytes, ...settings } = row;
+    const cacheDir = await mkdtemp(join(work, "killed-"));
+    const child = importElsewhere(cacheDir, settings);
+    const outcome = outputOf(child);
+    const isWriting = async () => {
+      for (const name of await readdir(cacheDir)) {
+        const found = await stat(join(cacheDir, name, until)).catch(() => undefined);
+        if (found && found.size >= bytes) return true;
+      }
+      return false;
+    };
+    while (child.exitCode === null && !(await isWriting())) await sleep(1);
+    child.kill("SIGKILL");
+    expect((await outcome).exitCode).toBeNull();
+    const [left = "", ...others] = await readdir(cacheDir);
+    expect([left, others]).toEqual([expect.stringMatching(/\.tmp$/), []]);
 
-  const again = await importModel({ folder, format: "f32", cacheDir });
-  expect(await readdir(cacheDir)).toEqual(
-    expect.arrayContaining([again.graphPath.split("/").at(-2), left]),
-  );
-  const hourLater = () => Date.now() + 60 * 60_000;
-  await importModel({ folder, format: "f32", cacheDir, nowMs: hourLater });
-  expect(await readdir(cacheDir)).toEqual([again.graphPath.split("/").at(-2)]);
-});
+    const again = await importModel({ folder, ...settings, cacheDir });
+    expect(await readdir(cacheDir)).toEqual(
+      expect.arrayContaining([again.graphPath.split("/").at(-2), left]),
+    );
+    const hourLater = () => Date.now() + 60 * 60_000;
+    await importModel({ folder, ...settings, cacheDir, nowMs: hourLater });
+    expect(await readdir(cacheDir)).toEqual([again.graphPath.split("/").at(-2)]);
+  },
+);
 
 const mounted: string[] = [];
 afterAll(() => {

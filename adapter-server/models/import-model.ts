@@ -3,15 +3,17 @@ import { createHash, randomUUID } from "node:crypto";
 import { access, mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { BaseShape } from "../../sdk/protocol/catalog.ts";
-import type { ModelDims } from "../engine/types.ts";
+import { HubError } from "../../sdk/protocol/errors.ts";
+import type { ModelDims, ModelRunner } from "../engine/types.ts";
 import { checkShapes } from "./checkpoint-weights.ts";
 import { asStorageError } from "./disk-full.ts";
-import { modelFileName } from "./graph-files.ts";
+import { modelFileName, type SingleFormat, singleFormats } from "./graph-files.ts";
 import type { GenerationConfig } from "./hugging-face-folder.ts";
 import { int8WeightType } from "./int8-weights.ts";
 import { type ModelSource, openModelSource, type TokenizerFiles } from "./model-source.ts";
 import type { ModelSpec } from "./model-spec.ts";
 import { readReport } from "./quantization/report.ts";
+import type { StepTimes } from "./quantization/single-stream.ts";
 
 /**
  * How weights are stored. `auto` measures and chooses, `mix` chooses for each matrix, also 4 bits; `f32` is exact, `int8`
@@ -34,6 +36,8 @@ export type ModelGraph = {
   /** The graph with adapters; the others and the weights lie beside it. */
   graphPath: string;
   format: ModelFormat;
+  /** How weights for steps of a single sequence are stored, where there are such and they are to be used. */
+  singleStream?: SingleFormat | undefined;
   /** Tokens of one block of the key/value pool. */
   blockSize: number;
   dims: ModelDims;
@@ -67,6 +71,11 @@ export type ImportOptions = {
   /** A folder with config.json, safetensors weights and tokenizer.json; or one GGUF file. */
   folder: string;
   format: ModelFormat;
+  /**
+   * Weights of 4 bits beside the others, for steps in which a single sequence decodes, where they are quicker here and
+   * there is room. When absent, what another import has of them is not used.
+   */
+  singleStream?: SingleFormat | undefined;
   /** Further names under which people train adapters on this base. */
   names?: readonly string[];
   /** Imported models are kept here, one folder each, named by digest. */
@@ -76,6 +85,8 @@ export type ImportOptions = {
   /** Called with the share that is done, 0 to 1, again and again. */
   onProgress?: (done: number) => void;
   nowMs?: () => number;
+  /** Tells how long a step of one sequence takes; measured when absent. */
+  timeSteps?: (runner: ModelRunner) => Promise<StepTimes>;
 };
 
 /** Tokens of a block of the key/value cache; the graph is built for it. */
@@ -87,28 +98,50 @@ const keyValueBlockSize = 16;
  * @throws HubError `unsupported_model` that names what we do not compute
  */
 export async function importModel(options: ImportOptions): Promise<ImportedModel> {
+  const { format, singleStream, cacheDir } = options;
+  if (format === "f32" && singleStream) {
+    const message = `f32 is an exact reference, and weights of 4 bits for single sequences are not.`;
+    throw new HubError("invalid_value", message, { param: "singleStream" });
+  }
   const source = await openModelSource(resolve(options.folder));
-  const target = join(resolve(options.cacheDir), importDigest(source.digest, options.format));
-  await mkdir(options.cacheDir, { recursive: true });
-  await removeAbandoned(options.cacheDir, (options.nowMs ?? Date.now)());
-  if (!(await exists(join(target, modelFileName)))) await importInto(target, source, options);
-  return describe(target, source, options);
+  await mkdir(cacheDir, { recursive: true });
+  await removeAbandoned(cacheDir, (options.nowMs ?? Date.now)());
+  const folderOf = (single: SingleFormat | undefined) =>
+    join(resolve(cacheDir), importDigest(source.digest, format, single));
+  const target = folderOf(singleStream);
+  // An import with weights for single sequences serves without them as well.
+  const others = singleStream ? [] : singleFormats.map(folderOf);
+  const found = await firstFinished([target, ...others]);
+  if (found === undefined) await importInto(target, source, options);
+  return describe(found ?? target, source, options);
+}
+
+async function firstFinished(folders: readonly string[]): Promise<string | undefined> {
+  for (const folder of folders) if (await exists(join(folder, modelFileName))) return folder;
+  return undefined;
 }
 
 /** Names the folder of one import: the checkpoint, the settings, the code that read them, and how bytes are stored here. */
-function importDigest(baseDigest: string, format: ModelFormat): string {
+function importDigest(
+  baseDigest: string,
+  format: ModelFormat,
+  singleStream: SingleFormat | undefined,
+): string {
   const text = `switchyard-import-v${importerVersion}\n${baseDigest}\n${format}\n${keyValueBlockSize}\n`;
   const unsigned = format !== "f32" && int8WeightType === "uint8" ? "uint8\n" : "";
+  const single = singleStream ? `single ${singleStream}\n` : "";
   return createHash("sha256")
-    .update(text + unsigned)
+    .update(text + unsigned + single)
     .digest("hex");
 }
 
 async function importInto(
   target: string,
   source: ModelSource,
-  { format, memoryBytesMax = Number.POSITIVE_INFINITY, onProgress = () => {} }: ImportOptions,
+  options: ImportOptions,
 ): Promise<void> {
+  const { format, singleStream, timeSteps } = options;
+  const { memoryBytesMax = Number.POSITIVE_INFINITY, onProgress = () => {} } = options;
   const checkpoint = await source.openWeights();
   const temporary = `${target}.${randomUUID()}${temporarySuffix}`;
   const touching = setInterval(() => {
@@ -123,9 +156,11 @@ async function importInto(
     await buildImport(temporary, source, {
       checkpoint,
       format,
+      singleStream,
       blockSize: keyValueBlockSize,
       memoryBytesMax,
       onProgress,
+      timeSteps,
     });
     await publish(temporary, target);
   } catch (error) {
@@ -177,13 +212,16 @@ async function publish(temporary: string, target: string): Promise<void> {
 async function describe(
   folder: string,
   { name, spec, digest, tokenizer, chatTemplate, generation }: ModelSource,
-  { folder: from, format, names = [] }: ImportOptions,
+  { folder: from, format, singleStream: wanted, names = [] }: ImportOptions,
 ): Promise<ImportedModel> {
-  const recipeDigest = (await readReport(folder))?.recipeDigest;
+  const report = await readReport(folder);
+  const singleStream = report?.singleStream?.isChosen ? wanted : undefined;
+  const recipe = report?.recipeDigest.slice(0, 8);
   return {
     graphPath: join(folder, modelFileName),
     format,
-    numerics: [format, recipeDigest?.slice(0, 8)].filter(Boolean).join("-"),
+    singleStream,
+    numerics: [format, recipe, singleStream && `single-${singleStream}`].filter(Boolean).join("-"),
     blockSize: keyValueBlockSize,
     dims: spec.dims,
     source: resolve(from),

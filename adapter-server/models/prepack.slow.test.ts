@@ -63,7 +63,7 @@ function withOtherHashes(graph: Buffer): Buffer {
 }
 
 async function packedEntries(folder: string): Promise<string[]> {
-  const graph = graphFileName({ adapters: "none", keyValues: "f32" });
+  const graph = graphFileName({ adapters: "none", keyValues: "f32", weights: "main" });
   const entries = [...externalDataOf(await readFile(join(folder, graph))).values()].flat();
   return entries.filter(({ key }) => key.startsWith("prepacked_")).map(({ value }) => value);
 }

@@ -11,27 +11,48 @@ import { type FileHandle, open, readFile, rm, writeFile } from "node:fs/promises
 import { join } from "node:path";
 import ort from "onnxruntime-node";
 import { sessionOptions } from "../engine/session-options.ts";
-import { graphFileName, graphVariants } from "./graph-files.ts";
+import { type GraphWeights, graphFileName, graphVariants } from "./graph-files.ts";
 import { pageBytes, weightsFileName } from "./onnx-graph.ts";
 import { externalDataOf, withExternalData } from "./onnx-proto.ts";
 
 /**
  * Adds packed weights to an import that nobody uses yet.
  * @param folder holds all graphs and `weights.bin`
+ * @param weights those that it has graphs over
  */
-export async function prepackWeights(folder: string): Promise<void> {
+export async function prepackWeights(
+  folder: string,
+  weights: readonly GraphWeights[],
+): Promise<void> {
+  const entries = new Map<string, Entry[]>();
+  for (const one of weights) {
+    const smallest = graphFileName({ adapters: "none", keyValues: "f32", weights: one });
+    for (const [name, moved] of await addPacked(folder, smallest, entries)) {
+      entries.set(name, moved);
+    }
+  }
+  for (const variant of weights.flatMap(graphVariants)) {
+    const path = join(folder, graphFileName(variant));
+    await writeFile(path, withExternalData(await readFile(path), entries), { flush: true });
+  }
+}
+
+/** Adds what one graph has the runtime pack, but for what is `known`; returns by weight the entries that name it. */
+async function addPacked(
+  folder: string,
+  graphName: string,
+  known: ReadonlyMap<string, Entry[]>,
+): Promise<Map<string, Entry[]>> {
   const [graph, buffers] = [join(folder, "packed.onnx"), join(folder, packedFileName)];
-  const smallest = graphFileName({ adapters: "none", keyValues: "f32" });
-  await writePacked(join(folder, smallest), graph);
+  await writePacked(join(folder, graphName), graph);
   const source = await open(buffers, "r");
   const target = await open(join(folder, weightsFileName), "r+");
   try {
-    const entries = await moveBuffers(externalDataOf(await readFile(graph)), { source, target });
+    const weights = externalDataOf(await readFile(graph));
+    const unknown = [...weights].filter(([name]) => !known.has(name));
+    const entries = await moveBuffers(new Map(unknown), { source, target });
     await target.sync();
-    for (const variant of graphVariants) {
-      const path = join(folder, graphFileName(variant));
-      await writeFile(path, withExternalData(await readFile(path), entries), { flush: true });
-    }
+    return entries;
   } finally {
     await Promise.all([source.close(), target.close()]);
     await Promise.all([rm(graph, { force: true }), rm(buffers, { force: true })]);

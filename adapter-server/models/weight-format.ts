@@ -157,13 +157,17 @@ export function blocks(bits: 4 | 8, blockSize: BlockSize): WeightFormat {
   };
 }
 
-/** @returns the names of `[out, blocks, bytes of a block]` and of the scales `[out, blocks]` */
+/**
+ * Named by how they are stored: graphs of two formats share what they store alike.
+ * @returns the names of `[out, blocks, bytes of a block]` and of the scales `[out, blocks]`
+ */
 async function storeBlocks(
   graph: OnnxGraph,
   matrix: MatrixSource,
   { bits, blockSize }: { bits: 4 | 8; blockSize: BlockSize },
 ): Promise<[weight: string, scale: string]> {
-  const { name, in: width, out, stored } = matrix;
+  const { in: width, out, stored } = matrix;
+  const name = `${matrix.name}.int${bits}x${blockSize}`;
   const blocksPerRow = Math.ceil(width / blockSize);
   const shape = [out, blocksPerRow, (blockSize * bits) / 8];
   if (stored?.bits === bits && stored.blockSize === blockSize) {

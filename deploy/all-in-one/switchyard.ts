@@ -156,6 +156,7 @@ async function openEngine(
       folder: embedded.model ?? resolve(loaded.folder, embedded.folder ?? ""),
     },
     format: embedded.format,
+    singleStream: embedded.singleStream,
     dataDir,
     threads: embedded.threads,
     prefixCache: embedded.prefixCache,

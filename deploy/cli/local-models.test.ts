@@ -51,6 +51,19 @@ test("a model is imported, listed, inspected, verified and removed", async () =>
   expect(await json("list")).toEqual({ imports: [], encoders: [], sources: [], unfinished: [] });
 });
 
+test("weights for steps of one sequence are asked for, and what became of them is told", async () => {
+  const told = /int4-128 for steps of one sequence, (kept|left out): .* \d\.\d ms with them/;
+  const asked = ["import", base, "--format", "int8", "--single-stream", "int4-128"];
+  expect((await run(...asked)).stdout).toMatch(told);
+  const imported = await json<{ digest: string; singleStream: object }>(...asked);
+  expect(imported.singleStream).toMatchObject({ format: "int4-128" });
+  expect((await run("inspect", imported.digest)).stdout).toMatch(told);
+  const wrong = await run("import", base, "--single-stream", "int8");
+  expect(wrong).toMatchObject({ exitCode: 2 });
+  expect(wrong.stderr).toContain("Theirs are int4, int4-128.");
+  expect((await run("remove", imported.digest, "--yes")).exitCode).toBe(0);
+});
+
 test("an encoder's export is known as one, checked and kept", async () => {
   const folder = join(dataDir, "encoder");
   await writeTinyEncoder(folder);

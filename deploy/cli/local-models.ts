@@ -4,7 +4,11 @@ import { importEncoder, isEncoderFolder } from "../../adapter-server/encoder/imp
 import { readHubAccess } from "../../adapter-server/models/hub/hub-access.ts";
 import { pullModel } from "../../adapter-server/models/hub/pull.ts";
 import { realWaiting } from "../../adapter-server/models/hub/retries.ts";
-import { importToLibrary, parseFormat } from "../../adapter-server/models/library/import.ts";
+import {
+  importToLibrary,
+  parseFormat,
+  parseSingleStream,
+} from "../../adapter-server/models/library/import.ts";
 import { inspectModel } from "../../adapter-server/models/library/inspect.ts";
 import { LibraryError } from "../../adapter-server/models/library/library-error.ts";
 import { listModels } from "../../adapter-server/models/library/list.ts";
@@ -32,7 +36,7 @@ export function openLocalModels(env: NodeJS.ProcessEnv): LocalModels {
 }
 
 const importModel = async (
-  { source, format, force, onProgress }: Parameters<LocalModels["import"]>[0],
+  { source, format, singleStream, force, onProgress }: Parameters<LocalModels["import"]>[0],
   dataDir: string,
 ) => {
   if (!isHubRef(source) && (await isEncoderFolder(source))) {
@@ -42,6 +46,7 @@ const importModel = async (
   const imported = await importToLibrary({
     source,
     format: parseFormat(format),
+    singleStream: singleStream === undefined ? undefined : parseSingleStream(singleStream),
     dataDir,
     force,
     onProgress,
@@ -49,7 +54,15 @@ const importModel = async (
   const { imports } = await inspectModel(imported.digest, dataDir);
   const [facts] = imports;
   if (!facts) throw new Error(`the import ${imported.digest} is gone`);
-  return { digest: imported.digest, format, sizeBytes: facts.sizeBytes, folder: facts.folder };
+  const { sizeBytes, folder, quantization } = facts;
+  const told = quantization?.singleStream;
+  return {
+    digest: imported.digest,
+    format,
+    sizeBytes,
+    folder,
+    ...(told && { singleStream: told }),
+  };
 };
 
 const pull = async (

@@ -1,5 +1,6 @@
 /** The shape of `switchyard.yaml`: upstreams, models with prices, the embedded engine, routes, limits. */
 import { z } from "zod";
+import { singleStream } from "../../adapter-server/config.ts";
 import { modelFormats } from "../../adapter-server/models/import-model.ts";
 import { gatewayLimits } from "../../gateway/config.ts";
 import { meteringLimits } from "../../gateway/metering/config.ts";
@@ -90,6 +91,8 @@ const embeddedFields = z.strictObject({
     .regex(/^hf:/, 'expected what was pulled, such as "hf:owner/name@main"; a path is `folder`')
     .optional(),
   format: z.enum(modelFormats).default("auto"),
+  /** Weights beside the others, quicker and less exact, for steps in which a single sequence decodes. */
+  singleStream,
   adapterSlots: z.int().min(1).max(64).default(8),
   adapterRankMax: z.int().min(1).max(128).default(32),
   /** Tokens that all sequences together may keep in the KV cache. */

@@ -16,7 +16,18 @@ export type Quantization = {
   candidates: { name: string; error: number; relativeTime: number }[];
   measuredRows: number[];
   speeds: { in: number; out: number; format: string; ms: number[] }[];
-  cost: { positions: number; klMean: number; kl99: number; top1: number };
+  cost: QuantizationCost;
+  singleStream?: SingleStream | undefined;
+};
+
+export type QuantizationCost = { positions: number; klMean: number; kl99: number; top1: number };
+
+/** Weights for steps in which a single sequence decodes, where they were asked for: whether the import has them. */
+export type SingleStream = {
+  format: string;
+  isChosen: boolean;
+  reason: string;
+  cost?: QuantizationCost | undefined;
 };
 
 export type ListedImport = {
@@ -76,7 +87,13 @@ export type ModelFacts = {
   }[];
 };
 
-export type ImportedFacts = { digest: string; format: string; sizeBytes: number; folder: string };
+export type ImportedFacts = {
+  digest: string;
+  format: string;
+  singleStream?: SingleStream;
+  sizeBytes: number;
+  folder: string;
+};
 
 export type Verdict = {
   what: string;
@@ -119,6 +136,7 @@ export type LocalModels = {
   import(options: {
     source: string;
     format: string;
+    singleStream: string | undefined;
     force: boolean;
     onProgress: (done: number) => void;
   }): Promise<ImportedFacts>;

@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises";
 import { basename, dirname, resolve } from "node:path";
 import { HubError } from "../../../sdk/protocol/errors.ts";
 import { asStorageError } from "../disk-full.ts";
+import { type SingleFormat, singleFormats } from "../graph-files.ts";
 import {
   type ImportedModel,
   importModel,
@@ -29,6 +30,8 @@ export type ImportRequest = {
   /** A folder, a GGUF file, or `hf:owner/name@revision` of what was pulled before. */
   source: string;
   format: ModelFormat;
+  /** Weights beside the others, for steps in which a single sequence decodes. */
+  singleStream?: SingleFormat | undefined;
   dataDir: string;
   /** Although it does not fit into memory. */
   force?: boolean | undefined;
@@ -44,7 +47,7 @@ export type LibraryImport = { model: ImportedModel; digest: string; origin: Impo
  * @throws HubError `unsupported_model` that names what we do not compute
  */
 export async function importToLibrary(request: ImportRequest): Promise<LibraryImport> {
-  const { format, dataDir, force = false, machine = thisMachine() } = request;
+  const { format, singleStream, dataDir, force = false, machine = thisMachine() } = request;
   const located = await locateSource(request.source, dataDir);
   const facts = await readSourceFacts(located.importPath);
   const tooLarge = memoryWarning(facts, format, machine);
@@ -52,7 +55,8 @@ export async function importToLibrary(request: ImportRequest): Promise<LibraryIm
     throw new LibraryError("too_large_for_memory", tooLarge.message, { hint: tooLarge.hint });
   }
   const folder = modelsFolder(dataDir);
-  await checkDisk(importDiskBytes(facts, format), { folder, what: "The import", machine });
+  const bytes = importDiskBytes(facts, format, singleStream);
+  await checkDisk(bytes, { folder, what: "The import", machine });
   return runImport(located, facts, request);
 }
 
@@ -131,14 +135,24 @@ export function parseFormat(text: string): ModelFormat {
   });
 }
 
+/** @throws LibraryError `invalid_reference` that lists the formats */
+export function parseSingleStream(text: string): SingleFormat {
+  const format = singleFormats.find((known) => known === text);
+  if (format) return format;
+  throw new LibraryError("invalid_reference", `Single streams have no format '${text}'.`, {
+    hint: `Theirs are ${singleFormats.join(", ")}.`,
+  });
+}
+
 async function runImport(
   { importPath, origin, names }: LocatedSource,
   facts: SourceFacts | undefined,
-  { format, dataDir, onProgress, machine = thisMachine() }: ImportRequest,
+  { format, singleStream, dataDir, onProgress, machine = thisMachine() }: ImportRequest,
 ): Promise<LibraryImport> {
   const model = await importModel({
     folder: importPath,
     format,
+    singleStream,
     names,
     cacheDir: modelsFolder(dataDir),
     memoryBytesMax: machine.memoryBytes,

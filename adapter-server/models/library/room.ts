@@ -1,6 +1,7 @@
 /** Whether a model has room on this machine, told before anything large is tried. */
 import { mkdir, statfs } from "node:fs/promises";
 import { totalmem } from "node:os";
+import type { SingleFormat } from "../graph-files.ts";
 import type { ModelFormat } from "../import-model.ts";
 import { folderBytes } from "./files.ts";
 import { LibraryError } from "./library-error.ts";
@@ -26,10 +27,13 @@ export function thisMachine(): Machine {
 }
 
 /** About how many bytes an import takes on the disk: weights lie there as they are, and as kernels take them. */
-export function importDiskBytes(facts: SourceFacts, format: ModelFormat): number {
-  return Math.ceil(
-    2 * facts.parameters * bytesPerParameter[format] + embeddingBytes(facts, format),
-  );
+export function importDiskBytes(
+  facts: SourceFacts,
+  format: ModelFormat,
+  singleStream?: SingleFormat | undefined,
+): number {
+  const bytes = bytesPerParameter[format] + (singleStream ? bytesPerParameter[singleStream] : 0);
+  return Math.ceil(2 * facts.parameters * bytes + embeddingBytes(facts, format));
 }
 
 /** About how many bytes of memory its weights take while it is served. */

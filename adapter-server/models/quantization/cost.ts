@@ -1,21 +1,24 @@
 /** Runs a finished import on the calibration text, and tells how far it is from float32. */
 import type { ModelRunner, StepRow } from "../../engine/types.ts";
+import type { GraphWeights } from "../graph-files.ts";
 import type { Reference } from "./reference.ts";
 import type { QuantizationCost } from "./report.ts";
 
 /**
- * @param runner   of the import, nothing cached yet
+ * @param runner   of the import
  * @param expected float32's logits, `[positions, vocabulary]`
+ * @param weights  with which all is computed
  */
 export async function measureCost(
   runner: ModelRunner,
   reference: Reference,
-  expected: Float32Array,
+  { expected, weights }: { expected: Float32Array; weights: GraphWeights },
 ): Promise<QuantizationCost> {
   const { vocabSize } = runner.dims;
   const divergences: number[] = [];
   let agreeing = 0;
-  await eachPosition(runner, reference, (index, logits) => {
+  const isSingle = weights === "single";
+  await eachPosition(runner, { ...reference, isSingle }, (index, logits) => {
     const exact = expected.subarray(index * vocabSize, (index + 1) * vocabSize);
     divergences.push(divergence(exact, logits));
     if (largestAt(exact) === largestAt(logits)) agreeing++;
@@ -38,7 +41,7 @@ export function blocksNeeded({ sequences }: Reference, blockSize: number): numbe
 /** Computes all sequences side by side, a stride at a time, so that each compared position ends a chunk. */
 async function eachPosition(
   runner: ModelRunner,
-  { sequences, stride, positions }: Reference,
+  { sequences, stride, positions, isSingle }: Reference & { isSingle: boolean },
   use: (index: number, logits: Float32Array) => void,
 ): Promise<void> {
   const indexOf = new Map(
@@ -52,9 +55,8 @@ async function eachPosition(
     const rows = sequences.flatMap((tokens, sequenceId): StepRow[] => {
       const chunk = tokens.slice(position, position + stride);
       if (chunk.length < stride) return [];
-      return [
-        { sequenceId, tokens: chunk, position, blocks: blocks[sequenceId]!, slot: 0, samples: 1 },
-      ];
+      const at = { position, blocks: blocks[sequenceId]!, slot: 0, isSingle };
+      return [{ sequenceId, tokens: chunk, samples: 1, ...at }];
     });
     if (rows.length === 0) return;
     const logits = await runner.run([], rows);

@@ -9,8 +9,8 @@ import { calibrationTokens } from "./calibration-tokens.ts";
 import { chooseRecipe, errorMax, formatIn, type Judged, judgeRecipe } from "./choose.ts";
 import { openProduct, type Product } from "./product.ts";
 import {
-  everyLayer,
   everyMatrix,
+  fourBits,
   type MatrixFormat,
   matrixName,
   type Recipe,
@@ -99,35 +99,23 @@ function givenRecipe(
     case "int8-blocks":
       return asked(everyMatrix(layers, "block8x64"));
     case "int4":
-      return asked(fourBits(layers, "block4x32"));
     case "int4-128":
-      return asked(fourBits(layers, "block4x128"));
+      return asked(fourBits(layers, format));
     case "mix":
       return undefined;
     case "auto": {
-      const parameters = parametersOf(spec);
-      if (parameters * bytesPerParameter > memoryShare * memoryBytesMax) {
+      if (!fitsMemory(spec, eightBitBytes, memoryBytesMax)) {
         const reason =
           "4 bits, because 8 do not fit into the memory of the machine that imported it";
-        return { recipe: fourBits(layers, "block4x32"), reason };
+        return { recipe: fourBits(layers, "int4"), reason };
       }
-      if (parameters > parametersUnmeasured) return undefined;
+      if (parametersOf(spec) > parametersUnmeasured) return undefined;
       const reason = "smoothed int8 rows without measuring, because the model is small";
       return { recipe: everyMatrix(layers, "smooth"), reason };
     }
     default:
       return format satisfies never;
   }
-}
-
-/**
- * Queries, keys and values keep 8 bits among 4-bit blocks: they are a sixth of a layer, and with 4 bits
- * the demo adapters lose two points on slots that have to be copied (`accuracy.slow.test.ts`). So does
- * the output matrix, whose every error is an error of a logit.
- */
-function fourBits(layers: number, four: "block4x32" | "block4x128"): Recipe {
-  const eight = "block8x64";
-  return everyLayer(layers, { qkv: eight, o: four, gateUp: four, down: four, logits: eight });
 }
 
 async function assessModel(
@@ -251,6 +239,15 @@ function assessedTokens(sequences: readonly (readonly number[])[]): number[] {
   return tokens;
 }
 
+/** Whether weights of so many bytes for each parameter leave enough memory to the rest. */
+export function fitsMemory(
+  spec: ModelSpec,
+  bytesPerParameter: number,
+  memoryBytesMax: number,
+): boolean {
+  return parametersOf(spec) * bytesPerParameter <= memoryShare * memoryBytesMax;
+}
+
 /** Of the matrices, which is all but a thousandth. */
 function parametersOf({ dims, tiedEmbedding }: ModelSpec): number {
   const { layers, hiddenSize, intermediateSize, heads, keyValueHeads, headDim, vocabSize } = dims;
@@ -261,8 +258,8 @@ function parametersOf({ dims, tiedEmbedding }: ModelSpec): number {
 
 const tokenStride = 7;
 const outputsAssessed = 256;
-/** With 8 bits, scales and an embedding beside the output matrix. */
-const bytesPerParameter = 1.2;
+/** For a parameter, with scales and an embedding beside the output matrix. */
+export const eightBitBytes = 1.2;
 /** The rest is for the key/value cache, adapters and the process. */
 const memoryShare = 0.8;
 /** Below it a choice takes longer than it could save. */

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { type SiteName, siteNames } from "../../lora/sites.ts";
 import type { DecoderFormats } from "../adapted-linear.ts";
+import type { SingleFormat } from "../graph-files.ts";
 import {
   blocks,
   float32,
@@ -38,10 +39,7 @@ export function matrixName(layer: number, site: SiteName): string {
 }
 
 /** The same for every layer. */
-export function everyLayer(
-  layers: number,
-  formats: Record<SiteName | "logits", MatrixFormat>,
-): Recipe {
+function everyLayer(layers: number, formats: Record<SiteName | "logits", MatrixFormat>): Recipe {
   const { logits, ...sites } = formats;
   return {
     embedding: logits === "float32" ? "stored" : "blocks",
@@ -59,6 +57,16 @@ export function everyMatrix(layers: number, format: MatrixFormat): Recipe {
     down: format,
     logits: format,
   });
+}
+
+/**
+ * Queries, keys and values keep 8 bits among 4-bit blocks: they are a sixth of a layer, and with 4 bits
+ * the demo adapters lose two points on slots that have to be copied (`accuracy.slow.test.ts`). So does
+ * the output matrix, whose every error is an error of a logit.
+ */
+export function fourBits(layers: number, format: SingleFormat): Recipe {
+  const [eight, four] = ["block8x64", format === "int4" ? "block4x32" : "block4x128"] as const;
+  return everyLayer(layers, { qkv: eight, o: four, gateUp: four, down: four, logits: eight });
 }
 
 /** Names a recipe by what it says. */

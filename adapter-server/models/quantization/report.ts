@@ -3,6 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { HubError } from "../../../sdk/protocol/errors.ts";
+import { singleFormats } from "../graph-files.ts";
 import { matrixFormats, recipeSchema } from "./recipe.ts";
 
 export type QuantizationReport = z.infer<typeof report>;
@@ -33,6 +34,15 @@ export async function writeReport(folder: string, value: QuantizationReport): Pr
 const reportFileName = "quantization.json";
 
 const format = z.enum(matrixFormats);
+const cost = z.object({
+  /** Positions of the calibration text that were compared. */
+  positions: z.number(),
+  /** KL divergence of the next token from what float32 says, in nats. */
+  klMean: z.number(),
+  kl99: z.number(),
+  /** The share of positions where the likeliest token is the same. */
+  top1: z.number(),
+});
 const report = z.object({
   version: z.literal(1),
   recipe: recipeSchema,
@@ -48,13 +58,16 @@ const report = z.object({
   measuredRows: z.array(z.number()),
   /** Milliseconds of one product on the machine that imported. */
   speeds: z.array(z.object({ in: z.number(), out: z.number(), format, ms: z.array(z.number()) })),
-  cost: z.object({
-    /** Positions of the calibration text that were compared. */
-    positions: z.number(),
-    /** KL divergence of the next token from what float32 says, in nats. */
-    klMean: z.number(),
-    kl99: z.number(),
-    /** The share of positions where the likeliest token is the same. */
-    top1: z.number(),
-  }),
+  cost,
+  /** Weights for steps in which one sequence decodes, where they were asked for. */
+  singleStream: z
+    .object({
+      format: z.enum(singleFormats),
+      /** Whether the import has them. */
+      isChosen: z.boolean(),
+      reason: z.string(),
+      /** What it costs to compute all of the calibration text with them; absent where they were not tried. */
+      cost: cost.optional(),
+    })
+    .optional(),
 });

@@ -13,7 +13,7 @@ import type {
 import { bytes, integer, moment } from "../output/format.ts";
 import { formatTable } from "../output/table.ts";
 import type { Colours } from "../output/terminal.ts";
-import { quantizationText } from "./quantization-text.ts";
+import { quantizationText, singleStreamText } from "./quantization-text.ts";
 
 export function libraryText(library: LocalLibrary, colours: Colours): string {
   const { imports, encoders, sources, unfinished } = library;
@@ -130,11 +130,12 @@ export function removalText(removal: Removal): string {
 }
 
 export function importedText(
-  { digest, format, sizeBytes, folder }: ImportedFacts,
+  { digest, format, singleStream, sizeBytes, folder }: ImportedFacts,
   colours: Colours,
 ) {
   const head = `${colours.bold(digest.slice(0, 12))}  ${format}, ${bytes(sizeBytes)}`;
-  return `${head}\n${colours.dim(folder)}`;
+  const single = singleStream ? `\n${singleStreamText(singleStream)}` : "";
+  return `${head}${single}\n${colours.dim(folder)}`;
 }
 
 /** What a pull will fetch, before it begins. */

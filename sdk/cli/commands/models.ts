@@ -51,6 +51,10 @@ export function addModels(program: Command, cli: Cli, open: OpenLocalModels | un
       "auto (measured here), mix, int8 (fast), int8-a16 or int8-blocks (nearer to exact), int4 or int4-128 (small), f32 (exact)",
       "auto",
     )
+    .option(
+      "--single-stream <format>",
+      "keep int4 or int4-128 beside it for steps in which one sequence decodes, where that is quicker here",
+    )
     .option("--force", "import it although it does not fit into this machine's memory")
     .addHelpText("after", "\nExample: switchyard models import deploy/demo-model/base")
     .action((source: string, options: ImportOptions) => runImport(source, options, library, cli));
@@ -115,12 +119,12 @@ Example: switchyard models pull hf:HuggingFaceTB/SmolLM2-135M-Instruct@main`,
 }
 
 type Library = () => Promise<LocalModels>;
-type ImportOptions = { format: string; force?: boolean };
+type ImportOptions = { format: string; singleStream?: string; force?: boolean };
 type PullOptions = { file?: string; include?: string[] };
 
 async function runImport(
   source: string,
-  { format, force = false }: ImportOptions,
+  { format, singleStream, force = false }: ImportOptions,
   library: Library,
   cli: Cli,
 ): Promise<void> {
@@ -128,7 +132,7 @@ async function runImport(
   const progress = openProgress("importing", cli.terminal);
   try {
     const onProgress = (done: number) => progress.update(Math.round(done * 100), 100);
-    const imported = await local.import({ source, format, force, onProgress });
+    const imported = await local.import({ source, format, singleStream, force, onProgress });
     progress.stop();
     cli.show(imported, (one) => importedText(one, cli.terminal.colours));
   } finally {

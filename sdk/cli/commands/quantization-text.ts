@@ -1,21 +1,36 @@
 /** How an import's rounding is shown: which formats, why, how fast they are here, and what they cost. */
-import type { Quantization } from "../local-models.ts";
+import type { Quantization, QuantizationCost, SingleStream } from "../local-models.ts";
 import { integer } from "../output/format.ts";
 import { formatTable } from "../output/table.ts";
 import type { Colours } from "../output/terminal.ts";
 
 export function quantizationText(quantization: Quantization, colours: Colours): string {
-  const { reason, cost, candidates, speeds } = quantization;
-  const { positions, klMean, kl99, top1 } = cost;
+  const { reason, cost, candidates, speeds, singleStream } = quantization;
+  const line = (name: string, text: string) => `${colours.dim(name.padEnd(7))}  ${text}`;
   return [
     "",
-    `${colours.dim("format ")}  ${reason}`,
-    `${colours.dim("cost   ")}  KL divergence ${number(klMean)} (99 of 100 below ${number(kl99)}), the same likeliest token in ${percent(top1)}, over ${integer(positions)} positions of the calibration text, against float32`,
+    line("format", reason),
+    line("cost", costText(cost)),
+    ...(singleStream
+      ? [
+          line("single", singleStreamText(singleStream)),
+          ...(singleStream.cost ? [line("cost", costText(singleStream.cost))] : []),
+        ]
+      : []),
     "",
     errorsText(quantization, colours),
     ...(candidates.length > 0 ? ["", candidatesText(quantization, colours)] : []),
     ...(speeds.length > 0 ? ["", speedsText(quantization, colours)] : []),
   ].join("\n");
+}
+
+/** What became of the weights for steps in which a single sequence decodes. */
+export function singleStreamText({ format, reason }: SingleStream): string {
+  return `${format} for steps of one sequence, ${reason}`;
+}
+
+function costText({ positions, klMean, kl99, top1 }: QuantizationCost): string {
+  return `KL divergence ${number(klMean)} (99 of 100 below ${number(kl99)}), the same likeliest token in ${percent(top1)}, over ${integer(positions)} positions of the calibration text, against float32`;
 }
 
 /** Layers together, matrix by matrix. */

@@ -2,8 +2,9 @@
  * The least that a step of a model has to read and to multiply, and so the least time that it can take on a
  * machine of given limits, were everything else free.
  */
+import { dirname, join } from "node:path";
 import type { ModelDims } from "../../../adapter-server/engine/types.ts";
-import type { KeyValueType } from "../../../adapter-server/models/graph-files.ts";
+import { graphFileName, type KeyValueType } from "../../../adapter-server/models/graph-files.ts";
 import type { ImportedModel } from "../../../adapter-server/models/import-model.ts";
 import { readWeightBytes } from "./imported-weights.ts";
 import type { MachineLimits } from "./machine-limits.ts";
@@ -12,6 +13,8 @@ import { adapterRank } from "./models/random-adapter.ts";
 export type ModelCost = {
   /** Bytes of all matrices as they are imported; the embedding is not read, but for a few rows. */
   weightBytes: number;
+  /** Of those that a step of one sequence reads, where it has weights of its own. */
+  singleWeightBytes: number | undefined;
   /** Multiply-adds of one token in the matrices of all layers, and in the output matrix. */
   layerProducts: number;
   outputProducts: number;
@@ -33,6 +36,8 @@ export async function costOf(model: ImportedModel, keyValues: KeyValueType): Pro
     layers * sizes.reduce((sum, size) => sum + of(size), 0);
   return {
     weightBytes: (await readWeightBytes(model.graphPath)).everyStep,
+    singleWeightBytes:
+      model.singleStream && (await readWeightBytes(singleGraphOf(model))).everyStep,
     layerProducts: total((size) => size.in * size.out),
     outputProducts: hiddenSize * vocabSize,
     keyValueBytes: keyValueBytesOf(model.dims, keyValues),
@@ -40,6 +45,11 @@ export async function costOf(model: ImportedModel, keyValues: KeyValueType): Pro
     adapterNumbers: total((size) => adapterRank * (size.in + size.out)),
     isQuantized: model.format !== "f32",
   };
+}
+
+function singleGraphOf({ graphPath }: ImportedModel): string {
+  const variant = { adapters: "lora", keyValues: "f32", weights: "single" } as const;
+  return join(dirname(graphPath), graphFileName(variant));
 }
 
 /** Bytes of one token's keys and values in all layers; in int8 each head has a scale. */
@@ -57,8 +67,9 @@ export function decodeSeconds(
   step: { sequences: number; context: number; adapters?: number },
 ): number {
   const { sequences, context, adapters = 0 } = step;
+  const single = sequences === 1 ? cost.singleWeightBytes : undefined;
   const bytes =
-    cost.weightBytes +
+    (single ?? cost.weightBytes) +
     sequences * context * cost.keyValueBytes +
     adapters * cost.adapterNumbers * Float32Array.BYTES_PER_ELEMENT;
   const matrices = sequences * (cost.layerProducts + cost.outputProducts);

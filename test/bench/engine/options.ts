@@ -4,6 +4,7 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { defaultThreads, readConfig } from "../../../adapter-server/config.ts";
+import { type SingleFormat, singleFormats } from "../../../adapter-server/models/graph-files.ts";
 import { type ModelFormat, modelFormats } from "../../../adapter-server/models/import-model.ts";
 import { type LaneName, laneNames } from "./lanes/table.ts";
 
@@ -13,6 +14,7 @@ export type Options = {
   smallModel: string | undefined;
   sizes: readonly ModelSize[];
   format: ModelFormat;
+  singleStream: SingleFormat | undefined;
   threads: number;
   /** Few rounds and few cases: to see that all runs, not to measure. */
   quick: boolean;
@@ -23,7 +25,7 @@ const modelSizes = ["135M", "1.1B"] as const;
 export type ModelSize = (typeof modelSizes)[number];
 
 export const usage = `usage: npm run bench -- engine [LANE ...] [--model FILE.gguf] [--sizes ${modelSizes.join(",")}] [--format FORMAT]
-       [--threads N] [--rounds N] [--quick]
+       [--single-stream FORMAT] [--threads N] [--rounds N] [--quick]
 
 Our engine against llama.cpp and against the machine. Without a lane it runs all of them:
 ${laneNames.map(([name, what]) => `  ${name.padEnd(12)} ${what}`).join("\n")}
@@ -32,6 +34,7 @@ ${laneNames.map(([name, what]) => `  ${name.padEnd(12)} ${what}`).join("\n")}
              else a model of its shape with random weights
   --sizes    which models, of those that a lane has
   --format   how ours are imported: ${modelFormats.join(", ")}; the server's own choice without it
+  --single-stream  ${singleFormats.join(" or ")} beside it for steps of one sequence, where that is quicker here
   --quick    one round of a few cases: shows that everything runs
 `;
 
@@ -45,6 +48,7 @@ export function readOptions(args: readonly string[]): Options | undefined {
         model: { type: "string" },
         sizes: { type: "string", default: modelSizes.join(",") },
         format: { type: "string" },
+        "single-stream": { type: "string" },
         threads: { type: "string" },
         rounds: { type: "string" },
         quick: { type: "boolean", default: false },
@@ -52,12 +56,14 @@ export function readOptions(args: readonly string[]): Options | undefined {
       },
     });
     if (values.help) return undefined;
+    const single = values["single-stream"];
     const names = laneNames.map(([name]) => name);
     return {
       lanes: positionals.length === 0 ? names : positionals.map((text) => oneOf(names, text)),
       smallModel: findSmallModel(values.model),
       sizes: values.sizes.split(",").map((text) => oneOf(modelSizes, text)),
       format: values.format === undefined ? servedFormat() : oneOf(modelFormats, values.format),
+      singleStream: single === undefined ? undefined : oneOf(singleFormats, single),
       threads: values.threads === undefined ? defaultThreads() : count(values.threads),
       rounds: values.rounds === undefined ? undefined : count(values.rounds),
       quick: values.quick,

@@ -2,6 +2,7 @@
 import { basename } from "node:path";
 import type { ServerLimits } from "../../../adapter-server/config.ts";
 import type { Sampling } from "../../../adapter-server/engine/sampler.ts";
+import type { SingleFormat } from "../../../adapter-server/models/graph-files.ts";
 import type { ModelFormat } from "../../../adapter-server/models/import-model.ts";
 import { type AdapterServer, createAdapterServer } from "../../../adapter-server/server.ts";
 import { type Contestant, type DecodeWork, promptsOf } from "./contestant.ts";
@@ -25,6 +26,7 @@ export type OurRequest = {
 export type OurOptions = {
   path: string;
   format: ModelFormat;
+  singleStream?: SingleFormat | undefined;
   /** Imports are kept in it from one opening to the next. */
   dataDir: string;
   threads: number;
@@ -32,10 +34,11 @@ export type OurOptions = {
 };
 
 export async function openOurs(options: OurOptions): Promise<Ours> {
-  const { path, format, dataDir, threads, limits = {} } = options;
+  const { path, format, singleStream, dataDir, threads, limits = {} } = options;
   const server = await createAdapterServer({
     model: { id: "bench", folder: path },
     format,
+    singleStream,
     dataDir,
     threads,
     // Lanes measure what computing takes; what is saved by guessing and by the prefix cache is measured by itself.

@@ -42,7 +42,7 @@ export const promptTokens = 64;
 
 /** @param folder a temporary one; the random models are written into it */
 export async function prepare(options: Options, folder: string): Promise<Setting> {
-  const { format, threads, quick } = options;
+  const { format, singleStream, threads, quick } = options;
   const tell = (text: string) => process.stderr.write(`  ${text}\n`);
   tell("measuring the machine");
   const machine = await measureMachine(join(folder, "probes"), threads);
@@ -53,6 +53,7 @@ export async function prepare(options: Options, folder: string): Promise<Setting
   const ourOptions: Setting["ourOptions"] = (model, limits = {}) => ({
     path: model.path,
     format,
+    singleStream,
     dataDir: join(folder, "data"),
     threads,
     limits,
