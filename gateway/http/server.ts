@@ -136,7 +136,7 @@ function refusalOf({ code }: NodeJS.ErrnoException): HubError {
         `The request's headers are larger than ${maxHeaderSize} bytes, which is the most that is accepted.`,
       );
     case "ERR_HTTP_REQUEST_TIMEOUT":
-      return new HubError("invalid_value", "The request did not arrive within the time for it.");
+      return new HubError("request_timeout", "The request did not arrive within the time for it.");
     default:
       return new HubError("invalid_value", "What was sent is not a valid HTTP request.");
   }

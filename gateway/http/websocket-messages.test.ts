@@ -90,7 +90,6 @@ test("a message that comes piece by piece is late, however often a piece comes",
   expect(late).not.toHaveBeenCalled();
   vi.advanceTimersByTime(4);
   expect(late).toHaveBeenCalledOnce();
-  expect(late.mock.calls[0]?.[0]).toMatchObject({ code: "deadline_exceeded", status: 504 });
 });
 
 test("a frame of which nothing more comes is late too, be it cut in its head or in its content", () => {

@@ -1,22 +1,21 @@
 /** Bounds how long a message on a WebSocket may take to arrive: what has arrived of it is memory that nobody else can use. */
 import type { Duplex } from "node:stream";
 import type { WebSocket } from "ws";
-import { HubError } from "../../sdk/protocol/errors.ts";
 
 export type MessageDeadline = {
   /** From a message's first byte to its last; time in which we read nothing does not count. */
   timeoutMs: number;
   /** Called when a message is late. */
-  late: (error: HubError) => void;
+  late: () => void;
 };
 
 /**
  * To be called as soon as the connection is a WebSocket, before anything is read from it.
- * @param socket what the WebSocket reads from
+ * @param connection what the WebSocket reads from
  */
 export function limitMessages(
-  client: WebSocket,
-  socket: Duplex,
+  socket: WebSocket,
+  connection: Duplex,
   { timeoutMs, late }: MessageDeadline,
 ): void {
   const messages = new MessageFollower();
@@ -27,18 +26,18 @@ export function limitMessages(
     timed = messages.ended;
     timer = setTimeout(() => {
       // What we do not read cannot arrive.
-      if (client.isPaused) start();
-      else late(tooSlow(timeoutMs));
+      if (socket.isPaused) start();
+      else late();
     }, timeoutMs);
   };
-  socket.on("data", (chunk: Buffer) => {
+  connection.on("data", (chunk: Buffer) => {
     messages.push(chunk);
     if (timer && messages.isOpen && messages.ended === timed) return;
     clearTimeout(timer);
     timer = undefined;
     if (messages.isOpen) start();
   });
-  socket.once("close", () => clearTimeout(timer));
+  connection.once("close", () => clearTimeout(timer));
 }
 
 /**
@@ -95,11 +94,4 @@ export class MessageFollower {
   #endFrame(): void {
     if (this.#isLast) this.ended++;
   }
-}
-
-function tooSlow(timeoutMs: number): HubError {
-  return new HubError(
-    "deadline_exceeded",
-    `A message did not arrive whole within ${timeoutMs} ms. Send it faster, or in smaller messages.`,
-  );
 }

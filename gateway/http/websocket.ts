@@ -1,7 +1,7 @@
 /** What every WebSocket of the gateway does: read the request that opens it, keep it alive, send and wait until it is sent. */
 import type { IncomingMessage } from "node:http";
 import type { RawData, WebSocket } from "ws";
-import { HubError } from "../../sdk/protocol/errors.ts";
+import { type ErrorCode, HubError } from "../../sdk/protocol/errors.ts";
 
 /**
  * A browser cannot set headers: its key comes as the name of a protocol.
@@ -20,6 +20,24 @@ export function requestOfUpgrade({ url = "/", headers }: IncomingMessage): Reque
   } catch (cause) {
     throw new HubError("invalid_value", "The request's address is none.", { cause });
   }
+}
+
+/**
+ * What a connection is closed with, whichever it is: 1001 where it has lasted long enough and another may be opened at once, as OpenAI
+ * closes its own; 1008 where its client did what it may not, be it only to send too slowly; 1011 where we failed, or who is behind us.
+ * @see RFC 6455 §7.4.1
+ */
+export function closeCodeOf({ code, status }: HubError): number {
+  if (lastedLongEnough.has(code)) return 1001;
+  return status < 500 ? 1008 : 1011;
+}
+
+/** A client began a message and did not end it. */
+export function lateMessage(timeoutMs: number): HubError {
+  return new HubError(
+    "request_timeout",
+    `A message did not arrive whole within ${timeoutMs} ms. Send it faster, or in smaller messages.`,
+  );
 }
 
 export function textOf(data: RawData): string {
@@ -52,4 +70,9 @@ export function notText(): HubError {
   return new HubError("invalid_type", "Events are text, and this message was binary.");
 }
 
+const lastedLongEnough: ReadonlySet<ErrorCode> = new Set([
+  "session_expired",
+  "websocket_connection_limit_reached",
+  "shutting_down",
+]);
 const keyProtocol = "openai-insecure-api-key.";

@@ -47,7 +47,7 @@ function policy() {
     keys: [testKey(key, { projectId: project.id })],
     models: [
       testModel("gpt-realtime", { upstreamModel: "up" }),
-      ...["cut", "hang", "refuse", "no-usage"].map(fault),
+      ...["cut", "hang", "mute", "stall", "deaf", "expire", "refuse", "no-usage"].map(fault),
       testModel("whisper", { upstreamModel: "whisper-1" }),
       testModel("claude", { upstream: "anthropic" }),
     ],
@@ -174,9 +174,17 @@ test("a client that sends an event in pieces and never ends it is told so and le
   send(socket, { type: "response.create" });
   await until(() => events.some(({ type }) => type === "response.done"));
   socket.send('{"type":', { fin: false });
-  const [, reason] = await closed;
-  expect(String(reason)).toBe("deadline_exceeded");
-  expect(events.at(-1)).toMatchObject({ type: "error", error: { code: "deadline_exceeded" } });
+  const [code, reason] = await closed;
+  expect([code, String(reason)]).toEqual([1008, "request_timeout"]);
+  expect(events.at(-1)).toMatchObject({ type: "error", error: { code: "request_timeout" } });
+});
+
+test("a session that has lasted as long as it may is closed as OpenAI closes its own", async () => {
+  await restart({ realtimeSessionMs: 500 });
+  const { socket, events } = await open("gpt-realtime");
+  const [code, reason] = await once(socket, "close");
+  expect([code, String(reason)]).toEqual([1001, "session_expired"]);
+  expect(events.at(-1)).toMatchObject({ type: "error", error: { code: "session_expired" } });
 });
 
 test("a session keeps its model", async () => {
@@ -265,8 +273,12 @@ test("a session asks for a bounded number of responses, and a project has a boun
   );
 });
 
-test("an upstream that breaks off is told, and what was said is estimated", async () => {
-  const { socket, events } = await open("cut");
+test.each([
+  ["breaks off", "cut"],
+  ["answers no ping", "deaf"],
+])("an upstream that %s is told, and what was said is estimated", async (_, model) => {
+  await restart({ keepAliveMs: 1000 });
+  const { socket, events } = await open(model);
   const closed = once(socket, "close");
   send(socket, { type: "response.create" });
   const [code] = await closed;
@@ -277,6 +289,57 @@ test("an upstream that breaks off is told, and what was said is estimated", asyn
     ...{ outcome: "upstream_failed", estimated: true },
     usage: { output_audio: 4, output: 4 },
   });
+});
+
+test.each([
+  ["begins an event and stalls", "stall", { socketMessageTimeoutMs: 300 }],
+  ["goes on with nothing that it began", "hang", { idleTimeoutMs: 300 }],
+])("an upstream that %s is left, and what was said is estimated", async (_, model, limits) => {
+  await restart(limits);
+  const { socket, events } = await open(model);
+  const closed = once(socket, "close");
+  send(socket, { type: "response.create" });
+  const [code, reason] = await closed;
+  expect([code, String(reason)]).toEqual([1011, "upstream_timeout"]);
+  expect(events.at(-1)).toMatchObject({ type: "error", error: { code: "upstream_timeout" } });
+  await gateway.accounts.untilSettled(1);
+  expect(gateway.accounts.settled[0]).toMatchObject({
+    ...{ outcome: "upstream_failed", estimated: true },
+    usage: { output_audio: 4, output: 4 },
+  });
+  await until(() => emulator.open() === 0);
+});
+
+test("an upstream that does not begin what it is asked for is left, and nothing is held for it", async () => {
+  await restart({ firstByteTimeoutMs: 500 });
+  const { socket, events } = await open("mute");
+  const closed = once(socket, "close");
+  send(socket, { type: "response.create" });
+  expect((await closed)[0]).toBe(1011);
+  expect(events.at(-1)).toMatchObject({ error: { code: "upstream_timeout" } });
+  await until(() => gateway.accounts.released === gateway.accounts.reserved.length);
+  expect(gateway.accounts.settled).toEqual([]);
+  await until(() => emulator.open() === 0);
+});
+
+test("a session of which nothing is asked may be silent for as long as it likes", async () => {
+  await restart({ idleTimeoutMs: 500, firstByteTimeoutMs: 500, realtimeSessionMs: 1500 });
+  const { socket, events } = await open("gpt-realtime");
+  send(socket, { type: "response.create" });
+  const [code] = await once(socket, "close");
+  expect(code).toBe(1001);
+  expect(events.filter(({ type }) => type === "error")).toMatchObject([
+    { error: { code: "session_expired" } },
+  ]);
+  expect(gateway.accounts.settled).toMatchObject([{ outcome: "ok" }]);
+});
+
+test("a session that its upstream let last long enough is closed as it was there", async () => {
+  const { socket } = await open("expire");
+  const closed = once(socket, "close");
+  send(socket, { type: "response.create" });
+  expect((await closed)[0]).toBe(1001);
+  await gateway.accounts.untilSettled(1);
 });
 
 test("a client that leaves in the middle is settled for what was said", async () => {
@@ -403,7 +466,7 @@ test("a gateway that stops tells its sessions", async () => {
   const { socket, events } = await open("gpt-realtime");
   const closed = once(socket, "close");
   await gateway.gateway.stop();
-  await closed;
+  expect((await closed)[0]).toBe(1001);
   expect(events.at(-1)).toMatchObject({ error: { code: "shutting_down" } });
 });
 

@@ -16,11 +16,12 @@ import { clientAddressOf } from "../http/client-address.ts";
 import { credentialOf } from "../http/credential.ts";
 import { writeRefusal } from "../http/server.ts";
 import { readTags } from "../http/tags.ts";
-import { requestOfUpgrade } from "../http/websocket.ts";
+import { lateMessage, requestOfUpgrade } from "../http/websocket.ts";
 import { limitMessages } from "../http/websocket-messages.ts";
 import { endUserOf } from "../identity/end-user.ts";
 import { priceOf } from "../ledger/price-book.ts";
 import type { Provider } from "../providers/provider.ts";
+import type { Timeouts } from "../providers/settings.ts";
 import type { Plan } from "../routing/plan.ts";
 import { scopeOf, type Target, toPricedModel } from "../routing/resolve.ts";
 import { reserve } from "../settling/reserve.ts";
@@ -80,17 +81,22 @@ export function createRealtime(parts: AppParts): Realtime {
 
     async function openSession(): Promise<void> {
       const opened = await prepare(request, gone.signal, parts);
-      const { answers, upstream } = opened;
+      const { answers, socket: upstream, connection } = opened;
       try {
         server.handleUpgrade(incoming, socket, head, (client) => {
           isTaken = true;
           const session = new Session({
-            ...{ ...opened, client, authorize, limits, logger },
+            ...{ ...opened, client, upstream, authorize, limits, logger },
             now: parts.now,
           });
+          const timeoutMs = limits.socketMessageTimeoutMs;
           limitMessages(client, socket, {
-            timeoutMs: limits.socketMessageTimeoutMs,
-            late: (error) => session.close(error),
+            timeoutMs,
+            late: () => session.close(lateMessage(timeoutMs)),
+          });
+          limitMessages(upstream, connection, {
+            timeoutMs,
+            late: () => session.closeLate(`the rest of an event took over ${timeoutMs} ms`),
           });
           const ended = parts.inFlight.open();
           sessions.set(
@@ -214,7 +220,7 @@ async function prepare(request: Request, client: AbortSignal, parts: AppParts) {
     const answers = meter(call, plan, target);
     try {
       await answers.holds.ensure(1);
-      const upstream = await connect(target, client, parts);
+      const opened = await connect(target, client, parts);
       const openTranscriber = (name: string) => {
         const asked = transcriptionCall(name, limits, () => seen);
         const by = planCall(asked, null, { ...scope, snapshot: parts.snapshot() }, parts);
@@ -222,7 +228,7 @@ async function prepare(request: Request, client: AbortSignal, parts: AppParts) {
         invariant(first, "a plan has at least one target");
         return meter(asked, by, first);
       };
-      return { upstream, answers, openTranscriber, seen, requestedModel: model };
+      return { ...opened, answers, openTranscriber, seen, requestedModel: model };
     } catch (thrown) {
       await answers.holds.end();
       refusal = asHubError(thrown);
@@ -233,8 +239,20 @@ async function prepare(request: Request, client: AbortSignal, parts: AppParts) {
   throw refusal;
 }
 
-/** Asks one deployment after another. @returns a socket that is open, and paused until somebody reads it */
-async function connect(target: Target, client: AbortSignal, parts: AppParts): Promise<WebSocket> {
+/** A session at an upstream, paused until somebody reads it. */
+type OpenedUpstream = {
+  socket: WebSocket;
+  /** What the socket reads from. */
+  connection: Duplex;
+  timeouts: Timeouts;
+};
+
+/** Asks one deployment after another. */
+async function connect(
+  target: Target,
+  client: AbortSignal,
+  parts: AppParts,
+): Promise<OpenedUpstream> {
   const upstream = parts.upstreams.get(target.model.upstream);
   if (!upstream?.provider.realtime) throw cannotPass("openai-realtime");
   const model = target.model.upstreamModel;
@@ -249,12 +267,12 @@ async function connect(target: Target, client: AbortSignal, parts: AppParts): Pr
       throw refusal ?? new HubError("upstream_unavailable", message, { retryAfterMs });
     }
     try {
-      const socket = await openSocket(deployment.provider, target, {
+      const opened = await openSocket(deployment.provider, target, {
         client,
         limits: parts.limits,
       });
       turn.succeed();
-      return socket;
+      return opened;
     } catch (thrown) {
       refusal = asHubError(thrown);
       if (client.aborted) turn.abandon();
@@ -269,13 +287,14 @@ function openSocket(
   provider: Provider,
   target: Target,
   { client, limits }: { client: AbortSignal; limits: GatewayLimits },
-): Promise<WebSocket> {
+): Promise<OpenedUpstream> {
   const address = provider.realtime?.(target);
   if (!address) throw cannotPass("openai-realtime");
+  const { timeouts } = provider;
   return new Promise((resolve, reject) => {
     const socket = new WebSocket(address.url, {
       headers: address.headers,
-      handshakeTimeout: provider.timeouts.firstByteMs,
+      handshakeTimeout: timeouts.firstByteMs,
       maxPayload: limits.realtimeEventBytesMax,
       perMessageDeflate: false,
       followRedirects: false,
@@ -290,11 +309,16 @@ function openSocket(
     };
     const leave = () => refuse(new HubError("request_cancelled", "The client closed the request."));
     client.addEventListener("abort", leave, { once: true });
+    let connection: Duplex | undefined;
+    socket.once("upgrade", (response) => {
+      connection = response.socket;
+    });
     socket.once("open", () => {
       client.removeEventListener("abort", leave);
       socket.pause();
       socket.removeAllListeners("error");
-      resolve(socket);
+      invariant(connection, "what is open was upgraded before");
+      resolve({ socket, connection, timeouts });
     });
     socket.once("unexpected-response", (_, response) => {
       const { statusCode: status = 502, headers } = response;

@@ -115,6 +115,7 @@ function sessionOf(
     seen: { written: 0, heard: 0, said: 0, spoken: 0 },
     requestedModel: model.id,
     authorize: () => {},
+    timeouts: { firstByteMs: 120_000, idleMs: 60_000 },
     limits: defaultLimits,
     logger: pino({ enabled: false }),
     now: Date.now,

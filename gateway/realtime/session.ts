@@ -8,8 +8,9 @@ import type { RawData, WebSocket } from "ws";
 import { asHubError, HubError } from "../../sdk/protocol/errors.ts";
 import type { RelayEnd } from "../attempts/relay.ts";
 import type { GatewayLimits } from "../config.ts";
-import { keepAlive, notText, send, textOf } from "../http/websocket.ts";
+import { closeCodeOf, keepAlive, notText, send, textOf } from "../http/websocket.ts";
 import { readMediaUsage } from "../providers/openai/media-usage.ts";
+import type { Timeouts } from "../providers/settings.ts";
 import type { Target } from "../routing/resolve.ts";
 import type { Settling } from "../settling/settle.ts";
 import { msPerTokenHeard, msPerTokenSpoken, type Seen } from "./call.ts";
@@ -33,6 +34,8 @@ export type Metered = {
 export type SessionParts = {
   client: WebSocket;
   upstream: WebSocket;
+  /** For the upstream to begin what it was asked for, and to go on with what it began. */
+  timeouts: Pick<Timeouts, "firstByteMs" | "idleMs">;
   answers: Metered;
   /** Another model, which the client wants its own words transcribed by. @throws HubError where there is none such */
   openTranscriber(name: string): Metered;
@@ -56,6 +59,8 @@ export class Session {
   #transcriber: Metered | undefined;
   /** Why no further response may begin. */
   #refused: HubError | undefined;
+  /** Ends a session in which the upstream owes something and says nothing. */
+  #silence: NodeJS.Timeout | undefined;
   /** Its end, once it has begun: both sides are being closed, and what is open is settled. */
   #ending: Promise<void> | undefined;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -75,10 +80,10 @@ export class Session {
       this.#pump(upstream, (text) => this.#fromUpstream(text));
       client.on("close", () => end(gone, 1000));
       client.on("error", () => end(gone, 1000));
-      upstream.on("close", (code) => end(lost, code === 1000 ? 1000 : 1011));
+      // A session that the upstream let last long enough is closed here as it was there.
+      upstream.on("close", (code) => end(lost, code === 1000 || code === 1001 ? code : 1011));
       upstream.on("error", () => end(lost, 1011));
-      const tooLong = () =>
-        this.close(new HubError("deadline_exceeded", "The session has lasted as long as it may."));
+      const tooLong = () => this.close(lastedLongEnough());
       this.#timers.push(
         setTimeout(tooLong, limits.realtimeSessionMs),
         setInterval(() => void this.#renew(), Math.ceil(limits.realtimeHoldMs / 2)),
@@ -93,9 +98,20 @@ export class Session {
 
   /** Ends the session from our side, with a reason that the client is told. */
   close(error: HubError): void {
-    void this.#tell(error, undefined);
-    this.#parts.client.close(error.status < 500 ? 1008 : 1011, error.code);
+    this.#leave(error);
     void this.#end({ type: "client_gone" }, 1000);
+  }
+
+  /** Ends it because the upstream is too slow. */
+  closeLate(what: string): void {
+    const error = new HubError("upstream_timeout", `The upstream timed out: ${what}.`);
+    this.#leave(error);
+    void this.#end({ type: "upstream_failed", error }, 1000);
+  }
+
+  #leave(error: HubError): void {
+    void this.#tell(error, undefined);
+    this.#parts.client.close(closeCodeOf(error), error.code);
   }
 
   /** One event after another, and none is read before the one before it has been taken. */
@@ -129,6 +145,7 @@ export class Session {
     }
     // Written anew: what was checked is what goes out, whatever stood in it twice.
     await send(this.#parts.upstream, JSON.stringify(event));
+    if (this.#silence === undefined) this.#expectMore();
   }
 
   /** @throws HubError for what may not pass */
@@ -175,6 +192,7 @@ export class Session {
     // Limits of our own account there are nothing that a client could go by.
     if (event?.type === "rate_limits.updated") return;
     if (event) await this.#note(event);
+    this.#expectMore();
     await send(this.#parts.client, text);
     if (this.#refused) this.#closeWhenIdle();
   }
@@ -222,6 +240,22 @@ export class Session {
       return this.#stop(id);
     }
     await this.#ensure(this.#wanted + 1).catch(() => {});
+  }
+
+  /** From now on the upstream has so long for its next event, if it owes one: who only listens may be silent. */
+  #expectMore(): void {
+    const { upstream, timeouts } = this.#parts;
+    clearTimeout(this.#silence);
+    this.#silence = undefined;
+    if (this.#ending) return;
+    const isUnderWay = this.#responses.size > 0;
+    if (!isUnderWay && this.#wanted === 0) return;
+    const ms = isUnderWay ? timeouts.idleMs : timeouts.firstByteMs;
+    this.#silence = setTimeout(() => {
+      // What we do not read cannot arrive.
+      if (upstream.isPaused) this.#expectMore();
+      else this.closeLate(`${isUnderWay ? "the next event" : "a response"} took over ${ms} ms`);
+    }, ms);
   }
 
   #stop(id: string): Promise<void> {
@@ -348,9 +382,9 @@ export class Session {
   }
 
   async #letGo(how: RelayEnd, code: number): Promise<void> {
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const timer of [...this.#timers, this.#silence]) clearTimeout(timer);
     const { client, upstream, answers } = this.#parts;
-    if (how.type === "upstream_failed" && code !== 1000) void this.#tell(how.error, undefined);
+    if (how.type === "upstream_failed" && code === 1011) void this.#tell(how.error, undefined);
     for (const socket of [client, upstream]) {
       if (socket.readyState <= socket.OPEN) socket.close(code);
       setTimeout(() => socket.terminate(), closeMs).unref();
@@ -378,6 +412,14 @@ function readResponseUsage(usage: unknown): ReturnType<typeof readMediaUsage> {
 function tokensOf(base64: string, msPerToken: number): number {
   const ms = ((base64.length * 3) / 4 / pcmBytesPerSecond) * 1000;
   return Math.ceil(ms / msPerToken);
+}
+
+/** As OpenAI tells it, which clients that open another session by themselves look for. */
+function lastedLongEnough(): HubError {
+  return new HubError(
+    "session_expired",
+    "The session has lasted as long as it may. Open another one to continue.",
+  );
 }
 
 function cutOff(): HubError {

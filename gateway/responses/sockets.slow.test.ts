@@ -288,8 +288,8 @@ test("a message of which the rest never comes ends its connection, whatever is u
   const closed = once(socket, "close");
   socket.send('{"type":', { fin: false });
   expect((await until(/^error$/)).at(-1)).toMatchObject({
-    status: 504,
-    error: { code: "deadline_exceeded" },
+    status: 408,
+    error: { code: "request_timeout" },
   });
-  expect((await closed)[0]).toBe(1001);
+  expect((await closed)[0]).toBe(1008);
 });

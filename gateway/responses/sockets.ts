@@ -26,7 +26,15 @@ import { clientAddressOf, noteSameAddress } from "../http/client-address.ts";
 import { credentialOf } from "../http/credential.ts";
 import { mayLoseNumbers, writeJson } from "../http/json-text.ts";
 import { type Upgrade, writeRefusal } from "../http/server.ts";
-import { keepAlive, notText, requestOfUpgrade, send, textOf } from "../http/websocket.ts";
+import {
+  closeCodeOf,
+  keepAlive,
+  lateMessage,
+  notText,
+  requestOfUpgrade,
+  send,
+  textOf,
+} from "../http/websocket.ts";
 import { limitMessages } from "../http/websocket-messages.ts";
 import { TenantPlaces } from "../tenant-places.ts";
 import { askOn, openRecollections, type Recollection } from "./recollection.ts";
@@ -82,7 +90,7 @@ export function createResponseSockets(options: ResponseSocketsOptions): Response
       const opened = new ResponseSocket({ ...options, client, incoming, request, recollection });
       limitMessages(client, socket, {
         timeoutMs: limits.socketMessageTimeoutMs,
-        late: (error) => opened.end(error),
+        late: () => opened.end(lateMessage(limits.socketMessageTimeoutMs)),
       });
       open.add(opened);
       client.once("close", () => open.delete(opened));
@@ -138,8 +146,7 @@ class ResponseSocket {
     this.#parts = parts;
     this.#headers = headersFor(parts.request);
     const { client, limits, recollection } = parts;
-    const tooLong = () =>
-      this.leave(new HubError("deadline_exceeded", "The connection has lasted as long as it may."));
+    const tooLong = () => this.leave(lastedLongEnough());
     const timers = [
       setTimeout(tooLong, limits.responseSocketMs),
       keepAlive(client, limits.keepAliveMs),
@@ -165,7 +172,7 @@ class ResponseSocket {
   end(error: HubError): void {
     const { client } = this.#parts;
     void this.#tell(error);
-    client.close(error.status < 500 ? 1008 : 1001, error.code);
+    client.close(closeCodeOf(error), error.code);
     setTimeout(() => client.terminate(), closeMs).unref();
   }
 
@@ -298,6 +305,14 @@ function notOnSocket(param: string): HubError {
     "unsupported_parameter",
     `Unsupported parameter: '${param}' is not supported on a WebSocket of this gateway.`,
     { param },
+  );
+}
+
+/** As OpenAI tells it, which clients that open another connection by themselves look for. */
+function lastedLongEnough(): HubError {
+  return new HubError(
+    "websocket_connection_limit_reached",
+    "The connection has lasted as long as it may. Open another one to continue.",
   );
 }
 

@@ -16,7 +16,8 @@ test("every code has an HTTP error's status and says what OpenAI's SDKs may retr
   for (const [code, { status, retry }] of Object.entries(errorTable)) {
     expect([code, status >= 400 && status < 600]).toEqual([code, true]);
     // Official SDKs retry 408, 409, 429 and 5xx by themselves; only those may promise that it helps.
-    if (retry) expect([code, [409, 429].includes(status) || status >= 500]).toEqual([code, true]);
+    if (retry)
+      expect([code, [408, 409, 429].includes(status) || status >= 500]).toEqual([code, true]);
   }
 });
 

@@ -16,6 +16,7 @@ export const errorTable = {
   context_length_exceeded: { status: 400, type: "invalid_request_error", retry: false },
   content_filter: { status: 400, type: "invalid_request_error", retry: false },
   guardrail_blocked: { status: 400, type: "invalid_request_error", retry: false },
+  request_timeout: { status: 408, type: "invalid_request_error", retry: true },
   request_too_large: { status: 413, type: "invalid_request_error", retry: false },
   unsupported_media_type: { status: 415, type: "invalid_request_error", retry: false },
 
@@ -25,6 +26,8 @@ export const errorTable = {
   permission_denied: { status: 403, type: "invalid_request_error", retry: false },
   previous_response_not_found: { status: 400, type: "invalid_request_error", retry: false },
   model_not_found: { status: 404, type: "invalid_request_error", retry: false },
+  session_expired: { status: 400, type: "invalid_request_error", retry: false },
+  websocket_connection_limit_reached: { status: 400, type: "invalid_request_error", retry: false },
   invalid_state: { status: 409, type: "invalid_request_error", retry: false },
   not_found: { status: 404, type: "invalid_request_error", retry: false },
   unknown_url: { status: 404, type: "invalid_request_error", retry: false },

@@ -35,7 +35,10 @@ export const realtimeUsage = {
 export async function startRealtimeEmulator(): Promise<RealtimeEmulator> {
   const asked: RealtimeEmulator["asked"] = [];
   const events: RealtimeEmulator["events"] = [];
-  const sockets = new WebSocketServer({ noServer: true });
+  const servers = {
+    hearing: new WebSocketServer({ noServer: true }),
+    deaf: new WebSocketServer({ noServer: true, autoPong: false }),
+  };
   const server = createServer((_, response) => void response.writeHead(404).end());
   server.on("upgrade", (request, socket, head) => {
     const { url = "", headers } = request;
@@ -49,20 +52,26 @@ export async function startRealtimeEmulator(): Promise<RealtimeEmulator> {
       socket.end(`HTTP/1.1 ${status} No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
       return;
     }
-    sockets.handleUpgrade(request, socket, head, (client) => {
-      new EmulatedSession(client, { model, fault, events }).begin();
-    });
+    servers[fault === "deaf" ? "deaf" : "hearing"].handleUpgrade(
+      request,
+      socket,
+      head,
+      (client) => {
+        new EmulatedSession(client, { model, fault, events }).begin();
+      },
+    );
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
+  const clients = () => Object.values(servers).flatMap((one) => [...one.clients]);
   return {
     baseUrl: `http://127.0.0.1:${port}/v1`,
     asked,
     events,
-    open: () => sockets.clients.size,
+    open: () => clients().length,
     close: () =>
       new Promise((resolve) => {
-        for (const client of sockets.clients) client.terminate();
+        for (const client of clients()) client.terminate();
         server.close(() => resolve());
         server.closeAllConnections();
       }),
@@ -137,6 +146,8 @@ class EmulatedSession {
   }
 
   #respond(): void {
+    const { fault } = this.#options;
+    if (fault === "mute") return;
     const id = `resp_emulated_${++count}`;
     this.#send({ type: "response.created", response: { id, status: "in_progress", usage: null } });
     const part = { response_id: id, item_id: `item_${++count}`, output_index: 0, content_index: 0 };
@@ -145,8 +156,10 @@ class EmulatedSession {
       const audio = Buffer.alloc(4800).toString("base64");
       this.#send({ type: "response.output_audio.delta", ...part, delta: audio });
     }
-    if (this.#options.fault === "cut") this.#socket.terminate();
-    else if (this.#options.fault !== "hang") this.#done(id, "completed");
+    if (fault === "cut") this.#socket.terminate();
+    else if (fault === "stall") this.#socket.send('{"type":"response.', { fin: false });
+    else if (fault === "expire") this.#socket.close(1001, "Your session hit the maximum duration.");
+    else if (fault !== "hang" && fault !== "deaf") this.#done(id, "completed");
   }
 
   #done(id: string, status: string): void {
