@@ -3,7 +3,7 @@ import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
 import { readStatus } from "../upstream-status.ts";
 import { readRetryAfter, safeWords } from "../upstream-words.ts";
-import { anthropicErrorBody } from "./schema.ts";
+import { type AnthropicErrorBody, anthropicErrorBody } from "./schema.ts";
 
 /** An error in the middle of a stream, or in an answer with status 200; `undefined` for anything else. */
 export function readErrorEvent(json: unknown): HubError | undefined {
@@ -28,14 +28,12 @@ export function readAnthropicError(
   const { status } = response;
   const told = anthropicErrorBody.safeParse(parseJson(body)).data?.error;
   const words = told && safeWords(told.message ?? "no message");
-  // Accounts without credit were told so with 400 before there was 402.
-  const isEmpty = status === 400 && /credit balance is too low/i.test(words ?? "");
   return readStatus({
-    status: isEmpty ? 402 : status,
+    status,
+    means: isEmpty(status, told) ? 402 : undefined,
     upstream,
     words,
     retryAfterMs: readRetryAfter(response) ?? readReset(response),
-    clientCode: clientCode(status, words),
   });
 }
 
@@ -52,12 +50,14 @@ function readReset(response: Pick<TransportResponse, "header">): number | undefi
   return resets.length > 0 ? Math.max(...resets) : undefined;
 }
 
-function clientCode(status: number, words = ""): ErrorCode {
-  if (status === 413) return "request_too_large";
-  if (/prompt is too long|exceeds? (?:the )?context|input length and .max_tokens/i.test(words)) {
-    return "context_length_exceeded";
-  }
-  return "invalid_value";
+/**
+ * Accounts without credit were told so with 400 before there was 402; so are those at the limit that they set themselves,
+ * and those at their tier's with 429.
+ * @see https://platform.claude.com/docs/en/api/errors, read 2026-11-22
+ */
+function isEmpty(status: number, told: AnthropicErrorBody["error"] | undefined): boolean {
+  if (status === 429) return told?.details?.error_code === "enforced_spend_limit_reached";
+  return status === 400 && emptyWords.test(told?.message ?? "");
 }
 
 function parseJson(body: Uint8Array): unknown {
@@ -68,6 +68,8 @@ function parseJson(body: Uint8Array): unknown {
   }
 }
 
+const emptyWords =
+  /credit balance is too low|^You have reached your specified (?:workspace )?API usage limits/i;
 const limitKinds = ["requests", "tokens", "input-tokens", "output-tokens"];
 /** Clients ignore longer waits and try again at once. */
 const resetMsMax = 60_000;

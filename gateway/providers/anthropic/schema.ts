@@ -78,7 +78,12 @@ export const streamEvent = z.discriminatedUnion("type", [
 export type StreamEvent = z.infer<typeof streamEvent>;
 
 export const anthropicErrorBody = z.object({
-  error: z.object({ type: text, message: text }),
+  error: z.object({
+    type: text,
+    message: text,
+    details: z.object({ error_code: text }).nullish().catch(undefined),
+  }),
 });
+export type AnthropicErrorBody = z.infer<typeof anthropicErrorBody>;
 
 export const tokenCount = z.object({ input_tokens: z.int().nonnegative() });

@@ -1,14 +1,18 @@
 /** Bedrock's failures, told as our client should act on them. */
-import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
+import { HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
+import { readStatus } from "../upstream-status.ts";
+import { readRetryAfter, safeWords } from "../upstream-words.ts";
 import type { Frame } from "./frames.ts";
 import { bedrockError } from "./schema.ts";
 
-/** An exception in a stream. */
+/** An exception in a stream, which means what it means before one. */
 export function readExceptionFrame({ name, payload }: Frame): HubError {
-  const { message } = readBody(payload);
-  const code = frameCodes[name.toLowerCase()] ?? "upstream_error";
-  return new HubError(code, `The upstream broke off the answer (${name}): ${message}`, {
+  const { words = "no message" } = readBody(payload);
+  const type = name.charAt(0).toUpperCase() + name.slice(1);
+  const status = meaningOf(type, words) ?? 500;
+  const { code } = readStatus({ status, upstream: "", words, retryAfterMs: undefined });
+  return new HubError(code, `The upstream broke off the answer (${name}): ${words}`, {
     unquoted: "The upstream broke off the answer with an error.",
   });
 }
@@ -19,70 +23,30 @@ export function readBedrockError(
   body: Uint8Array,
   upstream: string,
 ): HubError {
-  const { status } = response;
   const told = readBody(body);
   // The header may go on with an address: "ThrottlingException:http://…".
   const type = response.header("x-amzn-errortype")?.split(":")[0] ?? told.type;
-  const seconds = Number(response.header("retry-after") ?? Number.NaN);
-  const options = {
-    retryAfterMs: seconds > 0 ? Math.min(seconds * 1000, retryAfterMsMax) : undefined,
-  };
-  const quoting = (code: ErrorCode, what: string): HubError =>
-    new HubError(code, `${what}: ${told.message}`, {
-      ...options,
-      unquoted: `${what} with status ${status}.`,
-    });
-  if (status === 401 || status === 403) {
-    return new HubError(
-      "upstream_auth_failed",
-      `The upstream '${upstream}' refused this gateway's credentials (${status}). Its operator has to renew them, or to be given the model.`,
-    );
-  }
-  if (status === 404 || /model identifier is invalid/i.test(told.message)) {
-    return quoting(
-      "upstream_model_not_found",
-      `The upstream '${upstream}' does not know the model`,
-    );
-  }
-  if (
-    status === 429 ||
-    type === "ThrottlingException" ||
-    type === "ServiceQuotaExceededException"
-  ) {
-    return quoting("rate_limit_exceeded", `The upstream '${upstream}' is rate limited`);
-  }
-  if (status === 408 || status === 504 || type === "ModelTimeoutException") {
-    return quoting("upstream_timeout", `The upstream '${upstream}' timed out`);
-  }
-  if (status === 503) {
-    return quoting("upstream_unavailable", `The upstream '${upstream}' is overloaded`);
-  }
-  // 424 is the model's own failure, and no fault of the request.
-  if (status >= 400 && status < 500 && status !== 424) {
-    const code = clientCode(status, told.message);
-    return new HubError(code, told.message, {
-      ...options,
-      unquoted: `The upstream refused the request with status ${status}.`,
-    });
-  }
-  return quoting("upstream_error", `The upstream '${upstream}' failed`);
+  return readStatus({
+    status: response.status,
+    means: meaningOf(type, told.words),
+    upstream,
+    words: told.words,
+    retryAfterMs: readRetryAfter(response),
+  });
 }
 
-function clientCode(status: number, message: string): ErrorCode {
-  if (status === 413) return "request_too_large";
-  return /too long|too many input tokens|maximum (context|tokens)|exceeds? the (context|maximum)/i.test(
-    message,
-  )
-    ? "context_length_exceeded"
-    : "invalid_value";
+/** The status that says what an exception says, whichever AWS sends with it; in a stream it sends none. */
+function meaningOf(type = "", words = ""): number | undefined {
+  if (type === "ValidationException" && noSuchModel.test(words)) return 404;
+  if (type === "AccessDeniedException" && /INVALID_PAYMENT_INSTRUMENT/.test(words)) return 402;
+  return meanings.get(type);
 }
 
-/** Its words go to the client without anything that looks like a credential. */
-function readBody(body: Uint8Array): { message: string; type: string | undefined } {
+function readBody(body: Uint8Array): { words: string | undefined; type: string | undefined } {
   const parsed = bedrockError.safeParse(parseJson(body)).data;
-  const message = parsed?.message ?? parsed?.Message ?? "no message";
+  const words = parsed?.message ?? parsed?.Message;
   return {
-    message: message.slice(0, 2000).replace(/\b(?:AKIA|ASIA|ABSK)[\w+/=-]{6,}/g, "[key]"),
+    words: words == null ? undefined : safeWords(words),
     type: parsed?.__type?.split("#").at(-1),
   };
 }
@@ -95,10 +59,28 @@ function parseJson(body: Uint8Array): unknown {
   }
 }
 
-const frameCodes: Readonly<Record<string, ErrorCode>> = {
-  throttlingexception: "rate_limit_exceeded",
-  serviceunavailableexception: "upstream_unavailable",
-  validationexception: "invalid_value",
-};
-/** The official SDKs ignore anything longer and then retry at once. */
-const retryAfterMsMax = 60_000;
+/** What is no model of the region, and what is one that answers under a profile's name alone. */
+const noSuchModel = /model identifier is invalid|on-demand throughput isn.t supported/i;
+
+/**
+ * What AWS tells with 400 though it is about our credentials or our account's quota, a model that failed (424) or is not ready
+ * (429), and what streams tell by name alone.
+ * @see https://docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html, read 2026-11-22
+ */
+const meanings: ReadonlyMap<string, number> = new Map([
+  ["AccessDeniedException", 403],
+  ["ExpiredTokenException", 401],
+  ["IncompleteSignature", 401],
+  ["IncompleteSignatureException", 401],
+  ["NotAuthorized", 401],
+  ["RequestExpired", 401],
+  ["UnrecognizedClientException", 401],
+  ["ServiceQuotaExceededException", 429],
+  ["ThrottlingException", 429],
+  ["ModelErrorException", 500],
+  ["ModelStreamErrorException", 500],
+  ["ModelTimeoutException", 408],
+  ["ModelNotReadyException", 503],
+  ["ServiceUnavailableException", 503],
+  ["ValidationException", 400],
+]);

@@ -1,5 +1,5 @@
 /** Cohere's failures, told as our client should act on them. */
-import type { ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
+import type { HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
 import { readStatus } from "../upstream-status.ts";
 import { readRetryAfter, safeWords } from "../upstream-words.ts";
@@ -19,17 +19,5 @@ export function readCohereError(
   const { status } = response;
   const told = cohereError.safeParse(parseJson(body)).data?.message;
   const words = told === undefined ? undefined : safeWords(told);
-  const retryAfterMs = readRetryAfter(response);
-  return readStatus({
-    status,
-    upstream,
-    words,
-    retryAfterMs,
-    clientCode: clientCode(status, words),
-  });
-}
-
-function clientCode(status: number, words = ""): ErrorCode {
-  if (status === 413) return "request_too_large";
-  return /too many tokens/i.test(words) ? "context_length_exceeded" : "invalid_value";
+  return readStatus({ status, upstream, words, retryAfterMs: readRetryAfter(response) });
 }

@@ -1,7 +1,8 @@
 /** Gemini's failures, told as our client should act on them. */
-import { type ErrorCode, HubError } from "../../../sdk/protocol/errors.ts";
+import { HubError } from "../../../sdk/protocol/errors.ts";
 import type { TransportResponse } from "../transport.ts";
 import { readStatus, refusedCredentials } from "../upstream-status.ts";
+import { safeWords } from "../upstream-words.ts";
 import { geminiError } from "./schema.ts";
 
 export type GeminiErrorBody = {
@@ -27,7 +28,7 @@ export function readGeminiErrorBody(json: unknown): GeminiErrorBody | undefined 
   const reason = detail("ErrorInfo")?.reason;
   return {
     code: code ?? undefined,
-    message: safe(message ?? "no message"),
+    message: safeWords(message ?? "no message"),
     status: status ?? undefined,
     retryAfterMs: readDelay(detail("RetryInfo")?.retryDelay),
     param: typeof violation?.field === "string" ? violation.field.slice(0, 200) : undefined,
@@ -66,7 +67,8 @@ export function readGeminiError(
     words: told?.message,
     param: told?.param,
     retryAfterMs: told?.retryAfterMs ?? readDelay(response.header("retry-after")),
-    clientCode: clientCode(status, told),
+    // The account's region or plan does not have it: another model of the route may.
+    clientCode: told?.status === "FAILED_PRECONDITION" ? "unsupported_model" : undefined,
   });
 }
 
@@ -81,24 +83,10 @@ function isAboutOurKey(told: GeminiErrorBody | undefined): boolean {
   );
 }
 
-function clientCode(status: number, told: GeminiErrorBody | undefined): ErrorCode {
-  if (/input token count.*exceeds the maximum/i.test(told?.message ?? "")) {
-    return "context_length_exceeded";
-  }
-  // The account's region or plan does not have it: another model of the route may.
-  if (told?.status === "FAILED_PRECONDITION") return "unsupported_model";
-  return status === 413 ? "request_too_large" : "invalid_value";
-}
-
 /** `17s`, `0.5s` or a header's plain seconds, in milliseconds; at most a minute. */
 function readDelay(delay: unknown): number | undefined {
   const seconds = typeof delay === "string" ? Number(delay.replace(/s$/, "")) : Number.NaN;
   return seconds > 0 ? Math.min(seconds * 1000, retryAfterMsMax) : undefined;
-}
-
-/** A provider's words go to the client without anything that looks like a credential. */
-function safe(message: string): string {
-  return message.slice(0, 2000).replace(/\b(AIza|ya29\.|Bearer )[\w.*-]{6,}/g, "[key]");
 }
 
 function parseJson(body: Uint8Array): unknown {

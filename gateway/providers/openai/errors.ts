@@ -61,26 +61,19 @@ export function readOpenAiError(
   const told = readOpenAiErrorBody(parseJson(body));
   const isEmpty = status === 429 && quotaCodes.has(told?.code ?? "");
   return readStatus({
-    status: isEmpty ? 402 : status,
+    status,
+    means: isEmpty ? 402 : undefined,
     upstream,
     words: told?.message,
     param: told?.param,
     retryAfterMs: readRetryAfter(response),
-    clientCode: clientCode(status, told),
+    clientCode: clientCode(told?.code),
   });
 }
 
-function clientCode(status: number, told: UpstreamErrorBody | undefined): ErrorCode {
-  if (
-    told?.code === "context_length_exceeded" ||
-    /maximum context length/i.test(told?.message ?? "")
-  ) {
-    return "context_length_exceeded";
-  }
-  if (filterCodes.has(told?.code ?? "")) return "content_filter";
-  if (status === 413) return "request_too_large";
-  const code = passedCodes.find((it) => it === told?.code);
-  return code ?? "invalid_value";
+function clientCode(told = ""): ErrorCode | undefined {
+  if (filterCodes.has(told)) return "content_filter";
+  return passedCodes.find((code) => code === told);
 }
 
 function parseJson(body: Uint8Array): unknown {
@@ -92,6 +85,7 @@ function parseJson(body: Uint8Array): unknown {
 }
 
 const passedCodes = [
+  "context_length_exceeded",
   "missing_required_parameter",
   "invalid_type",
   "invalid_value",
