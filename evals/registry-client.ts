@@ -3,7 +3,7 @@ import { z } from "zod";
 import { type AddMeasurements, type Whoami, whoami } from "../sdk/protocol/admin.ts";
 import { type Adapter, adapter, type Model, model } from "../sdk/protocol/catalog.ts";
 import { type ErrorCode, errorBody, errorTable, HubError } from "../sdk/protocol/errors.ts";
-import { type Fetcher, inProcessOrigin } from "../sdk/protocol/http.ts";
+import { abortableRequest, type Fetcher, inProcessOrigin } from "../sdk/protocol/http.ts";
 
 export type RegistryClient = {
   whoami(key: string): Promise<Whoami>;
@@ -17,7 +17,7 @@ export function registryClient(registry: Fetcher): RegistryClient {
   const call = (path: string, key: string, init: RequestInit = {}) =>
     send(
       registry,
-      new Request(`${inProcessOrigin}${path}`, {
+      abortableRequest(`${inProcessOrigin}${path}`, {
         ...init,
         headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
       }),

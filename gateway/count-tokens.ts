@@ -1,4 +1,5 @@
 /** Counts a prompt's tokens without sending it to a model: by the provider where it counts, else as near as can be told. */
+import { anySignal } from "../sdk/protocol/any-signal.ts";
 import { HubError } from "../sdk/protocol/errors.ts";
 import type { AppParts } from "./app.ts";
 import { asItCame, translate } from "./attempts/conversation.ts";
@@ -90,7 +91,7 @@ async function askProvider(
   if (!provider || !counting || notConfigured !== undefined) return;
   const request = counting.writeRequest(spokenBy(provider, call, target), target);
   if (!request) return;
-  const signal = AbortSignal.any([client, AbortSignal.timeout(provider.timeouts.firstByteMs)]);
+  const signal = anySignal([client, AbortSignal.timeout(provider.timeouts.firstByteMs)]);
   try {
     const response = await provider.transport.send({ ...request, signal, onSent: () => {} });
     const body = await readAll(response, limits.answerBytesMax);

@@ -1,4 +1,5 @@
 /** What makes vectors of tokens: the engine's model, with an adapter or without, or an encoder beside it. */
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import type { Encoder } from "../encoder/encoder.ts";
 import type { Embedded } from "../engine/engine.ts";
@@ -127,7 +128,7 @@ async function eachOf<T, R>(
   run: (item: T, signal: AbortSignal, index: number) => Promise<R>,
 ): Promise<R[]> {
   const leave = new AbortController();
-  const either = AbortSignal.any([signal, leave.signal]);
+  const either = anySignal([signal, leave.signal]);
   const results: R[] = [];
   // One iterator for all workers, so that each item is taken once.
   const waiting = items.entries();

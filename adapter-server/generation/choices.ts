@@ -1,4 +1,5 @@
 /** Decodes the choices of one request: tokens from the engine become pieces of text, with stop strings. */
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import type { Engine, GenerateRequest, TokenBatch } from "../engine/engine.ts";
 import type { PromptLogprobs, TokenLogprobs } from "../engine/logprobs.ts";
 import type { FinishReason } from "../engine/sequence.ts";
@@ -54,7 +55,7 @@ export type DecodeOptions = {
 /** Pieces of all choices as they come. Leaving the loop cancels what still runs. */
 export async function* decodeChoices(options: DecodeOptions): AsyncGenerator<Piece, void, void> {
   const leave = new AbortController();
-  const signal = AbortSignal.any([options.signal, leave.signal]);
+  const signal = anySignal([options.signal, leave.signal]);
   const choices = options.engine
     .generateEach({ ...options.request, signal }, options.choices)
     .map((batches, choice) => decodeChoice(options, choice, batches));

@@ -1,4 +1,5 @@
 /** Until when an answer is of use, counted from when its request came: whatever it waits for on its way is part of that. */
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { deadlinePassed } from "../engine/waiting-room.ts";
 
@@ -21,7 +22,7 @@ export function deadlineOf(
   const leftMs = Math.min(timerMsMax, Math.max(0, timeoutMs - elapsedMs));
   const timer = setTimeout(() => passed.abort(), leftMs);
   return {
-    signal: AbortSignal.any([signal, passed.signal]),
+    signal: anySignal([signal, passed.signal]),
     toldAs: (error) =>
       passed.signal.aborted && isCancelled(error) ? deadlinePassed({ timeoutMs }) : error,
     end: () => clearTimeout(timer),

@@ -1,4 +1,5 @@
 /** Answers a request that generates text: weights, then tokens, and whatever way it ends, all is let go. */
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.ts";
 import type { Outcome, RequestTrack } from "../metrics/request-series.ts";
@@ -91,7 +92,7 @@ export async function generate(
       stopTokens: plan.stopTokens.filter((token) => !ends.includes(token)),
       text: plan,
       choices: plan.choices,
-      signal: AbortSignal.any([signal, leave.signal]),
+      signal: anySignal([signal, leave.signal]),
     }),
     { deadline, release: () => lease?.release() },
   );

@@ -1,4 +1,5 @@
 /** Decodes several prompts of one request: choices are numbered through, those of the first prompt first. */
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { type DecodeOptions, decodeChoices, type Piece } from "./choices.ts";
 import { merge } from "./merge.ts";
 
@@ -14,7 +15,7 @@ export async function* decodePrompts(options: PromptsOptions): AsyncGenerator<Pi
   const [only] = requests;
   if (only && requests.length === 1) return yield* decodeChoices({ ...options, request: only });
   const leave = new AbortController();
-  const signal = AbortSignal.any([options.signal, leave.signal]);
+  const signal = anySignal([options.signal, leave.signal]);
   const prompts = requests.map((request, prompt) =>
     renumbered(decodeChoices({ ...options, request, signal }), prompt * choices),
   );

@@ -1,6 +1,7 @@
 /** Asks one question through the gateway, as any client would, and tries again when that may help. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { type ChatMessage, chatUsage } from "../../sdk/protocol/chat.ts";
 import { errorBody } from "../../sdk/protocol/errors.ts";
 import {
@@ -81,7 +82,7 @@ async function askOnce(
   signal: AbortSignal,
 ): Promise<Answered | Retry> {
   const timeout = AbortSignal.timeout(parts.limits.rowTimeoutMs);
-  const request = toRequest(question, AbortSignal.any([signal, timeout]));
+  const request = toRequest(question, anySignal([signal, timeout]));
   const startedAt = parts.monotonicNow();
   try {
     const response = await parts.gateway.fetch(request);

@@ -1,4 +1,5 @@
 /** Sends every row to every candidate, judges the answers and writes each down as it comes. */
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import type { DatasetRow } from "../datasets/jsonl.ts";
 import type { RunRequest } from "../schema.ts";
 import type { Judge } from "../scoring/scorers.ts";
@@ -30,7 +31,7 @@ export async function execute(
   const candidates = (await store.candidates(runId)).filter(({ measured }) => !measured);
   const givenUp = new Set<number>();
   const failed = new AbortController();
-  const stopped = AbortSignal.any([signal, failed.signal]);
+  const stopped = anySignal([signal, failed.signal]);
 
   let next = 0;
   const work = async () => {

@@ -1,4 +1,5 @@
 /** Where a request's way meets the guardrails of its project. */
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { asHubError, type HubError } from "../../sdk/protocol/errors.ts";
 import type { AppParts } from "../app.ts";
 import type { Call } from "../dialects/dialect.ts";
@@ -37,7 +38,7 @@ export async function guardCall(
     wantsJson: wantsJson(call.body),
   };
   const guard = new Guard(project.guardrails ?? [], request, async (asked, texts) => {
-    const signal = AbortSignal.any([client, AbortSignal.timeout(asked.timeoutMs)]);
+    const signal = anySignal([client, AbortSignal.timeout(asked.timeoutMs)]);
     if (asked.type === "webhook") {
       return askWebhook(asked, {
         texts,

@@ -1,6 +1,7 @@
 /** Answers a request with an `Idempotency-Key` once, and everyone who sends it again with the same answer. */
 import { hash, randomUUID } from "node:crypto";
 import type { Logger } from "pino";
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { HubError } from "../../sdk/protocol/errors.ts";
 import { waitFor } from "../attempts/backoff.ts";
 import { recordAnswer } from "./recording.ts";
@@ -165,10 +166,7 @@ export class Idempotency {
     const id = `${projectId}\0${keyHash}`;
     const here = [...this.#underWay.values()].find((it) => it.id === id);
     const woken = new AbortController();
-    await Promise.race([
-      waitFor(pollMs, AbortSignal.any([client, woken.signal])),
-      here?.over ?? never,
-    ]);
+    await Promise.race([waitFor(pollMs, anySignal([client, woken.signal])), here?.over ?? never]);
     woken.abort();
   }
 

@@ -115,8 +115,11 @@ export class People {
   }
 
   #ask(path: string, headers: Record<string, string>, body?: string): Promise<Response> {
-    const init = { headers, ...(body !== undefined && { method: "POST", body }) };
-    return this.#parts.registry.fetch(new Request(inProcessOrigin + path, init)).catch((cause) => {
+    const request = new Request(inProcessOrigin + path, {
+      headers,
+      ...(body !== undefined && { method: "POST", body }),
+    });
+    return this.#parts.registry.fetch(request).catch((cause) => {
       throw unavailable(cause);
     });
   }

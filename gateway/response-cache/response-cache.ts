@@ -1,5 +1,6 @@
 /** Gives an answer again to who asks exactly the same: looks it up, or has it made once for all who wait, and keeps it. */
 import type { Logger } from "pino";
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { waitFor } from "../attempts/backoff.ts";
 import { recordAnswer } from "../idempotency/recording.ts";
 import type { GatewayMetrics } from "../metrics.ts";
@@ -211,7 +212,7 @@ async function withinTime<T>(
   try {
     return await Promise.race([
       done,
-      waitFor(ms, AbortSignal.any([client, over.signal])).then(() => undefined),
+      waitFor(ms, anySignal([client, over.signal])).then(() => undefined),
     ]);
   } finally {
     over.abort();

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { type Snapshot, snapshot as snapshotSchema } from "../../sdk/protocol/catalog.ts";
 import { abortableRequest, type Fetcher, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import { writePrivateFile } from "./private-file.ts";
@@ -91,7 +92,7 @@ export class SnapshotStore {
     const { registry, operatorKey, now } = this.#options;
     const after = this.#current === undefined ? "" : `after=${this.#current.version}&`;
     // The registry answers within waitMs; what takes much longer is a connection that died in silence.
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(waitMs + 10_000)]);
+    const signal = anySignal([this.#stop.signal, AbortSignal.timeout(waitMs + 10_000)]);
     const response = await abortable(
       registry.fetch(
         abortableRequest(`${inProcessOrigin}/api/snapshot?${after}waitMs=${waitMs}`, {

@@ -26,6 +26,7 @@ export const inProcessOrigin = "http://switchyard.internal";
  * holds the request: once that is collected, aborting does nothing and whoever waits for it waits on (nodejs/undici#4068, #3644).
  */
 export function abortableRequest(url: string, { signal, ...init }: RequestInit): Request {
+  // biome-ignore lint/plugin: the one place that makes them without a signal
   const request = new Request(url, init);
   return signal ? Object.defineProperty(request, "signal", { value: signal }) : request;
 }

@@ -1,4 +1,5 @@
 /** Does one thing to the server and reads what comes of it, to its very end. */
+import { abortableRequest } from "../../sdk/protocol/http.ts";
 import { SseParser } from "../../sdk/protocol/sse.ts";
 import { operatorKey, type TestServer } from "../support/adapter-server.ts";
 import type { Action } from "./random-requests.ts";
@@ -166,7 +167,7 @@ async function send({ app }: TestServer, path: string, body: object, signal?: Ab
   const headers = { authorization: `Bearer ${operatorKey}`, "content-type": "application/json" };
   const text = JSON.stringify(body);
   return app.fetch(
-    new Request(`http://soak${path}`, {
+    abortableRequest(`http://soak${path}`, {
       method: "POST",
       headers,
       body: text,

@@ -1,4 +1,5 @@
 /** Gateways for tests of what is kept: real ones on one real database, two projects, an emulated OpenAI behind them. */
+
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,6 +7,7 @@ import OpenAI from "openai";
 import { pino } from "pino";
 import type { GatewayLimits } from "../../gateway/config.ts";
 import { type OpenedGateway, openGateway } from "../../gateway/open-gateway.ts";
+import { abortableRequest } from "../../sdk/protocol/http.ts";
 import {
   type OpenAiEmulator,
   type OpenAiEmulatorOptions,
@@ -97,7 +99,7 @@ export async function openKeptGateway({
         apiKey: keys[project],
         baseURL: "http://gateway/v1",
         maxRetries: 0,
-        fetch: async (url, init) => through.app.fetch(new Request(url as string, init)),
+        fetch: async (url, init) => through.app.fetch(abortableRequest(url as string, init ?? {})),
       }),
     another: () => open(database.connect()),
     async close() {

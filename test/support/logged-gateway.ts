@@ -1,4 +1,5 @@
 /** Gateways for tests of the log: on one database, two projects and an admin, an emulated OpenAI behind them. */
+
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +11,7 @@ import {
   openGateway,
 } from "../../gateway/open-gateway.ts";
 import type { Project, Snapshot } from "../../sdk/protocol/catalog.ts";
+import { abortableRequest } from "../../sdk/protocol/http.ts";
 import { type SseEvent, SseParser } from "../../sdk/protocol/sse.ts";
 import {
   type OpenAiEmulator,
@@ -90,7 +92,7 @@ export async function openLoggedGateway({
   const gateway = await open(database.sql);
   const ask: LoggedGateway["ask"] = async (key, path, init = {}, through = gateway) =>
     through.app.fetch(
-      new Request(`http://gateway${path}`, {
+      abortableRequest(`http://gateway${path}`, {
         ...init,
         headers: { authorization: `Bearer ${key}`, ...init.headers },
       }),

@@ -7,7 +7,7 @@ import pino from "pino";
 import type postgres from "postgres";
 import { defaultLimits, type RegistryLimits } from "../../registry/config.ts";
 import { openRegistry, type Registry } from "../../registry/registry.ts";
-import { inProcessOrigin } from "../../sdk/protocol/http.ts";
+import { abortableRequest, inProcessOrigin } from "../../sdk/protocol/http.ts";
 import { buildAdapter, tinyShape } from "./adapter.ts";
 import { openTestDatabase, type TestDatabase } from "./database.ts";
 
@@ -57,7 +57,7 @@ export async function openTestRegistry(
 
   const send = async (key: string, method: string, path: string, init: RequestInit) => {
     const headers = { authorization: `Bearer ${key}`, ...(init.headers as Record<string, string>) };
-    const request = new Request(inProcessOrigin + path, { ...init, method, headers });
+    const request = abortableRequest(inProcessOrigin + path, { ...init, method, headers });
     const response = await registry.app.fetch(request);
     const isJson = response.headers.get("content-type")?.includes("json");
     return {
