@@ -29,6 +29,18 @@ const hints: readonly (readonly [RegExp, string])[] = [
     /^\/v1\/(?:vector_stores|containers|videos|chatkit|skills)\b/,
     "This part of OpenAI's API is not served; ask OpenAI itself for it.",
   ],
+  [
+    /^\/(?:chat|completions|responses|conversations|embeddings|models|messages|moderations|images|audio|files|uploads|batches)\b/,
+    "Is '/v1' missing? OpenAI's clients take a base URL that ends in '/v1'.",
+  ],
+  [
+    /^\/v1(?:beta)?\/v1(?:beta)?\//,
+    "Its version stands in it twice: OpenAI's clients take a base URL that ends in '/v1', Anthropic's, Google's and AWS's one that ends before it.",
+  ],
+  [
+    /^\/openai\//,
+    "Azure's addresses are not served. Use OpenAI's own client with a base URL that ends in '/v1', and name the model in the request.",
+  ],
 ];
 
 const otherwise = "Please check the URL for typos, or see the documentation of this Switchyard.";
