@@ -1,5 +1,6 @@
 /** All clients and suites, in the order in which they run. */
 import { openAiNodeTests, openAiPythonTests } from "./api-resources.ts";
+import { incompatibilitiesInPython } from "./incompatibilities.ts";
 import { openResponses } from "./open-responses.ts";
 import { openApiDocument } from "./openapi.ts";
 import { npmSuite, pypiSuite, type Suite } from "./suite.ts";
@@ -30,6 +31,7 @@ export const suites: readonly Suite[] = [
   pypiSuite("langchain-python", ["langchain-openai", "langchain-anthropic"]),
   pypiSuite("instructor-python", ["instructor", "openai"]),
   pypiSuite("anthropic-python", ["anthropic"]),
+  incompatibilitiesInPython,
   // Looks at what the others made go through the door.
   openApiDocument,
 ];
