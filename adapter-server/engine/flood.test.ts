@@ -126,8 +126,8 @@ function open(costs: Costs) {
   const sampling = { temperature: 0, topP: 1, topK: 0, repetitionPenalty: 1, seed: 0, stream: 0 };
   return {
     scheduler,
-    add: (id: number, tenant: string, tokens: number) =>
-      scheduler.add({ id, prompt: prompt(tokens), maxTokens: 8, stopIds: [], sampling, tenant }),
+    add: (id: number, tenant: string, tokens: number, maxTokens = 8) =>
+      scheduler.add({ id, prompt: prompt(tokens), maxTokens, stopIds: [], sampling, tenant }),
     /** @returns how many tokens of prompts it had of each sequence */
     step(): Map<number, number> {
       const plan = scheduler.plan();
@@ -156,6 +156,21 @@ test("a short prompt is not behind a long one that was there before", () => {
       [2, 20],
     ]),
   );
+});
+
+test("who was away while a flood took all places begins at once, although it was given more than the flood", () => {
+  const { add, step } = open(machines.vnni!);
+  // One small request keeps the flood present, so that what each is given counts.
+  add(1, "flood", 16, 8000);
+  for (let id = 1000; id < 1400; id++) {
+    add(id, "modest", 64);
+    for (let i = 0; i < 9; i++) step();
+  }
+  for (let id = 100; id < 164; id++) add(id, "flood", 64, 500);
+  for (let i = 0; i < 60; i++) step();
+  add(200, "modest", 64);
+  const begun = Array.from({ length: 4 }, () => step().has(200));
+  expect(begun).toContain(true);
 });
 
 test("who crowds because others ask who cannot begin goes on, whatever it owes", () => {

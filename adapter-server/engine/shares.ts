@@ -7,7 +7,10 @@ export type Shares = {
    * given much less than the others; or asks for several times as many as any of them.
    */
   isCrowding(tenant: string): boolean;
-  /** Whether it was given hardly more than whoever was given least. */
+  /**
+   * Whether it was given hardly more than whoever was given least. Who asks for several times as many as anybody else is
+   * left out: it is held back because of that, and to have been given little is no reason to come first.
+   */
   isBehind(tenant: string): boolean;
   /** Of so many places, how many it lacks to have as many as each of the others that run; none while it is alone. */
   lacks(tenant: string, places: number): number;
@@ -39,22 +42,24 @@ export function sharesOf(
   for (const tenant of expected) counts.set(tenant, 0);
   for (const { tenant } of running) counts.set(tenant, (counts.get(tenant) ?? 0) + 1);
   const share = running.length / Math.max(1, counts.size);
-  const leastBeside = (tenant: string) =>
-    Math.min(...[...counts.keys()].filter((other) => other !== tenant).map(servedOf));
   let rowsMax = rowsMin;
   for (const count of counts.values()) if (count <= share) rowsMax = Math.max(rowsMax, count);
-  const asked = [...counts].map(([tenant, count]) => count + (waiting?.get(tenant) ?? 0));
-  const [most = 0, second = 0] = asked.toSorted((a, b) => b - a);
+  const asked = new Map(counts);
+  for (const [tenant, count] of waiting ?? []) asked.set(tenant, (asked.get(tenant) ?? 0) + count);
+  const [most = 0, second = 0] = [...asked.values()].toSorted((a, b) => b - a);
   // A flood that had an equal part of all tokens would have it in bursts, in which everybody else stands still.
   const isFlood = (tenant: string) =>
-    counts.size > 1 &&
-    (counts.get(tenant) ?? 0) + (waiting?.get(tenant) ?? 0) >
-      floodTimes * Math.max(rowsMin, second);
+    (asked.get(tenant) ?? 0) > floodTimes * Math.max(rowsMin, second);
+  const others = (tenant: string) => [...counts.keys()].filter((other) => other !== tenant);
+  const leastOf = (tenants: readonly string[]) => Math.min(...tenants.map(servedOf));
   return {
     isCrowding: (tenant) =>
-      isFlood(tenant) ||
-      ((counts.get(tenant) ?? 0) > share && servedOf(tenant) + slackTokens >= leastBeside(tenant)),
-    isBehind: (tenant) => servedOf(tenant) <= leastBeside(tenant) + slackTokens,
+      counts.size > 1 &&
+      (isFlood(tenant) ||
+        ((counts.get(tenant) ?? 0) > share &&
+          servedOf(tenant) + slackTokens >= leastOf(others(tenant)))),
+    isBehind: (tenant) =>
+      servedOf(tenant) <= leastOf(others(tenant).filter((other) => !isFlood(other))) + slackTokens,
     lacks(tenant, places) {
       const own = counts.get(tenant) ?? 0;
       const tenants = counts.has(tenant) ? counts.size : counts.size + 1;
