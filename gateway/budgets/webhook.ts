@@ -2,7 +2,9 @@
  * Posts alerts to the operator's address, one after another, until they are taken; after some time they are told and
  * given up. They wait in the database: what a gateway wrote down and did not live to post, another one posts.
  */
+
 import type postgres from "postgres";
+import { anySignal } from "../../sdk/protocol/any-signal.ts";
 import { alertColumns, type BudgetAlert, toAlert } from "./alerts.ts";
 
 export type AlertPostsOptions = {
@@ -69,7 +71,7 @@ export function createAlertPosts(options: AlertPostsOptions): AlertPosts {
         },
         body: JSON.stringify(body),
         redirect: "error",
-        signal: AbortSignal.any([closing.signal, AbortSignal.timeout(timeoutMs)]),
+        signal: anySignal([closing.signal, AbortSignal.timeout(timeoutMs)]),
       });
       await response.body?.cancel();
       if (response.ok) return undefined;
