@@ -14,15 +14,17 @@ export type TinyOptions = {
   heedsMask?: boolean;
   /** Steps of `modules.json` behind the pooling. */
   steps?: readonly string[];
+  /** A token whose embedding is not a number. */
+  brokenToken?: number;
   /** Adds to the graph what nobody asked for. */
   strange?: (graph: OnnxGraph) => void;
 };
 
 /** Each token's state is its embedding plus the mean of all embeddings of its text. */
 export async function writeTinyEncoder(folder: string, options: TinyOptions = {}): Promise<void> {
-  const { pooling = "mean_tokens", heedsMask = true, steps = ["Normalize"], strange } = options;
+  const { pooling = "mean_tokens", steps = ["Normalize"] } = options;
   await mkdir(join(folder, "1_Pooling"), { recursive: true });
-  await OnnxGraph.write(folder, [{ name: "model.onnx", build: (graph) => build(graph, heedsMask, strange) }]);
+  await OnnxGraph.write(folder, [{ name: "model.onnx", build: (graph) => build(graph, options) }]);
   const names = ["Transformer", "Pooling", ...steps];
   const files: Record<string, unknown> = {
     "modules.json": names.map((name, idx) => ({
@@ -53,10 +55,10 @@ function embedding(token: number, i: number): number {
   return uniform(7, token, i) - 0.5;
 }
 
-async function build(graph: OnnxGraph, heedsMask: boolean, strange?: (graph: OnnxGraph) => void): Promise<void> {
+async function build(graph: OnnxGraph, { heedsMask = true, brokenToken, strange }: TinyOptions): Promise<void> {
   for (const name of ["input_ids", "attention_mask"]) graph.input(name, "int64", ["rows", "tokens"]);
   const values = Float32Array.from({ length: words.length * tinyWidth }, (_, at) =>
-    embedding(Math.floor(at / tinyWidth), at % tinyWidth),
+    Math.floor(at / tinyWidth) === brokenToken ? Number.NaN : embedding(Math.floor(at / tinyWidth), at % tinyWidth),
   );
   await graph.weight("embedding", "float32", [words.length, tinyWidth], () => values);
   graph.op("Gather", ["embedding", "input_ids"], "embedded", { axis: 0 });

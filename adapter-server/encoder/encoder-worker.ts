@@ -54,22 +54,21 @@ function takeBatches(): Row[][] {
   return batches;
 }
 
+/** Tells each row once: one that cannot be computed with the others is tried alone, and fails alone. */
 async function compute(rows: readonly Row[]): Promise<void> {
-  try {
-    const vectors = await embed(rows.map(({ tokens }) => tokens));
-    for (const [i, { id, index }] of rows.entries()) {
-      const vector = vectors[i]!;
-      if (!vector.every(Number.isFinite)) throw new Error("the hidden states are not numbers");
-      tell({ type: "vector", id, index, vector });
+  let failure: unknown;
+  const vectors = await embed(rows.map(({ tokens }) => tokens)).catch((error: unknown) => {
+    failure = error;
+  });
+  for (const [i, row] of rows.entries()) {
+    const { id, index } = row;
+    const vector = vectors?.[i];
+    if (vector?.every(Number.isFinite)) tell({ type: "vector", id, index, vector });
+    else if (rows.length > 1) await compute([row]);
+    else {
+      const error = failure ?? new Error("the hidden states are not numbers");
+      tell({ type: "error", id, error: toWireError(error) });
     }
-  } catch (error) {
-    const [only, ...others] = rows;
-    if (only && others.length === 0) {
-      tell({ type: "error", id: only.id, error: toWireError(error) });
-      return;
-    }
-    // One of them may be at fault: then it fails alone.
-    for (const row of rows) await compute([row]);
   }
 }
 

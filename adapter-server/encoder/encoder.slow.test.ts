@@ -1,6 +1,15 @@
 /** An encoder in its own thread: a tiny one against its definition, a real one against PyTorch, and hostile files. */
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
+import {
+  mkdtemp,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -84,6 +93,41 @@ test("requests that share a batch get their own, and whoever leaves or cannot be
     expectClose(vectors[i]![0]!, poolings.mean_tokens(tinyStates(row)));
   }
   expect(faults.splice(0)).toHaveLength(1);
+});
+
+test("a text whose vector is not a number fails alone, and others in its batch have all of theirs", async () => {
+  const brokenToken = 8;
+  const { encoder } = await open(await writeTiny({ brokenToken }));
+  const whole = rows.filter((row) => !row.includes(brokenToken));
+  // What comes while it is computed is taken together.
+  const first = encoder.embed([[2, 3]], signal);
+  const broken = encoder.embed([[2, 4, brokenToken, 3]], signal);
+  // Short ones that share its batch, and others that come behind that.
+  const other = encoder.embed([...whole, ...whole], signal);
+  await expect(broken).rejects.toMatchObject({ code: "internal_error" });
+  await first;
+  const vectors = await other;
+  for (const [i, row] of [...whole, ...whole].entries()) {
+    expectClose(vectors[i]!, poolings.mean_tokens(tinyStates(row)));
+  }
+  expect(faults.splice(0)).toHaveLength(1);
+});
+
+test("a thread that dies is started again, and again where its graph could not be opened for a while", async () => {
+  const { encoder, imported } = await open(await writeTiny());
+  const away = `${imported.graphPath}.away`;
+  await rename(imported.graphPath, away);
+  // No list of rows, which is a fault that nothing catches.
+  const deadly = { length: 1 } as unknown as number[][];
+  for (const asked of [deadly, rows]) {
+    await expect(encoder.embed(asked, signal)).rejects.toMatchObject({
+      code: "upstream_unavailable",
+    });
+  }
+  await rename(away, imported.graphPath);
+  const [vector] = await encoder.embed([rows[0]!], signal);
+  expectClose(vector!, poolings.mean_tokens(tinyStates(rows[0]!)));
+  expect(faults.splice(0)).toHaveLength(2);
 });
 
 test("more requests than may wait are told to come back", async () => {

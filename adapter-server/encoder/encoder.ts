@@ -138,12 +138,20 @@ class WorkerEncoder implements Encoder {
     const workerData: EncoderThreadOptions = { graph, threads, batchRowsMax, batchTokensMax };
     const worker = startWorker(new URL("./encoder-worker.ts", import.meta.url), { workerData });
     let cause: unknown;
-    worker.on("message", (answer: EncoderAnswer) => this.#hear(answer));
+    worker.on("message", (answer: EncoderAnswer) => {
+      if (answer.type !== "failed") {
+        this.#hear(answer);
+        return;
+      }
+      // What kept the graph from being opened, such as memory that others used, may pass: the next thread tries again.
+      cause = fromWireError(answer.error);
+      void worker.terminate();
+    });
     worker.on("error", (error) => {
       cause = error;
     });
     worker.on("exit", () => {
-      this.#worker = undefined;
+      if (this.#worker === worker) this.#worker = undefined;
       if (this.#isClosed) return;
       onFault("the encoder's thread died", cause);
       const facts = { cause, retryAfterMs: 1000 };
@@ -153,12 +161,9 @@ class WorkerEncoder implements Encoder {
     return worker;
   }
 
-  #hear(answer: EncoderAnswer): void {
+  #hear(answer: Exclude<EncoderAnswer, { type: "failed" }>): void {
     switch (answer.type) {
       case "ready":
-        return;
-      case "failed":
-        this.#failAll(fromWireError(answer.error));
         return;
       case "error":
         this.#fail(answer.id, fromWireError(answer.error));
