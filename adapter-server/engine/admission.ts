@@ -26,6 +26,11 @@ export type AdmissionLimits = {
   slotWaitMsMax: number;
 };
 
+/** Rows that one step may have: of those who run, some of them in places that crowds are kept from. */
+export function rowsOfStepMax({ sequencesMax }: Pick<AdmissionLimits, "sequencesMax">): number {
+  return sequencesMax + Math.floor(sequencesMax * placesKeptShare);
+}
+
 export type AdmissionParts = {
   limits: AdmissionLimits;
   queue: FairQueue<Sequence>;
@@ -95,12 +100,15 @@ export class Admission {
     this.#slotTurns.begin();
     const held = running.size + this.#placesKept();
     let started = 0;
+    let keepsForCrowd = false;
     const startedOf = new Map<string, number>();
     let lookedUp = 0;
     const full = new Set<string>();
     for (const sequence of queue.turns()) {
       const { tenant } = sequence;
-      const free = this.#placesFor(tenant, startedOf.get(tenant) ?? 0) - held - started;
+      const places = this.#placesFor(tenant, startedOf.get(tenant) ?? 0);
+      const isKept = keepsForCrowd && places === limits.sequencesMax;
+      const free = isKept ? 0 : places - held - started;
       if (lookedUp > lookupTokensMax) return;
       if (free <= 0) {
         // Further behind may be somebody else, who has less than its share.
@@ -120,7 +128,10 @@ export class Admission {
         sequence.placesMissedAtMs ??= nowMs;
         // Fewer choices pass for a while; then places are kept free until all of them fit.
         if (nowMs - sequence.placesMissedAtMs < limits.slotWaitMsMax) continue;
-        return;
+        if (!this.#shares.isCrowding(tenant)) return;
+        // A crowd's choices wait for places of the crowd's: those that are kept from it are open as ever.
+        keepsForCrowd = true;
+        continue;
       }
       const fitsStep = this.chunk(plan, sequence, length) === length;
       if (!this.#slotTurns.isOpenTo(sequence, fitsStep)) {
@@ -186,11 +197,12 @@ export class Admission {
 
   /** Who has less than its share need not wait until a crowd's long answers end: some places are kept from crowds. */
   #placesFor(tenant: string, started: number): number {
-    const { sequencesMax } = this.#parts.limits;
+    const { limits } = this.#parts;
+    const { sequencesMax } = limits;
     if (this.#shares.lacks(tenant, sequencesMax) <= started) return sequencesMax;
     // Short requests are seldom seen running; what their tenant was given so far tells all the same.
     if (!this.#shares.isBehind(tenant)) return sequencesMax;
-    return sequencesMax + Math.floor(sequencesMax * placesKeptShare);
+    return rowsOfStepMax(limits);
   }
 
   /** Places for those who will go on from prompts that are being computed. */

@@ -245,3 +245,18 @@ test("a model that cannot be loaded fails the start with its cause", async () =>
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
 }
+
+test("an answer that was complete when the worker died is read to its end", async () => {
+  const engine = await start({ deadlyToken: neverChosen });
+  const one = request({ maxTokens: 30, stopIds: [] });
+  const answer = engine.generate(one);
+  const first = await answer.next();
+  const said = first.value?.tokens ?? [];
+  // What comes after this is told after all of the answer was.
+  await collect(engine.generate(request({ prompt: [2, 2], maxTokens: 60, stopIds: [] })));
+  const murder = collect(engine.generate(request({ prompt: [neverChosen] })));
+  await expect(murder).rejects.toMatchObject({ code: "upstream_unavailable" });
+  const { tokens, finish } = await collect(answer);
+  expect([...said, ...tokens]).toEqual(simulatedContinuation({ ...one, vocabSize }));
+  expect(finish).toBe("length");
+});

@@ -4,6 +4,7 @@ import { HubError, invariant } from "../../sdk/protocol/errors.ts";
 import type { Grammar } from "../output/grammar/matchers.ts";
 import { startWorker } from "../start-worker.ts";
 import { hasGains } from "./adapter-slots.ts";
+import { rowsOfStepMax } from "./admission.ts";
 import { type CallRecord, createCallRecord, readCallRecord } from "./call-record.ts";
 import type { GrammarMasksOptions } from "./grammar-masks.ts";
 import type { PromptLogprobs, TokenLogprobs } from "./logprobs.ts";
@@ -173,7 +174,7 @@ class WorkerEngine implements Engine {
 
   constructor(options: EngineOptions) {
     this.#options = options;
-    this.#callRecord = createCallRecord(options.limits.sequencesMax);
+    this.#callRecord = createCallRecord(rowsOfStepMax(options.limits));
     this.started = new Promise((resolve, reject) => {
       this.#onReady = resolve;
       this.#onDown = reject;
@@ -485,7 +486,9 @@ class TokenStream {
     this.#wake?.();
   }
 
+  /** What came whole is read to its end, whatever becomes of the engine meanwhile. */
   fail(error: HubError): void {
+    if (this.isDone) return;
     this.#error ??= error;
     this.isDone = true;
     this.#wake?.();

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { HubError } from "../../sdk/protocol/errors.ts";
+import { rowsOfStepMax } from "./admission.ts";
 import { BlockManager } from "./block-manager.ts";
 import type { SchedulerLimits } from "./scheduler.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -668,3 +669,52 @@ function catchHubError(run: () => void): HubError {
   }
   throw new Error("nothing was thrown");
 }
+
+test("where it is not known yet what may be said, nothing is counted of the guesses", () => {
+  const { scheduler } = setup({ limits: { speculationTokensMax: 8 } });
+  scheduler.add(sequence(1, { prompt: [9, 9, 9, 9], maxTokens: 40 }));
+  step(scheduler);
+  const { decode } = scheduler.plan();
+  expect(decode[0]?.samples).toBeGreaterThan(1);
+  scheduler.commit(decode.map((row) => ({ type: "computed", row, chosen: [] })));
+  expect(scheduler.stats().speculation).toEqual({ rows: 0, guessed: 0, held: 0 });
+});
+
+test("a sequence of no tokens is refused, and does not stand before others for ever", () => {
+  const { scheduler } = setup();
+  expect(() => scheduler.add(sequence(1, { prompt: [] }))).toThrow();
+  scheduler.add(sequence(2));
+  expect(ids(scheduler.plan().prefill)).toEqual([2]);
+});
+
+test("places that are kept from crowds are open while all choices of a crowd's request wait for theirs", () => {
+  const { scheduler, clock } = setup({ limits: { sequencesMax: 8, waitingMax: 20 } });
+  // Served more than the crowd is until then, so that the crowd's turn is first.
+  scheduler.add(sequence(1, { tenant: "modest", length: 150, maxTokens: 1 }));
+  while (!scheduler.isIdle) step(scheduler);
+  clock.ms += 1000;
+  for (let id = 2; id <= 8; id++) {
+    scheduler.add(sequence(id, { tenant: "crowd", maxTokens: 24, stopIds: [] }));
+  }
+  for (let count = 0; count < 10; count++) step(scheduler);
+  expect(scheduler.stats().running).toBe(7);
+  for (let id = 11; id <= 14; id++) scheduler.add(sequence(id, { tenant: "crowd", family: 1 }));
+  step(scheduler);
+  clock.ms += limits.slotWaitMsMax;
+  scheduler.add(sequence(20, { tenant: "modest" }));
+  expect(ids(step(scheduler).plan.prefill)).toEqual([20]);
+});
+
+test("a step has rows of those in places that are kept from crowds, and no more", () => {
+  const own = { sequencesMax: 8, waitingMax: 50, stepTokensMax: 100 };
+  const { scheduler } = setup({ limits: own, blocks: 200 });
+  let most = 0;
+  // Each of its own tenant, so that each has less than its share.
+  for (let id = 1; id <= 20; id++) {
+    scheduler.add(sequence(id, { tenant: `tenant-${id}`, maxTokens: 30, stopIds: [] }));
+    const { decode, prefill } = step(scheduler).plan;
+    most = Math.max(most, decode.length + prefill.length);
+  }
+  expect(most).toBeGreaterThan(own.sequencesMax);
+  expect(most).toBeLessThanOrEqual(rowsOfStepMax(own));
+});

@@ -123,6 +123,10 @@ export class Scheduler {
    *   adapter slots
    */
   add(request: SequenceRequest): SequenceEvent[] {
+    invariant(
+      request.prompt.length > 0,
+      "a sequence begins with a token: nothing would come after none",
+    );
     if (request.prompt.length + request.maxTokens > this.#blocks.tokensMax) {
       throw new HubError(
         "context_length_exceeded",
@@ -287,7 +291,8 @@ export class Scheduler {
       const queuedMs = this.#queuedMs(sequence);
       events.push({ id, embedding, cachedTokens, queuedMs, finish: "stop" });
     }
-    this.#speculation.observe(sequence, choices - 1, chosen.length - 1);
+    // Where it is not known yet what may be said, nothing is known of the guesses either.
+    if (chosen.length > 0) this.#speculation.observe(sequence, choices - 1, chosen.length - 1);
     // Guesses that did not hold are work as well, done for this tenant.
     this.#queue.charge(sequence, choices - chosen.length);
     const others = forks.map((fork) => this.#fork(sequence, fork));
