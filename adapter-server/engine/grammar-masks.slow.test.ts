@@ -285,3 +285,34 @@ test("behind supposed tokens stands what it would be if they were said, and noth
   expect(await allowed(masks, 2)).toEqual(["c"]);
   expect(masks.supposedMaskOf(2, 1)).toBeUndefined();
 });
+
+test("a mask that stays late holds up the steps of others once, and not again and again", async () => {
+  // Its own clock, which moves when it is read: by how far is told how often.
+  let ms = 0;
+  const waitMs = 60;
+  const options = {
+    vocabulary: toVocabulary(tokenizer, vocabSize),
+    endTokenIds: [0],
+    limits: { ...limits, grammarQuickMsMax: 1, grammarMsMax: 1e9, grammarWaitMsMax: waitMs },
+  };
+  const masks = new GrammarMasks(options, vocabSize, () => ms++);
+  open.push(masks);
+  const stepMs = async (ids: readonly number[]) => {
+    const before = ms;
+    const late = await masks.ready(ids);
+    return { late: [...late], ms: ms - before };
+  };
+  // Its thread compiles another one from now on.
+  await begin(masks, 1, text('root ::= ([ab]{1,300} "a"){1,40} | [ab]*'), "one");
+  void begin(masks, 2, slowGrammar(1), "other");
+  while (!(await masks.ready([1])).has(1)) {
+    masks.advance([[1, 2]]);
+    await new Promise(setImmediate);
+  }
+  const free = 99;
+  const again = await stepMs([free, 1]);
+  expect(again.late).toEqual([1]);
+  expect(again.ms).toBeLessThan(waitMs);
+  // Nobody is held up by waiting where nobody could go on.
+  expect((await stepMs([1])).ms).toBeGreaterThanOrEqual(waitMs);
+});

@@ -133,7 +133,9 @@ export class GrammarMasks {
   }
 
   /**
-   * Waits until the masks of these are there, or never will be; but not long, since nobody else is served meanwhile.
+   * Waits until the masks of these are there, or never will be; but not long, since nobody else is served meanwhile. One
+   * that was late the last time is waited for again only where nobody could go on without it.
+   * @param ids of all whose tokens are to be chosen
    * @returns those whose masks are still to come
    */
   async ready(ids: Iterable<number>): Promise<ReadonlySet<number>> {
@@ -141,11 +143,17 @@ export class GrammarMasks {
     const { grammarWaitMsMax } = this.#options.limits;
     const untilMs = this.#nowMs() + grammarWaitMsMax;
     const supposing: Entry[] = [];
-    for (const id of ids) {
-      const entry = this.#entries.get(id);
-      if (!entry) continue;
-      if (!(await this.#isReady(entry, untilMs))) late.add(id);
-      else if (entry.supposed > 0) supposing.push(entry);
+    const all = [...ids].map((id) => ({ id, entry: this.#entries.get(id) }));
+    const wasLate = (entry: Entry | undefined) => Number(entry?.missedSinceMs !== undefined);
+    let goOn = 0;
+    for (const { id, entry } of all.toSorted((a, b) => wasLate(a.entry) - wasLate(b.entry))) {
+      const isAwaited = goOn === 0 || wasLate(entry) === 0;
+      if (entry && !(await this.#isReady(entry, isAwaited ? untilMs : 0))) {
+        late.add(id);
+        continue;
+      }
+      goOn++;
+      if (entry && entry.supposed > 0) supposing.push(entry);
     }
     const supposedUntilMs = this.#nowMs() + supposedWaitShare * grammarWaitMsMax;
     for (const entry of supposing) this.#awaitSupposed(entry, supposedUntilMs);
