@@ -67,6 +67,20 @@ export class AdapterCache {
     return bytes;
   }
 
+  /** Bytes that an adapter takes, or has reserved; 0 before. */
+  bytesOf(digest: string): number {
+    return this.#entries.get(digest)?.bytes ?? 0;
+  }
+
+  /** Bytes that these adapters, and what is made of them, may have at one time: all but those of other pinned ones. */
+  roomFor(digests: ReadonlySet<string>): number {
+    let room = this.#options.bytesMax;
+    for (const [digest, { pinned, bytes }] of this.#entries) {
+      if (pinned && !digests.has(digest)) room -= bytes;
+    }
+    return room;
+  }
+
   /** Digests of the adapters that are loaded. */
   loaded(): string[] {
     return [...this.#entries].flatMap(([digest, entry]) => (entry.adapter ? [digest] : []));

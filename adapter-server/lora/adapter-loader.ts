@@ -10,7 +10,7 @@ import type { AdapterFileCache } from "./adapter-files.ts";
 import type { AdapterFiles, AdapterSource } from "./adapter-source.ts";
 import { noSuchAdapter, readAdapterFolder } from "./adapter-source.ts";
 import { FileMemory } from "./file-memory.ts";
-import type { MixPart } from "./pack.ts";
+import { type MixPart, rankOfMix } from "./pack.ts";
 import type { Identity, Packed, Packer } from "./packer.ts";
 import { packedBytes } from "./shared-weights.ts";
 import { Turns } from "./turns.ts";
@@ -109,6 +109,8 @@ export class AdapterLoader {
   /** @throws HubError `adapter_rank_too_large` */
   async mix(parts: MixPart[], digest: Sha256, takeRoom: TakeRoom): Promise<PackedAdapter> {
     const { packer, rankMax } = this.#options;
+    // Before it waits for room that it has no use for.
+    rankOfMix(parts, rankMax);
     const memoryBytes = parts.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0);
     await takeRoom(memoryBytes);
     return this.#filling(memoryBytes, (memory) =>

@@ -412,3 +412,34 @@ test("an adapter takes the memory of its numbers", async () => {
   expect(packedBytes(adapter)).toBe(8 * 3 * 4 * (256 + 704) * 4);
   expect(store.stats().hostBytes).toBe(packedBytes(adapter));
 });
+
+test("a mix that can never fit beside its parts is told so at once, and holds up nobody", async () => {
+  const tone = await demoDigest("tone-formal");
+  const toneBytes = 8 * 3 * 4 * (256 + 704) * 4;
+  const small = await setup({ hostBytesMax: 1.5 * toneBytes });
+  const mix = small.store.acquireMix([{ digest: tone, weight: 0.5 }]);
+  await expect(mix).rejects.toMatchObject({ code: "unsupported_adapter", param: "adapters" });
+  // The part is there, and no longer kept.
+  const triage = await demoDigest("support-triage");
+  const largest = await setup();
+  const { adapter } = await largest.store.acquire(triage);
+  const { store } = await setup({ hostBytesMax: packedBytes(adapter) + toneBytes });
+  (await store.acquire(triage)).release();
+  const parts = [tone, triage].map((digest) => ({ digest, weight: 1 }));
+  await expect(store.acquireMix(parts)).rejects.toMatchObject({ code: "unsupported_adapter" });
+  (await store.acquire(tone)).release();
+  expect(store.stats().hostBytes).toBe(packedBytes(adapter) + toneBytes);
+});
+
+test("a mix whose ranks do not fit waits for no room before it is refused", async () => {
+  const names = ["banking-intent", "support-triage"];
+  const digests = await Promise.all(names.map(demoDigest));
+  const whole = await setup();
+  const leases = await Promise.all(digests.map((digest) => whole.store.acquire(digest)));
+  const bytes = leases.reduce((sum, { adapter }) => sum + packedBytes(adapter), 0);
+  const { store } = await setup({ hostBytesMax: 2 * bytes });
+  const held = await store.acquire(await demoDigest("tone-formal"));
+  const mix = store.acquireMix(digests.map((digest) => ({ digest, weight: 1 })));
+  await expect(mix).rejects.toMatchObject({ code: "adapter_rank_too_large" });
+  held.release();
+});

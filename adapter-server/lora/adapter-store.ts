@@ -237,8 +237,16 @@ export class AdapterStore {
     digest: Sha256,
     takeRoom: TakeRoom,
   ): Promise<PackedAdapter> {
+    const sizes = new Map<string, number>();
+    const expectRoom = () => this.#expectRoomFor(components, sizes);
     const acquire = (part: Sha256) =>
-      this.#cache.acquire(part, (partRoom) => this.#load(part, partRoom));
+      this.#cache.acquire(part, (partRoom) =>
+        this.#load(part, (bytes) => {
+          sizes.set(part, bytes);
+          expectRoom();
+          return partRoom(bytes);
+        }),
+      );
     this.#mixes.set(
       digest,
       components.map((part) => part.digest),
@@ -248,6 +256,7 @@ export class AdapterStore {
     try {
       const failed = settled.find((one) => one.status === "rejected");
       if (failed) throw failed.reason;
+      expectRoom();
       const parts = leases.map(({ adapter }, index) => ({
         adapter,
         weight: components[index]?.weight ?? 0,
@@ -259,6 +268,27 @@ export class AdapterStore {
     } finally {
       for (const lease of leases) lease.release();
     }
+  }
+
+  /**
+   * A mix holds its parts while it waits for room of its own, and others wait behind it: one that can never have that is
+   * told so at once.
+   * @param sizes of parts that are being loaded, as far as they are known
+   * @throws HubError `unsupported_adapter`
+   */
+  #expectRoomFor(components: readonly MixComponent[], sizes: ReadonlyMap<string, number>): void {
+    const bytesOf = (digest: string) => sizes.get(digest) ?? this.#cache.bytesOf(digest);
+    const parts = new Set(components.map(({ digest }) => digest));
+    const digests = [...parts, ...components.map(({ digest }) => digest)];
+    const bytes = digests.reduce((sum, digest) => sum + bytesOf(digest), 0);
+    const most = this.#cache.roomFor(parts);
+    if (bytes <= most) return;
+    const { hostBytesMax } = this.#options;
+    throw new HubError(
+      "unsupported_adapter",
+      `The mix and its parts take ${bytes} bytes of memory and more. Of 'adapterHostBytesMax' (${hostBytesMax}) ${most} are left beside pinned adapters.`,
+      { param: "adapters", details: { bytes, most, bytesMax: hostBytesMax } },
+    );
   }
 
   async #tellEngine(adapter: PackedAdapter): Promise<void> {

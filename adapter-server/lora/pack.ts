@@ -67,6 +67,7 @@ export function mixAdapters(
   parts: readonly MixPart[],
   { digest, rankMax }: { digest: string; rankMax: number },
 ): PackedAdapter {
+  const rank = rankOfMix(parts, rankMax);
   const layerCount = Math.max(...parts.map(({ adapter }) => adapter.layers.length));
   const layers = Array.from({ length: layerCount }, (_, layer) =>
     mapModules((module) =>
@@ -78,15 +79,29 @@ export function mixAdapters(
       ),
     ),
   );
-  const ranks = layers.flatMap((modules) => Object.values(modules).map((pair) => pair.rank));
-  const rank = Math.max(0, ...ranks);
-  if (rank > rankMax) {
-    throw new HubError(
-      "adapter_rank_too_large",
-      `The mix has rank ${rank}, the sum of its adapters' ranks; a slot holds ${rankMax}.`,
-    );
-  }
   return { digest, rank, layers };
+}
+
+/**
+ * @returns the largest rank of a mix's modules, each the sum of its parts'
+ * @throws HubError `adapter_rank_too_large`
+ */
+export function rankOfMix(parts: readonly MixPart[], rankMax: number): number {
+  const ranks = new Map<string, number>();
+  for (const { adapter } of parts) {
+    for (const [layer, modules] of adapter.layers.entries()) {
+      for (const [module, { rank }] of Object.entries(modules)) {
+        const at = `${layer} ${module}`;
+        ranks.set(at, (ranks.get(at) ?? 0) + rank);
+      }
+    }
+  }
+  const rank = Math.max(0, ...ranks.values());
+  if (rank <= rankMax) return rank;
+  throw new HubError(
+    "adapter_rank_too_large",
+    `The mix has rank ${rank}, the sum of its adapters' ranks; a slot holds ${rankMax}.`,
+  );
 }
 
 /** PEFT stores B as `[out, rank]`; rows of a rank together can be copied into a slot as they are. */
