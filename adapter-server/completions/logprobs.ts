@@ -37,11 +37,12 @@ export class TextLogprobsWriter {
 
   /** Of tokens with the same text the likeliest counts. */
   #top({ token, logprob, top }: ChosenToken): Record<string, number> {
-    const shown: Record<string, number> = {};
+    const shown = new Map<string, number>();
     for (const one of [...top.slice(0, this.#count), { token, logprob }]) {
-      shown[this.#show(one.token)] ??= one.logprob;
+      const text = this.#show(one.token);
+      if (!shown.has(text)) shown.set(text, one.logprob);
     }
-    return shown;
+    return Object.fromEntries(shown);
   }
 
   /** As OpenAI shows what is no text by itself, so that no two such tokens look alike. */

@@ -70,6 +70,7 @@ export async function generate(
     promptLogprobs: plan.promptLogprobs,
   }));
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
+  refuseEmpty(prompts, plan);
   refuseManyScores(parts, promptTokens, plan);
   const deadline = deadlineOf(caller, monotonicMs() - startMs);
   const { signal } = deadline;
@@ -111,14 +112,25 @@ export async function generate(
   );
 }
 
-/** The prompt, or its end where the client wants no more of it. */
+/**
+ * The prompt, or its end where the client wants no more of it.
+ * @throws HubError `number_out_of_range` where the answer would leave no room for any of it
+ */
 export function cutPrompt(
   { engine }: AppParts,
   prompt: readonly number[],
   { promptTokensMax, maxTokens = 1 }: GenerationPlan,
 ): readonly number[] {
   if (promptTokensMax === undefined) return prompt;
-  const most = promptTokensMax === "fit" ? contextLengthOf(engine) - maxTokens : promptTokensMax;
+  const left = contextLengthOf(engine) - maxTokens;
+  if (promptTokensMax === "fit" && left < 1) {
+    throw new HubError(
+      "number_out_of_range",
+      `Nothing of the prompt would be left: 'truncate_prompt_tokens' of -1 keeps what the answer's ${maxTokens} tokens leave of the context, which has ${contextLengthOf(engine)}. Ask for fewer tokens.`,
+      { param: "truncate_prompt_tokens" },
+    );
+  }
+  const most = promptTokensMax === "fit" ? left : promptTokensMax;
   return prompt.slice(Math.max(0, prompt.length - Math.max(1, most)));
 }
 
@@ -133,6 +145,17 @@ function priorityOf({ priority }: GenerationPlan, { isOperator }: Caller): numbe
 /** What an answer calls the model that gave it. */
 export function servedName(plan: Pick<GenerationPlan, "model">, caller: Caller): string {
   return caller.servedAs ?? plan.model;
+}
+
+/** @throws HubError `invalid_value`: nothing comes after nothing, and a chat template may write nothing */
+function refuseEmpty(
+  prompts: readonly (readonly number[])[],
+  { promptField }: Pick<GenerationPlan, "promptField">,
+): void {
+  if (prompts.every(({ length }) => length > 0)) return;
+  throw new HubError("invalid_value", `Invalid '${promptField}': it has no tokens.`, {
+    param: promptField,
+  });
 }
 
 /** @throws HubError `number_out_of_range` for an answer with more of a prompt's log-probabilities than fit into memory */

@@ -157,6 +157,11 @@ test("what cannot be is refused by its field", async () => {
     [{ allowed_token_ids: [5], logit_bias: { 5: -100 } }, "invalid_value", "allowed_token_ids"],
     [{ truncate_prompt_tokens: -2 }, "number_out_of_range", "truncate_prompt_tokens"],
     [
+      { truncate_prompt_tokens: -1, max_tokens: 100_000 },
+      "number_out_of_range",
+      "truncate_prompt_tokens",
+    ],
+    [
       { continue_final_message: true, add_generation_prompt: true },
       "invalid_value",
       "continue_final_message",

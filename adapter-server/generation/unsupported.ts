@@ -13,7 +13,7 @@ export function refuseUnsupported(
 ): void {
   for (const [field, value] of Object.entries(request)) {
     if (computed.has(field) || bookkeeping.has(field) || value === undefined) continue;
-    const isHarmless = harmlessValues[field];
+    const isHarmless = harmlessValues.get(field);
     if (!isHarmless) {
       const param = field.slice(0, 100);
       throw new HubError("invalid_value", `Unknown parameter: '${param}'.`, { param });
@@ -53,24 +53,26 @@ const bookkeeping: ReadonlySet<string> = new Set([
 ]);
 
 /** Fields of OpenAI and vLLM, and which of their values ask for nothing that we do not do. */
-const harmlessValues: Record<string, Test> = {
-  add_special_tokens: is(false),
-  audio: never,
-  best_of: is(1),
-  chat_template: never,
-  documents: isEmpty,
-  echo: is(false),
-  function_call: is("none", "auto"),
-  functions: isEmpty,
-  length_penalty: is(1),
-  logits_processors: isEmpty,
-  modalities: (value) => z.tuple([z.literal("text")]).safeParse(value).success,
-  reasoning_effort: is("none", "minimal"),
-  return_token_ids: is(false),
-  return_tokens_as_token_ids: is(false),
-  spaces_between_special_tokens: is(true),
-  suffix: is(""),
-  use_beam_search: is(false),
-  verbosity: is("medium"),
-  web_search_options: never,
-};
+const harmlessValues: ReadonlyMap<string, Test> = new Map(
+  Object.entries<Test>({
+    add_special_tokens: is(false),
+    audio: never,
+    best_of: is(1),
+    chat_template: never,
+    documents: isEmpty,
+    echo: is(false),
+    function_call: is("none", "auto"),
+    functions: isEmpty,
+    length_penalty: is(1),
+    logits_processors: isEmpty,
+    modalities: (value) => z.tuple([z.literal("text")]).safeParse(value).success,
+    reasoning_effort: is("none", "minimal"),
+    return_token_ids: is(false),
+    return_tokens_as_token_ids: is(false),
+    spaces_between_special_tokens: is(true),
+    suffix: is(""),
+    use_beam_search: is(false),
+    verbosity: is("medium"),
+    web_search_options: never,
+  }),
+);
