@@ -1,6 +1,7 @@
 /** What a socket may bring that never becomes a request. */
 import { once } from "node:events";
 import { Agent, request as httpRequest } from "node:http";
+import { connect as connectHttp2, constants } from "node:http2";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ErrorCode, errorBody, errorTable } from "../../sdk/protocol/errors.ts";
@@ -99,6 +100,22 @@ test("a body that nobody read does not break the next request on its connection"
   expect(await ask("/refuse", new Uint8Array(1 << 20))).toBe("answered");
   expect(await ask("/slow", new Uint8Array(0))).toBe("answered");
   agent.destroy();
+});
+
+test("who speaks HTTP/2 without TLS is told to speak HTTP/1.1", async () => {
+  const session = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  session.on("error", () => {});
+  const told = once(session, "goaway");
+  session
+    .request({ ":method": "POST", ":path": "/" })
+    .on("error", () => {})
+    .end("x");
+  const [code, , reason] = await told;
+  expect([code, String(reason)]).toEqual([
+    constants.NGHTTP2_HTTP_1_1_REQUIRED,
+    expect.stringContaining("HTTP/1.1"),
+  ]);
+  session.destroy();
 });
 
 describe("a client that sends too slowly", () => {

@@ -108,6 +108,11 @@ function answerBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
     socket.destroy(error);
     return;
   }
+  // HTTP/2 without TLS: who speaks it would understand no answer of HTTP/1.1.
+  if (error.code === "HPE_PAUSED_H2_UPGRADE") {
+    socket.end(http11Required);
+    return;
+  }
   const answer = "_httpMessage" in socket ? socket._httpMessage : null;
   if (!(answer instanceof ServerResponse) || isStillComing(answer)) {
     void writeRefusal(socket, refusalOf(error));
@@ -153,6 +158,20 @@ export async function writeRefusal(socket: Duplex, refusal: HubError): Promise<v
   // Closed over unread bytes, the connection would be reset, and the refusal lost; but nobody is heard out for long.
   socket.resume();
   setTimeout(() => socket.destroy(), lingerMs).unref();
+}
+
+/**
+ * An empty SETTINGS frame, as an HTTP/2 server begins, and GOAWAY with HTTP_1_1_REQUIRED and the reason in words.
+ * @see RFC 9113 §6.5, §6.8, §7
+ */
+const http11Required = Buffer.concat([
+  Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]),
+  ...goAway("This server speaks HTTP/1.1. Proxies before it may speak HTTP/2."),
+]);
+
+function goAway(reason: string): Buffer[] {
+  const words = Buffer.from(reason);
+  return [Buffer.from([0, 0, 8 + words.length, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xd]), words];
 }
 
 const lingerMs = 1000;

@@ -38,6 +38,22 @@ const hints: readonly (readonly [RegExp, string])[] = [
     "Its version stands in it twice: OpenAI's clients take a base URL that ends in '/v1', Anthropic's, Google's and AWS's one that ends before it.",
   ],
   [
+    /^\/v1\/messages\/batches\b/,
+    "Anthropic's batches are not served. OpenAI's ('/v1/batches') run any model.",
+  ],
+  [
+    /^\/v1beta\/.*:(?:batchE|e)mbedContents?$/,
+    "Google's embeddings are not served. OpenAI's ('/v1/embeddings') are.",
+  ],
+  [
+    /^\/v1beta\/(?:files|cachedContents|batches|fileSearchStores|tunedModels)\b/,
+    "This part of Google's API is not served; ask Google itself for it.",
+  ],
+  [
+    /^\/model\/[^/]+\/(?:invoke|count-tokens)/,
+    "Of AWS's API Converse and ConverseStream are served, by any model.",
+  ],
+  [
     /^\/openai\//,
     "Azure's addresses are not served. Use OpenAI's own client with a base URL that ends in '/v1', and name the model in the request.",
   ],

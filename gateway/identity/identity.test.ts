@@ -77,6 +77,8 @@ test("a header that holds no bearer key is a missing key", () => {
   for (const header of [undefined, null, "", "Bearer", "Bearer ", "Basic abc", "Bearer a b"]) {
     expect(code(() => identity.identify(header))).toBe("missing_api_key");
   }
+  const signed = "AWS4-HMAC-SHA256 Credential=AKIA/20261122/eu-west-1/bedrock/aws4_request";
+  expect(() => identity.identify(signed)).toThrow(/AWS_BEARER_TOKEN_BEDROCK/);
 });
 
 test("a masked key shows too little to use it", () => {

@@ -156,6 +156,12 @@ function bearerOf(authorization: string | null | undefined): string | undefined 
 function readBearer(authorization: string | null | undefined): string {
   const presented = bearerOf(authorization);
   if (presented !== undefined) return presented;
+  if (authorization?.startsWith("AWS4-")) {
+    throw new HubError(
+      "missing_api_key",
+      "This request is signed (SigV4), and signatures are not looked at here. Give AWS's SDK a key of this Switchyard in AWS_BEARER_TOKEN_BEDROCK.",
+    );
+  }
   throw new HubError(
     "missing_api_key",
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",

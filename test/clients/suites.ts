@@ -26,6 +26,8 @@ export const suites: readonly Suite[] = [
   }),
   npmSuite("instructor", { "@instructor-ai/instructor": "^1.7", openai: "^4", zod: "^3" }),
   npmSuite("anthropic", { "@anthropic-ai/sdk": "^1" }),
+  npmSuite("google", { "@google/genai": "^2" }),
+  npmSuite("aws", { "@aws-sdk/client-bedrock-runtime": "^3", "@smithy/node-http-handler": "*" }),
   npmSuite("codex", { "@openai/codex": "~0.169" }),
   npmSuite("opencode", { "opencode-ai": "^1" }),
   pypiSuite("langchain-python", ["langchain-openai", "langchain-anthropic"]),
