@@ -11,12 +11,7 @@ export function quantizationText(quantization: Quantization, colours: Colours): 
     "",
     line("format", reason),
     line("cost", costText(cost)),
-    ...(singleStream
-      ? [
-          line("single", singleStreamText(singleStream)),
-          ...(singleStream.cost ? [line("cost", costText(singleStream.cost))] : []),
-        ]
-      : []),
+    ...(singleStream ? [line("single", singleStreamText(singleStream))] : []),
     "",
     errorsText(quantization, colours),
     ...(candidates.length > 0 ? ["", candidatesText(quantization, colours)] : []),
@@ -25,8 +20,9 @@ export function quantizationText(quantization: Quantization, colours: Colours): 
 }
 
 /** What became of the weights for steps in which a single sequence decodes. */
-export function singleStreamText({ format, reason }: SingleStream): string {
-  return `${format} for steps of one sequence, ${reason}`;
+export function singleStreamText({ format, reason, cost }: SingleStream): string {
+  const costs = cost ? `; ${costText(cost)}` : "";
+  return `${format} for steps of one sequence, ${reason}${costs}`;
 }
 
 function costText({ positions, klMean, kl99, top1 }: QuantizationCost): string {
