@@ -18,7 +18,7 @@ export const incompatibilitiesInPython: Suite = {
         ...["run", "test/e2e/incompatibilities", "--testNamePattern", "openai from PyPI"],
         ...["--reporter", "json", "--outputFile", report],
       ],
-      { folder: root, env: { PYTHON: python } },
+      { folder: root, env: { PYTHON: python }, timeoutMs: 1_800_000 },
     );
     const { testResults } = JSON.parse(
       await readFile(report, "utf8").catch(() => {
