@@ -115,7 +115,7 @@ function cut(what: string, cause?: unknown): HubError {
 
 const writtenText: TextPlace = {
   below: '"delta":',
-  keys: ['"text":', '"thinking":', '"partial_json":'],
+  keys: [['"text":'], ['"thinking":'], ['"partial_json":']],
 };
 const eventLine = /^event: ?(\w+)/m;
 const typeField = /"type": ?"(\w+)"/;

@@ -18,12 +18,19 @@ export class RelayedText {
     if (this.#escaped.length >= this.#charsMax) return;
     const delta = frame.indexOf(this.#place.below);
     if (delta === -1) return;
-    for (const key of this.#place.keys) {
-      for (let at = frame.indexOf(key, delta); at !== -1; at = frame.indexOf(key, at)) {
-        const start = at + key.length + (frame.charCodeAt(at + key.length) === space ? 1 : 0);
-        at = frame.charCodeAt(start) === quote ? closingQuote(frame, start + 1) : start;
-        if (at > start + 1) this.#escaped += frame.slice(start + 1, at);
+    for (const names of this.#place.keys) {
+      const before = this.#escaped.length;
+      for (const key of names) {
+        if (this.#escaped.length === before) this.#addAll(frame, key, delta);
       }
+    }
+  }
+
+  #addAll(frame: string, key: string, from: number): void {
+    for (let at = frame.indexOf(key, from); at !== -1; at = frame.indexOf(key, at)) {
+      const start = at + key.length + (frame.charCodeAt(at + key.length) === space ? 1 : 0);
+      at = frame.charCodeAt(start) === quote ? closingQuote(frame, start + 1) : start;
+      if (at > start + 1) this.#escaped += frame.slice(start + 1, at);
     }
   }
 
@@ -42,13 +49,18 @@ export class RelayedText {
   }
 }
 
-/** Under which keys a frame carries model output, and below which. */
-export type TextPlace = { below: string; keys: readonly string[] };
+/** Under which keys a frame carries model output, and below which. Where several name the same, one of them counts. */
+export type TextPlace = { below: string; keys: readonly (readonly string[])[] };
 const chatText: TextPlace = {
   below: '"delta":',
-  keys: ['"content":', '"arguments":', '"reasoning_content":', '"refusal":'],
+  keys: [
+    ['"content":'],
+    ['"arguments":'],
+    ['"reasoning_content":', '"reasoning":'],
+    ['"refusal":'],
+  ],
 };
 /** Of the older completions. */
-export const completionText: TextPlace = { below: '"choices":', keys: ['"text":'] };
+export const completionText: TextPlace = { below: '"choices":', keys: [['"text":']] };
 const space = 32;
 const quote = 34;

@@ -99,8 +99,9 @@ function toNumbers(vector: unknown): unknown {
 
 function choiceText({ message, text }: OpenAiChoice): string {
   if (text != null) return text;
-  const calls = message?.tool_calls?.map((call) => call.function?.arguments ?? "") ?? [];
-  return [message?.content ?? "", ...calls].join("");
+  const { content, refusal, reasoning_content, reasoning, tool_calls } = message ?? {};
+  const calls = tool_calls?.map((call) => call.function?.arguments ?? "") ?? [];
+  return [reasoning_content ?? reasoning ?? "", content ?? "", refusal ?? "", ...calls].join("");
 }
 
 export function parseJson(bytes: Uint8Array): unknown {

@@ -27,6 +27,9 @@ const choice = z.object({
   message: z
     .object({
       content: z.string().nullish().catch(undefined),
+      refusal: z.string().nullish().catch(undefined),
+      reasoning_content: z.string().nullish().catch(undefined),
+      reasoning: z.string().nullish().catch(undefined),
       tool_calls: z
         .array(z.object({ function: z.object({ arguments: z.string().nullish() }).nullish() }))
         .nullish()

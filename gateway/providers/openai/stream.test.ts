@@ -176,6 +176,15 @@ test("text of tool calls and reasoning is counted too, and kept within its bound
   );
   expect(stream.relayed.toString()).toContain('{"a":"b"}');
   expect(stream.relayed.toString()).toContain("hm ");
+  const said = (delta: object) => {
+    const stream = open();
+    stream.push(bytes(frame({ choices: [{ index: 0, delta }] })));
+    return stream.relayed.toString();
+  };
+  expect(said({ reasoning: "hm " })).toBe("hm ");
+  // Some tell it by both names.
+  expect(said({ reasoning: "hm ", reasoning_content: "hm " })).toBe("hm ");
+  expect(said({ reasoning: "hm ", reasoning_content: null })).toBe("hm ");
   const bounded = new ChatStream({ wantsUsage: false, ...limits, relayedTextCharsMax: 10 });
   for (let i = 0; i < 10; i++) bounded.push(bytes(delta("12345678")));
   expect(bounded.relayed.toString().length).toBeLessThan(20);
