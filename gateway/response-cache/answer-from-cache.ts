@@ -7,6 +7,7 @@ import { streamedAnswer, wholeAnswer } from "../http/answers.ts";
 import { baseHeaders } from "../http/exchange.ts";
 import { explainHeaders } from "../http/explain.ts";
 import type { InFlight } from "../in-flight.ts";
+import { recollectionOf } from "../responses/recollection.ts";
 import type { CachedAnswer } from "./answer.ts";
 import { type CacheAsked, cacheHeader } from "./asked.ts";
 import { cacheKey, isRepeatable } from "./cache-key.ts";
@@ -30,7 +31,9 @@ export async function answerFromCache(
 ): Promise<Response> {
   const { request, exchange, principal, call, plan, reservation, settling } = reserved;
   const [target] = plan.targets;
-  if (!target || call.guard?.refusal || !isRepeatable(call, wanted)) {
+  // What a connection remembers is its own: what was said on another one is no part of it.
+  const isRemembered = recollectionOf(request) !== undefined;
+  if (!target || call.guard?.refusal || isRemembered || !isRepeatable(call, wanted)) {
     return responseCache.bypassed(await ask({ client, broke }));
   }
 

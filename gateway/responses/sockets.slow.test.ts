@@ -119,6 +119,7 @@ async function open(headers: Record<string, string> = {}) {
   return { socket, send, until, ask };
 }
 
+const cached = { "x-switchyard-cache": "ttl=60" };
 const lastRequest = () => emulator.requests.at(-1)?.body.messages.map(({ content }) => content);
 
 test("OpenAI's own client asks for one response after another", async () => {
@@ -183,6 +184,15 @@ test("what is stored is gone on from anywhere, and what goes on from it unstored
   const second = (await ask(asked)).at(-1).response;
   await ask({ input: "three", store: false, previous_response_id: second.id });
   expect(lastRequest()).toEqual(["one", expect.any(String), "two", expect.any(String), "three"]);
+});
+
+test("a response that is remembered on its connection is its own, and none that was given elsewhere", async () => {
+  const asked = { input: "Say it again.", store: false };
+  for (const { ask } of [await open(cached), await open(cached)]) {
+    const { id } = (await ask(asked)).at(-1).response;
+    const next = await ask({ input: "two", store: false, previous_response_id: id });
+    expect(next.at(-1).type).toBe("response.completed");
+  }
 });
 
 test("a response that failed is forgotten with what it went on from", async () => {
