@@ -182,6 +182,13 @@ describe("what is forgotten", () => {
     for (const id of ada) expect((await read(id)).status).toBe(404);
     expect((await read(bob)).status).toBe(200);
     expect((await forget("/api/contents?user=ada")).status).toBe(400);
+    const long = "a".repeat(300);
+    const hers = await stage.chat(logKeys.acme, { ...chat, user: long });
+    const rows = await stage.ask(logKeys.acme, `/api/requests?user=${long}`);
+    expect(await rows.json()).toMatchObject({ data: [{ id: hers }] });
+    const path = `/api/contents?project=${projectId("acme")}&user=${long}`;
+    expect(await forget(path)).toMatchObject({ status: 200, body: { deleted: 1 } });
+    expect((await read(hers)).status).toBe(404);
   });
 
   test("is all of a project, with its keys; and what it says later is kept again", async () => {

@@ -6,6 +6,7 @@ import { HubError, parseOrThrow } from "../../sdk/protocol/errors.ts";
 import type { Fetcher } from "../../sdk/protocol/http.ts";
 import { projectId, requestId } from "../../sdk/protocol/ids.ts";
 import type { Door } from "../http/door.ts";
+import { keptName } from "../identity/end-user.ts";
 import { readQuery, refuseUnknown, single } from "../reports/query.ts";
 import type { ContentLog } from "./content-log.ts";
 import { readDocument } from "./document.ts";
@@ -68,7 +69,7 @@ export function mountContents<E extends Env>(
     const deleted =
       user === undefined
         ? await store.deleteOfProject(project)
-        : await store.deleteOfUser(project, user);
+        : await store.deleteOfUser(project, keptName(user));
     return door.json(c, { object: "contents.deleted", project_id: project, deleted });
   });
 

@@ -26,8 +26,12 @@ export function endUserOf(
   const told = [header, body.safety_identifier, body.user, userId, labels?.user_id].find(
     (value): value is string => typeof value === "string" && value !== "",
   );
-  if (told === undefined || told.length <= lengthMax) return told;
-  return `sha256:${hash("sha256", told)}`;
+  return told === undefined ? undefined : keptName(told);
+}
+
+/** The name by which an end user is known in what is kept. */
+export function keptName(told: string): string {
+  return told.length <= lengthMax ? told : `sha256:${hash("sha256", told)}`;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -3,6 +3,7 @@ import type postgres from "postgres";
 import { z } from "zod";
 import { formatUsd, parseUsd } from "../../sdk/protocol/money.ts";
 import { meters, tokenMeters, unitMeters } from "../../sdk/protocol/usage.ts";
+import { keptName } from "../identity/end-user.ts";
 import { single } from "./query.ts";
 import { columnList, count, type Fragment } from "./sql.ts";
 
@@ -61,7 +62,7 @@ export const requestFilters = z.object({
   model: text,
   adapter: text,
   task: text,
-  user: text,
+  user: single(z.string().max(512).transform(keptName).optional()),
   owner: text,
   cost_centre: text,
   route: text,
