@@ -63,7 +63,7 @@ test("an asset that has not changed is not sent again, and only assets are serve
 });
 
 test("whoever sees a button may press it, and nobody misses one", async () => {
-  const { rightsOver } = await import(`${assets}roles.js`);
+  const { rightsOver, rightsOverAdminKeys } = await import(`${assets}roles.js`);
   const id = "proj_1";
   const keys = `/v1/organization/projects/${id}/api_keys`;
   for (const theirs of role.options) {
@@ -75,15 +75,31 @@ test("whoever sees a button may press it, and nobody misses one", async () => {
         make: may("POST", "/api/keys"),
         rotate: may("POST", "/api/keys/key_1/rotate"),
         revoke: may("DELETE", `${keys}/key_1`),
+        bound: may("PATCH", `/api/projects/${id}`),
+        spend: may("POST", `/v1/organization/projects/${id}/spend_limit`),
       });
+      const admins = "/v1/organization/admin_api_keys";
+      expect(rightsOverAdminKeys({ role: "user", user: { role: theirs, projects } })).toEqual({
+        list: may("GET", admins),
+        make: may("POST", admins),
+        rotate: may("GET", admins) && may("POST", "/api/keys/key_1/rotate"),
+        revoke: may("DELETE", `${admins}/key_1`),
+        ...{ bound: false, spend: false },
+      });
+      // Whoever sees a project's limits and budgets there may read them.
+      for (const path of [`/api/projects/${id}`, "/api/budgets"]) {
+        expect(may("GET", path)).toBe(true);
+      }
     }
   }
   // Both lists of a project's keys are for the same roles.
   expect(permissions["GET /api/keys"]).toEqual(
     permissions["GET /v1/organization/projects/:id/api_keys"],
   );
-  const none = { list: false, make: false, rotate: false, revoke: false };
+  const keysOnly = { list: false, make: false, rotate: false, revoke: false };
+  const none = { ...keysOnly, bound: false, spend: false };
   expect(rightsOver({ role: "project", projectId: id }, id)).toEqual(none);
+  expect(rightsOverAdminKeys({ role: "project", projectId: id })).toEqual(none);
 });
 
 test("a key's state is the one that decides whether it is let in", async () => {

@@ -197,6 +197,7 @@ export const reportsOperations: readonly Operation[] = [
     summary: "Budgets with what is spent, held and left of them",
     access: "both",
     query: z.object({
+      ...texts("project"),
       limit: z.int().min(1).max(1000).optional(),
       after: z.string().max(1024).optional(),
     }),

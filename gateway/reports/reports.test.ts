@@ -40,6 +40,8 @@ const seconds = (date: string) => Date.parse(date) / 1000;
 let database: TestDatabase;
 let reports: ReturnType<typeof createReports>;
 let spent = 0n;
+/** Projects whose budgets were asked for. */
+const budgetsOf: (string | undefined)[] = [];
 
 beforeAll(async () => {
   database = await openTestDatabase();
@@ -47,6 +49,10 @@ beforeAll(async () => {
     sql: database.sql,
     now: () => nowMs,
     ownerName: (id) => (id === mail.key.ownerId ? "ada@example.com" : undefined),
+    async budgets({ projectId }) {
+      budgetsOf.push(projectId);
+      return { data: [], last: undefined };
+    },
     authenticate(authorization) {
       if (authorization === "Bearer admin") return { type: "admin" };
       if (authorization === "Bearer search") return { type: "project", project: search.project };
@@ -346,6 +352,20 @@ test("a project's key sees its own project alone", async () => {
   expect((await get(`/api/requests/${foreign}`, "search")).status).toBe(404);
   expect((await get("/v1/organization/costs?start_time=1", "search")).status).toBe(403);
   expect((await get("/api/requests", "nobody")).status).toBe(401);
+});
+
+test("budgets are told of one project or of all, and to a project's key of its own alone", async () => {
+  const [own, others] = [search.project.id, mail.project.id];
+  for (const [query, key] of [
+    ["", "admin"],
+    [`?project=${others}`, "admin"],
+    ["", "search"],
+    [`?project=${own}`, "search"],
+    [`?project=${others}`, "search"],
+  ]) {
+    expect(await getJson(`/api/budgets${query}`, key)).toMatchObject({ data: [] });
+  }
+  expect(budgetsOf).toEqual([undefined, others, own, own]);
 });
 
 test("a spreadsheet gets numbers and text, never formulas", async () => {

@@ -91,8 +91,11 @@ export function createReports({
 
   app.get("/api/budgets", async (c) => {
     const viewer = await viewerOf(c);
-    const { limit, after } = parseOrThrow(pageQuery, c.req.query());
-    const { data, last } = await budgets({ ...viewer, after, limit });
+    const { limit, after, project } = parseOrThrow(budgetsQuery, c.req.query());
+    const { projectId = project } = viewer;
+    // A project's key sees its own alone.
+    const isForeign = project !== undefined && project !== projectId;
+    const { data, last } = isForeign ? nothing : await budgets({ projectId, after, limit });
     return c.json({ object: "list", data, has_more: last !== undefined, last_id: last ?? null });
   });
   app.get("/api/budgets/alerts", async (c) => {
@@ -128,6 +131,8 @@ const pageQuery = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1000).default(100),
   after: z.string().max(1024).optional(),
 });
+const budgetsQuery = pageQuery.extend({ project: z.string().max(128).optional() });
+const nothing = { data: [], last: undefined };
 const alertsQuery = pageQuery.extend({ after: z.coerce.number().int().min(1).optional() });
 
 function requireAdmin(caller: ReportCaller): void {

@@ -37,6 +37,7 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
       olga: ["owners"],
       anna: ["admins"],
       vera: ["viewers"],
+      fina: ["spenders"],
     });
     emulator = await startOpenAiEmulator({ answer: () => answer });
     settings = await writeSettings({
@@ -47,7 +48,9 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
         clientId: "switchyard",
         clientSecretEnv: "CLIENT_SECRET",
         publicUrl: door.url,
-        roles: { owner: ["owners"], admin: ["admins"], viewer: ["viewers"] },
+        roles: {
+          ...{ owner: ["owners"], admin: ["admins"], viewer: ["viewers"], finance: ["spenders"] },
+        },
       },
     });
     server = await startServer({
@@ -103,6 +106,14 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
       await fits(page);
       await isLabelled(page);
       await shot(page, `${screen}-make`);
+      await page.click("#make-dialog >> text=Cancel");
+      for (const what of ["limits", "spending"]) {
+        await page.click(`#change-${what}`);
+        await fits(page);
+        await isLabelled(page);
+        await shot(page, `${screen}-${what}`);
+        await page.click(`#${what}-dialog >> text=Cancel`);
+      }
       expect(problems).toEqual([]);
     },
   );
@@ -153,6 +164,91 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
     await page.check("#keys-ended");
     await page.waitForSelector("#keys tr:has-text('made by hand') >> text=revoked");
     expect(problems).toEqual([]);
+  });
+
+  test("a project's limits and budgets are shown, and changed by who may", async () => {
+    const rules = [{ kind: "tokens", limit: 5000, windowSeconds: 3600, each: ["user"] }];
+    const made = await createTenant(server.url, server.adminKey, "bounded", {
+      limits: { requestsPerMinute: 60, rules },
+      budgets: [{ limitUsd: "7", period: "week", hard: false }],
+    });
+    const project = async () =>
+      (await call(server.url, server.adminKey, "GET", `/api/projects/${made.projectId}`)).body;
+    const { page, problems } = await open();
+    await signIn(page, server.adminKey);
+    await go(page, "keys");
+    await page.selectOption("#keys-of", { label: "bounded" });
+    await page.waitForSelector("text=60 requests a minute; 5,000 tokens in 3,600 s, each user");
+    await page.waitForSelector("#bounds tr:has-text('$7.00 a week, only told')");
+    await page.click("#change-limits");
+    expect(await page.inputValue("#bound-requestsPerMinute")).toBe("60");
+    await page.fill("#bound-requestsPerMinute", "");
+    await page.fill("#bound-concurrentRequests", "3");
+    await page.click("#limits-dialog button[type=submit]");
+    await page.waitForSelector("text=All keys together: 3 at a time; 5,000 tokens");
+    expect(await project()).toMatchObject({ limits: { concurrentRequests: 3, rules } });
+    await page.click("#change-spending");
+    await page.fill("#bound-limitUsd", "12.5");
+    await page.click("#spending-dialog button[type=submit]");
+    await page.waitForSelector("#bounds tr:has-text('$12.50 a month')");
+    await shot(page, "bounds");
+
+    // A key with bounds of its own.
+    await page.click("#new-key");
+    await page.fill("#make-name", "small");
+    await page.click("#make-dialog summary");
+    await page.fill("#make-tokens", "2000");
+    await page.fill("#make-budget", "0.5");
+    await page.click("#make-dialog button[type=submit]");
+    await takeSecret(page);
+    await page.waitForSelector("#keys tr:has-text('small') >> text=2,000 tokens a minute");
+    await page.waitForSelector("#bounds tr:has-text('key small') >> text=$0.5000 a month");
+    expect(problems).toEqual([]);
+
+    const finance = await open();
+    await logIn(finance.page, "fina");
+    await go(finance.page, "keys");
+    await finance.page.selectOption("#keys-of", { label: "bounded" });
+    await finance.page.waitForSelector("#bounds tr:has-text('$12.50 a month')");
+    expect(await finance.page.isVisible("#change-limits")).toBe(false);
+    expect(await finance.page.isVisible("#keys-panel")).toBe(false);
+    await finance.page.click("#change-spending");
+    await finance.page.fill("#bound-limitUsd", "");
+    await finance.page.click("#spending-dialog button[type=submit]");
+    await finance.page
+      .locator("#bounds tr", { hasText: "$12.50 a month" })
+      .waitFor({ state: "detached" });
+    expect(await project()).toMatchObject({ budgets: [{ limitUsd: "7" }] });
+    expect(finance.problems).toEqual([]);
+  });
+
+  test("owners see admin keys, make one, and end it", async () => {
+    const { page, problems } = await open();
+    await logIn(page, "olga");
+    await go(page, "keys");
+    await page.selectOption("#keys-of", { label: "Admin keys" });
+    await page.click("#new-key");
+    expect(await page.textContent("#make-title")).toBe("Create an admin key");
+    expect(await page.isVisible("#make-scopes")).toBe(false);
+    await page.fill("#make-name", "terraform");
+    await page.click("#make-dialog button[type=submit]");
+    const key = await takeSecret(page);
+    const may = async () => (await call(server.url, key, "GET", "/api/keys")).status;
+    expect(await may()).toBe(200);
+    const row = page.locator("#keys tr", { hasText: "terraform" });
+    await row.waitFor();
+    await shot(page, "keys-admins");
+    await row.locator("text=Revoke").click();
+    await page.click("#revoke-dialog button[type=submit]");
+    await row.waitFor({ state: "detached" });
+    expect(await may()).toBe(401);
+    expect(problems).toEqual([]);
+
+    const admin = await open();
+    await logIn(admin.page, "anna");
+    await go(admin.page, "keys");
+    const titles = await admin.page.locator("#keys-of option").allTextContents();
+    expect(titles).not.toContain("Admin keys");
   });
 
   test("what the API refuses is told where it was asked for, and nothing is made", async () => {
@@ -401,7 +497,7 @@ async function go(page: Page, name: (typeof pages)[number]): Promise<void> {
 async function takeSecret(page: Page): Promise<string> {
   await page.waitForSelector("#secret-dialog[open]");
   const key = (await page.textContent("#secret")) ?? "";
-  expect(key).toMatch(/^sk-sy-[0-9A-Za-z]{38}$/);
+  expect(key).toMatch(/^sk-sy-(?:admin-)?[0-9A-Za-z]{38}$/);
   expect(await page.textContent("#secret-try")).toContain(key);
   await shot(page, "secret");
   await page.click("#secret-dialog [data-close]");

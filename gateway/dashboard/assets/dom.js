@@ -138,3 +138,19 @@ export function closeDialogs() {
     /** @type {HTMLDialogElement} */ (open).close();
   }
 }
+
+/** What the API refuses is told in the dialog. @param {string} id @param {string} errorId @param {(form: HTMLFormElement) => Promise<void>} work */
+export function onSubmit(id, errorId, work) {
+  const form = /** @type {HTMLFormElement} */ (byId(id));
+  const button = /** @type {HTMLButtonElement} */ (form.querySelector("button[type=submit]"));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    // A second click would make a second key.
+    button.disabled = true;
+    byId(errorId).textContent = "";
+    await work(form).catch((error) => {
+      byId(errorId).textContent = error.message;
+    });
+    button.disabled = false;
+  });
+}

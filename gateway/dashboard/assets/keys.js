@@ -1,10 +1,14 @@
 /** Keys: of each project that the reader sees, and the reader's own; made, rotated and revoked as their role allows. */
 import { askAll, tell } from "./api.js";
-import { byId, copyFrom, dialog, fillSelect, fillTable, make, warning } from "./dom.js";
+import { boundsPanel, limitsText, loadBounds } from "./bounds.js";
+import { byId, copyFrom, dialog, fillSelect, fillTable, make, onSubmit, warning } from "./dom.js";
 import { day, moment } from "./format.js";
-import { rightsOver, stateOf } from "./roles.js";
+import { rightsOver, rightsOverAdminKeys, stateOf } from "./roles.js";
 
+/** What is chosen in place of a project. */
 const own = "own";
+const admins = "admins";
+const adminKeys = "/v1/organization/admin_api_keys";
 
 /** @type {import("./app.js").Shell} */
 let shell;
@@ -14,6 +18,7 @@ let shown = { of: "", title: "", keys: [], rights: rightsOver({}, "") };
 /** @param {import("./app.js").Shell} given @returns {import("./app.js").Page} */
 export function keysPage(given) {
   shell = given;
+  boundsPanel(given);
   byId("keys-of").addEventListener("change", () => {
     // What is shown is still of another project, and so would a key be that is made now.
     byId("new-key").hidden = true;
@@ -24,9 +29,8 @@ export function keysPage(given) {
     const form = /** @type {HTMLFormElement} */ (byId("make-key"));
     form.reset();
     byId("make-error").textContent = "";
-    const { title } = shown;
-    byId("make-title").textContent =
-      shown.of === own ? "Create a key of your own" : `Create a key for '${title}'`;
+    byId("make-title").textContent = titleOfNew();
+    byId("make-scopes").hidden = shown.of === admins;
     dialog("make-dialog").showModal();
   });
   onSubmit("make-key", "make-error", makeKey);
@@ -42,26 +46,45 @@ export function keysPage(given) {
   return { id: "keys", title: "Keys", load };
 }
 
+function titleOfNew() {
+  switch (shown.of) {
+    case own:
+      return "Create a key of your own";
+    case admins:
+      return "Create an admin key";
+    default:
+      return `Create a key for '${shown.title}'`;
+  }
+}
+
 async function load() {
   const who = await shell.whoami();
   const projects = await askAll("/api/projects");
-  const seen = projects.filter(({ id }) => rightsOver(who, id).list);
+  const seen = projects.filter(({ id }) => {
+    const { list, spend } = rightsOver(who, id);
+    return list || spend;
+  });
   const choices = [
     ...seen.map(({ id, name, archived }) => ({
       value: id,
       title: archived ? `${name} (archived)` : name,
     })),
     ...(who.user ? [{ value: own, title: "My own keys" }] : []),
+    ...(rightsOverAdminKeys(who).list ? [{ value: admins, title: "Admin keys" }] : []),
   ];
   const chosen = selectOf("keys-of").value;
   const { value: of, title } = choices.find(({ value }) => value === chosen) ?? choices[0] ?? {};
   const rights = rightsIn(who, of);
-  const keys = of === undefined ? [] : await keysOf(of, who);
+  const [keys, showBounds] = await Promise.all([
+    of !== undefined && rights.list ? keysOf(of, who) : [],
+    loadBounds([own, admins].includes(of ?? own) ? undefined : of, rights),
+  ]);
   return () => {
+    showBounds();
     fillSelect(byId("keys-of"), choices);
     if (of !== undefined) selectOf("keys-of").value = of;
     byId("keys-controls").hidden = of === undefined;
-    byId("keys-panel").hidden = of === undefined;
+    byId("keys-panel").hidden = !rights.list;
     byId("keys-none").hidden = of !== undefined;
     byId("new-key").hidden = !rights.make;
     byId("keys-note").textContent = noteOf(who, of, rights);
@@ -80,12 +103,15 @@ async function load() {
 
 /** @param {any} who @param {string | undefined} of */
 function rightsIn(who, of) {
+  if (of === admins) return rightsOverAdminKeys(who);
   if (of !== own) return rightsOver(who, of ?? "");
-  return { list: true, make: who.user.projects.length > 0, rotate: true, revoke: true };
+  const make = who.user.projects.length > 0;
+  return { list: true, make, rotate: true, revoke: true, bound: false, spend: false };
 }
 
 /** Newest first. @param {string} of @param {any} who */
 async function keysOf(of, who) {
+  if (of === admins) return (await askAll(adminKeys)).map(fromOrganization).toReversed();
   const keys = await (of === own ? askAll("/api/me/keys") : keysOfProject(of, who));
   return keys.toReversed();
 }
@@ -114,6 +140,7 @@ function fromOrganization(key) {
     expiresAt: iso(key.expires_at),
     suspendedAt: key.owner_project_access === "inactive" ? "unknown" : undefined,
     ownerName: user?.email ?? user?.name ?? account?.name,
+    limits: undefined,
     scopes: null,
   };
 }
@@ -125,6 +152,7 @@ function noteOf(who, of, rights) {
       ? "These keys are yours alone, and end with your membership of their project."
       : "You are a member of no project yet. An owner of one, or an administrator, can make you one; then you make keys of your own here.";
   }
+  if (of === admins) return "An admin key manages everything and runs no models.";
   return rights.make || !who.user
     ? ""
     : `Your role is '${who.user.role}': ${rights.revoke ? "owners make and rotate keys" : "owners make, rotate and revoke keys"} of a project.`;
@@ -143,6 +171,7 @@ function showKeys() {
       { title: "Key", text: (key) => make("code", { class: "whole" }, key.redacted ?? "***") },
       { title: "Name", text: ({ name }) => name },
       { title: "May use", text: ({ scopes }) => scopesText(scopes) },
+      { title: "Limits", text: ({ limits }) => limitsText(limits) },
       { title: "Created", text: ({ createdAt }) => day(createdAt) },
       { title: "Last used", text: ({ lastUsedAt }) => (lastUsedAt ? moment(lastUsedAt) : "never") },
       { title: "Expires", text: ({ expiresAt }) => (expiresAt ? day(expiresAt) : "never") },
@@ -202,22 +231,6 @@ function action(title, key, what) {
   return button;
 }
 
-/** What the API refuses is told in the dialog. @param {string} id @param {string} errorId @param {(form: HTMLFormElement) => Promise<void>} work */
-function onSubmit(id, errorId, work) {
-  const form = /** @type {HTMLFormElement} */ (byId(id));
-  const button = /** @type {HTMLButtonElement} */ (form.querySelector("button[type=submit]"));
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    // A second click would make a second key.
-    button.disabled = true;
-    byId(errorId).textContent = "";
-    await work(form).catch((error) => {
-      byId(errorId).textContent = error.message;
-    });
-    button.disabled = false;
-  });
-}
-
 /** @param {HTMLFormElement} form */
 async function makeKey(form) {
   const given = Object.fromEntries(
@@ -230,9 +243,17 @@ async function makeKey(form) {
     }),
   );
   const isOwn = shown.of === own;
+  const limits = Object.fromEntries(
+    ["requestsPerMinute", "tokensPerMinute"].flatMap((what) =>
+      given[what] ? [[what, Number(given[what])]] : [],
+    ),
+  );
+  const budgets = given.limitUsd ? [{ limitUsd: given.limitUsd, period: "month" }] : undefined;
   const created = await tell("POST", isOwn ? "/api/me/keys" : "/api/keys", {
     name: given.name,
-    projectId: isOwn ? given.project : shown.of,
+    ...(shown.of === admins
+      ? { role: "admin" }
+      : { projectId: isOwn ? given.project : shown.of, limits, ...(budgets && { budgets }) }),
     ...(given.days && { expiresInSeconds: Number(given.days) * 86_400 }),
     ...(Object.keys(scopes).length > 0 && { scopes }),
   });
@@ -258,10 +279,9 @@ async function rotateKey(form) {
 async function revokeKey(form) {
   // Administrators and owners of a project revoke its keys there; who made it is not asked.
   const { id } = form.dataset;
-  await tell(
-    "DELETE",
-    shown.of === own ? pathOf(form) : `/v1/organization/projects/${shown.of}/api_keys/${id}`,
-  );
+  const ofProject = `/v1/organization/projects/${shown.of}/api_keys/${id}`;
+  const path = shown.of === admins ? `${adminKeys}/${id}` : ofProject;
+  await tell("DELETE", shown.of === own ? pathOf(form) : path);
   dialog("revoke-dialog").close();
   shell.reload();
 }
@@ -276,8 +296,9 @@ function showSecret({ name, key }, note) {
   byId("secret-title").textContent = `The key '${name}'`;
   byId("secret-note").textContent = note;
   byId("secret").textContent = key;
+  const path = shown.of === admins ? "/api/projects" : "/v1/models";
   byId("secret-try").textContent =
-    `curl ${location.origin}/v1/models -H "Authorization: Bearer ${key}"`;
+    `curl ${location.origin}${path} -H "Authorization: Bearer ${key}"`;
   dialog("secret-dialog").showModal();
   shell.reload();
 }
