@@ -8,18 +8,19 @@ import {
   generate,
   servedName,
 } from "../generation/generate.ts";
+import { readWithPauses } from "../generation/pauses.ts";
 import { type ReadPrompt, type TextHead, toTextCompletion, toTextFrames } from "./answer.ts";
 import type { TextPlan } from "./request.ts";
 
 /** @throws HubError whatever fails before the first token */
-export function answerText(
+export async function answerText(
   parts: GenerationParts,
   plan: TextPlan,
   caller: Caller,
 ): Promise<Response> {
   const { model, nowMs, monotonicMs } = parts;
   const startMs = monotonicMs();
-  const prompts = readPrompts(parts, plan);
+  const prompts = await readPrompts(parts, plan);
   const head = (): TextHead => ({
     ...plan,
     id: `cmpl-${newId("req", nowMs()).slice(4)}`,
@@ -43,12 +44,12 @@ export function answerText(
  * The client writes the whole prompt, control tokens included: there is no template that would write them for it.
  * @throws HubError `invalid_value` for a prompt without tokens, `number_out_of_range` for too many in all
  */
-function readPrompts(parts: GenerationParts, plan: TextPlan): ReadPrompt[] {
+function readPrompts(parts: GenerationParts, plan: TextPlan): Promise<ReadPrompt[]> {
   const { tokenizer } = parts.model;
   const { addSpecialTokens } = plan;
   const { promptTokensMax } = parts.limits;
   let total = 0;
-  return plan.prompts.map((prompt, index) => {
+  const read = (prompt: TextPlan["prompts"][number], index: number): ReadPrompt => {
     const all =
       typeof prompt === "string" ? tokenizer.encode(prompt, { addSpecialTokens }) : prompt;
     const tokens = cutPrompt(parts, all, plan);
@@ -67,5 +68,6 @@ function readPrompts(parts: GenerationParts, plan: TextPlan): ReadPrompt[] {
     const isWhole = typeof prompt === "string" && tokens.length === all.length;
     const text = isWhole ? prompt : tokenizer.decode(tokens, { skipSpecialTokens: false });
     return { tokens, text };
-  });
+  };
+  return readWithPauses(plan.prompts, read, parts.monotonicMs);
 }

@@ -5,6 +5,7 @@ import { adapterDigestHeader, servedModelHeader } from "../../sdk/protocol/http.
 import type { ServerLimits } from "../config.ts";
 import { deadlineOf, isCancelled } from "../generation/deadline.ts";
 import { type Caller, servedName } from "../generation/generate.ts";
+import { readWithPauses } from "../generation/pauses.ts";
 import type { Outcome, RequestSeries } from "../metrics/request-series.ts";
 import type { Embedder } from "./embedder.ts";
 import type { EmbeddingsPlan } from "./request.ts";
@@ -27,7 +28,7 @@ export async function answerEmbeddings(
   const { metrics, matryoshka } = parts;
   const startMs = parts.monotonicMs();
   checkDimensions(plan.dimensions, { width: embedder.width, shortened: matryoshka });
-  const prompts = toPrompts(embedder, plan, parts.limits.embeddingTokensMax);
+  const prompts = await toPrompts(embedder, plan, parts);
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
   const deadline = deadlineOf(caller, parts.monotonicMs() - startMs);
   const { signal } = deadline;
@@ -71,10 +72,11 @@ export async function answerEmbeddings(
 function toPrompts(
   { tokenizer, vocabSize, tokensMax }: Embedder,
   plan: EmbeddingsPlan,
-  allTokensMax: number,
-): (readonly number[])[] {
+  { limits, monotonicMs }: Pick<EmbeddingsParts, "limits" | "monotonicMs">,
+): Promise<(readonly number[])[]> {
+  const { embeddingTokensMax: allTokensMax } = limits;
   let left = allTokensMax;
-  return plan.inputs.map((input, index) => {
+  const read = (input: EmbeddingsPlan["inputs"][number], index: number): readonly number[] => {
     const param = `input[${index}]`;
     const tokens = typeof input === "string" ? tokenizer.encode(input, plan) : input;
     if (tokens.length === 0) {
@@ -104,5 +106,6 @@ function toPrompts(
       );
     }
     return tokens;
-  });
+  };
+  return readWithPauses(plan.inputs, read, monotonicMs);
 }
