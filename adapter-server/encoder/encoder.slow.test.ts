@@ -119,12 +119,15 @@ test("a thread that dies is started again, and again where its graph could not b
   await rename(imported.graphPath, away);
   // No list of rows, which is a fault that nothing catches.
   const deadly = { length: 1 } as unknown as number[][];
-  for (const asked of [deadly, rows]) {
-    await expect(encoder.embed(asked, signal)).rejects.toMatchObject({
-      code: "upstream_unavailable",
-    });
+  try {
+    for (const asked of [deadly, rows]) {
+      await expect(encoder.embed(asked, signal)).rejects.toMatchObject({
+        code: "upstream_unavailable",
+      });
+    }
+  } finally {
+    await rename(away, imported.graphPath);
   }
-  await rename(away, imported.graphPath);
   const [vector] = await encoder.embed([rows[0]!], signal);
   expectClose(vector!, poolings.mean_tokens(tinyStates(rows[0]!)));
   expect(faults.splice(0)).toHaveLength(2);

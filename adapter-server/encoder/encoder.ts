@@ -139,6 +139,8 @@ class WorkerEncoder implements Encoder {
     const worker = startWorker(new URL("./encoder-worker.ts", import.meta.url), { workerData });
     let cause: unknown;
     worker.on("message", (answer: EncoderAnswer) => {
+      // Whatever one that is given up still says of a text came of that.
+      if (cause !== undefined) return;
       if (answer.type !== "failed") {
         this.#hear(answer);
         return;

@@ -57,6 +57,36 @@ test("a change in the registry arrives without being asked for", async () => {
   }
 });
 
+test("a long poll that was overtaken by a refresh does not bring back what was before it", async () => {
+  const registry = testRegistry(version(1), operatorKey);
+  const held: (() => void)[] = [];
+  const asked: string[] = [];
+  let holds = false;
+  const slow = {
+    async fetch(request: Request) {
+      asked.push(new URL(request.url).searchParams.get("after") ?? "");
+      const isHeld = holds && !request.url.includes("waitMs=0");
+      const response = await registry.fetch(request);
+      if (isHeld) await new Promise<void>((resolve) => held.push(resolve));
+      return response;
+    },
+  };
+  const store = openStore({ ...registry, ...slow });
+  holds = true;
+  await store.start();
+  registry.publish(version(2));
+  while (held.length === 0) await new Promise((done) => setTimeout(done, 2));
+  registry.publish(version(3));
+  await store.refresh();
+  expect(store.current()?.version).toBe(3);
+  holds = false;
+  held[0]?.();
+  registry.publish(version(4));
+  await untilVersion(store, 4);
+  // It asks with what it has.
+  expect(asked).toEqual(["", "1", "1", "3", ...asked.slice(4)]);
+});
+
 test("with the registry away, the snapshot stays and its age grows; when it is back, changes arrive", async () => {
   const registry = testRegistry(version(1), operatorKey);
   const store = openStore(registry);

@@ -90,7 +90,8 @@ export class SnapshotStore {
 
   async #poll(waitMs: number): Promise<void> {
     const { registry, operatorKey, now } = this.#options;
-    const after = this.#current === undefined ? "" : `after=${this.#current.version}&`;
+    const known = this.#current;
+    const after = known === undefined ? "" : `after=${known.version}&`;
     // The registry answers within waitMs; what takes much longer is a connection that died in silence.
     const signal = anySignal([this.#stop.signal, AbortSignal.timeout(waitMs + 10_000)]);
     const response = await abortable(
@@ -113,8 +114,11 @@ export class SnapshotStore {
     }
     const snapshot = snapshotSchema.parse(await abortable(response.json(), signal));
     this.#confirmedAtMs = now();
-    // A refresh beside the long poll may have brought a newer one; a restored registry is older for good.
     if (this.#current?.version === snapshot.version) return;
+    // A refresh beside the long poll may have brought a newer one. A restored registry, which is older for good, says so
+    // again to whoever asks with that.
+    const isOvertaken = this.#current !== known && snapshot.version < (this.#current?.version ?? 0);
+    if (isOvertaken) return;
     this.#current = new SnapshotIndex(snapshot);
     this.#save(snapshot);
   }
