@@ -120,19 +120,21 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
 
   test("an administrator's key makes a key, which works until it is revoked", async () => {
     const { page, problems } = await open();
+    // A name of its own each time that it is tried.
+    const name = `made by hand ${Date.now()}`;
     await signIn(page, server.adminKey);
     await go(page, "keys");
     await page.selectOption("#keys-of", { label: "alice" });
     await page.click("#new-key");
     expect(await page.textContent("#make-title")).toBe("Create a key for 'alice'");
-    await page.fill("#make-name", "made by hand");
+    await page.fill("#make-name", name);
     await page.selectOption("#make-days", "30");
     await page.click("#make-dialog summary");
     await page.fill("#make-models", " gpt , another ");
     await page.click("#make-dialog button[type=submit]");
     const first = await takeSecret(page);
     expect(await status(first)).toBe(200);
-    const row = page.locator("#keys tr", { hasText: "made by hand" });
+    const row = page.locator("#keys tr", { hasText: name });
     await row.waitFor();
     expect(await row.textContent()).toContain(`sk-sy-***${first.slice(-4)}`);
     expect(await row.textContent()).toContain("models: gpt, another");
@@ -141,7 +143,7 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
     await row.locator("text=Rotate").click();
     await page.click("#rotate-dialog button[type=submit]");
     const second = await takeSecret(page);
-    await page.waitForSelector("#keys tr:has-text('old text until')");
+    await page.waitForSelector(`#keys tr:has-text('${name}'):has-text('old text until')`);
     await shot(page, "keys-rotating");
     expect([await status(first), await status(second)]).toEqual([200, 200]);
     await row.locator("text=Rotate").click();
@@ -151,9 +153,7 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
     expect([await status(second), await status(third)]).toEqual([401, 200]);
 
     await row.locator("text=Revoke").click();
-    expect(await page.textContent("#revoke-name")).toBe(
-      `made by hand (sk-sy-***${third.slice(-4)})`,
-    );
+    expect(await page.textContent("#revoke-name")).toBe(`${name} (sk-sy-***${third.slice(-4)})`);
     await shot(page, "keys-revoke");
     await page.click("#revoke-dialog >> text=Cancel");
     expect(await status(third)).toBe(200);
@@ -162,7 +162,7 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
     await row.waitFor({ state: "detached" });
     expect(await status(third)).toBe(401);
     await page.check("#keys-ended");
-    await page.waitForSelector("#keys tr:has-text('made by hand') >> text=revoked");
+    await page.waitForSelector(`#keys tr:has-text('${name}') >> text=revoked`);
     expect(problems).toEqual([]);
   });
 
