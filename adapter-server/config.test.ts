@@ -51,6 +51,18 @@ test("adapters to preload and to pin are read, the pinned ones first", () => {
   ]);
 });
 
+test("a model's name is one that a header carries, wherever it comes from", () => {
+  for (const MODEL_ID of ["モデル", "a\nb"]) {
+    expect(() => readConfig({ MODEL: "m", MODEL_ID })).toThrow("MODEL_ID");
+  }
+  expect(() => readConfig({ MODEL: "/models/モデル" })).toThrow("Set MODEL_ID");
+  const named = readConfig({ MODEL: "/models/モデル", MODEL_ID: "Model 1" });
+  expect(named.model.id).toBe("Model 1");
+  expect(() => readConfig({ MODEL: "m", ADAPTER_SERVER_ENCODER: "/models/モデル" })).toThrow(
+    "ADAPTER_SERVER_ENCODER_ID",
+  );
+});
+
 test("what is wrong is refused by its name", () => {
   const wrong = [
     [{}, "MODEL"],

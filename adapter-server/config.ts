@@ -166,7 +166,7 @@ export function readConfig(env: Record<string, string | undefined>): Config {
   return {
     host: parsed.HOST,
     port: parsed.PORT,
-    model: { id: parsed.MODEL_ID ?? defaultId(folder), folder },
+    model: { id: asHeaderText(parsed.MODEL_ID ?? defaultId(folder), "MODEL_ID"), folder },
     format: parsed.ADAPTER_SERVER_FORMAT,
     singleStream: parsed.ADAPTER_SERVER_SINGLE_STREAM,
     dataDir: resolve(parsed.SWITCHYARD_DATA_DIR),
@@ -209,7 +209,17 @@ function toEncoder({
 }: z.infer<typeof environment>): EncoderSetting | undefined {
   if (path === undefined) return undefined;
   const folder = resolve(path);
-  return { folder, id: id ?? basename(folder) };
+  return { folder, id: asHeaderText(id ?? basename(folder), "ADAPTER_SERVER_ENCODER_ID") };
+}
+
+/** Each answer names its model in a header. @throws HubError `invalid_value` */
+function asHeaderText(id: string, variable: string): string {
+  if (/^[\x20-\x7e]+$/.test(id)) return id;
+  throw new HubError(
+    "invalid_value",
+    `${variable}: '${id}' cannot be a model's name, which headers carry: only letters, digits and signs of ASCII can. Set ${variable} to such a name.`,
+    { param: variable },
+  );
 }
 
 /** All cores: the engine's threads hardly spin, so the other threads get theirs when they need it. */
