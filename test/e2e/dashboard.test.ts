@@ -151,6 +151,8 @@ describe.skipIf(missing !== undefined)(missing ?? "in Chromium", () => {
     await page.click("#rotate-dialog button[type=submit]");
     const third = await takeSecret(page);
     expect([await status(second), await status(third)]).toEqual([401, 200]);
+    // The list is read anew behind the dialog.
+    await page.waitForSelector(`#keys tr:has-text('${third.slice(-4)}')`);
 
     await row.locator("text=Revoke").click();
     expect(await page.textContent("#revoke-name")).toBe(`${name} (sk-sy-***${third.slice(-4)})`);

@@ -267,9 +267,12 @@ function withoutCompactions(json: JsonBody): JsonBody {
 
 /** Thoughts without their encryption mean nothing to a provider that does not remember them. */
 function withoutIds(items: readonly unknown[]): unknown[] {
-  return (items as Record<string, unknown>[]).flatMap(({ id: _id, status: _status, ...item }) =>
-    item.type === "reasoning" && item.encrypted_content == null ? [] : [item],
-  );
+  return items.flatMap((given) => {
+    // What is no item is for whoever reads the request to refuse.
+    if (typeof given !== "object" || given === null) return [given];
+    const { id: _id, status: _status, ...item } = given as Record<string, unknown>;
+    return item.type === "reasoning" && item.encrypted_content == null ? [] : [item];
+  });
 }
 
 /** Items need ids to be listed by; those that have one keep it. */
