@@ -222,6 +222,9 @@ test("what cannot be summed up is refused", async () => {
   const missing = { status: 400, code: "missing_required_parameter" };
   await expect(compact({ input: "one" })).rejects.toMatchObject({ ...missing, param: "model" });
   await expect(compact({ model })).rejects.toMatchObject({ ...missing, param: "input" });
+  for (const input of [[null], [1], [{}], Array(10_000).fill(null)]) {
+    await expect(compact({ model, input })).rejects.toMatchObject({ status: 400 });
+  }
   await expect(compact({ model, previous_response_id: "resp_none" })).rejects.toMatchObject({
     code: "previous_response_not_found",
   });

@@ -10,7 +10,10 @@ type Item = Readonly<Record<string, unknown>>;
 
 /** What the model is asked in place of an answer: to sum the items up. */
 export function askForSummary(items: readonly unknown[]): unknown[] {
-  return [...items.flatMap(asMessage), { type: "message", role: "user", content: instruction }];
+  return [
+    ...items.flatMap((item) => asMessage(item as Item)),
+    { type: "message", role: "user", content: instruction },
+  ];
 }
 
 /**
@@ -57,8 +60,7 @@ function summaryIn(item: unknown): string | undefined {
 }
 
 /** Calls of tools are told in words: the model that sums up has no tools, and providers insist on them for calls. */
-function asMessage(given: unknown): unknown[] {
-  const item = (given ?? {}) as Item;
+function asMessage(item: Item): unknown[] {
   const { type, call_id: id, name, output } = item;
   switch (type) {
     case "reasoning":
@@ -74,7 +76,7 @@ function asMessage(given: unknown): unknown[] {
       return [{ type: "message", role: "user", content: `[${id} answered: ${text}]` }];
     }
     default:
-      return [given];
+      return [item];
   }
 }
 

@@ -1,4 +1,5 @@
 /** Reads `POST /v1/responses`, with the conversation that it continues. */
+import type { z } from "zod";
 import { HubError, parseOrThrow } from "../../../sdk/protocol/errors.ts";
 import type { CanonicalRequest } from "../../canonical/request.ts";
 import { toListedItem } from "../../conversations/items.ts";
@@ -67,7 +68,7 @@ export async function readResponsesCall(
       : conversationId !== undefined
         ? await conversations?.history(projectId, conversationId)
         : undefined;
-  return new ResponsesCall(json, { history, projectId, store, recollection });
+  return new ResponsesCall(json, read, { history, projectId, store, recollection });
 }
 
 /**
@@ -95,7 +96,8 @@ export async function readCompactCall(
   };
   const asked = { value, text: "", bytes: json.bytes + (history?.bytes ?? 0) };
   const about = { history: undefined, projectId, store: undefined, recollection: undefined };
-  return new ResponsesCall(asked, about);
+  // Nothing else of it is read; what is summed up may be longer than what one request may bring.
+  return new ResponsesCall(asked, { model, store: false }, about);
 }
 
 class ResponsesCall implements Call {
@@ -124,12 +126,12 @@ class ResponsesCall implements Call {
 
   constructor(
     json: JsonBody,
+    read: z.infer<typeof responsesBody>,
     about: {
       history: History | undefined;
       recollection: Recollection | undefined;
     } & Pick<ReadResponsesOptions, "projectId" | "store">,
   ) {
-    const read = responsesBody.parse(json.value);
     this.body = json.value as Readonly<Record<string, unknown>>;
     this.model = read.model;
     if (mayLoseNumbers(json.text)) this.source = { value: this.body, text: json.text };
@@ -267,12 +269,9 @@ function withoutCompactions(json: JsonBody): JsonBody {
 
 /** Thoughts without their encryption mean nothing to a provider that does not remember them. */
 function withoutIds(items: readonly unknown[]): unknown[] {
-  return items.flatMap((given) => {
-    // What is no item is for whoever reads the request to refuse.
-    if (typeof given !== "object" || given === null) return [given];
-    const { id: _id, status: _status, ...item } = given as Record<string, unknown>;
-    return item.type === "reasoning" && item.encrypted_content == null ? [] : [item];
-  });
+  return (items as Record<string, unknown>[]).flatMap(({ id: _id, status: _status, ...item }) =>
+    item.type === "reasoning" && item.encrypted_content == null ? [] : [item],
+  );
 }
 
 /** Items need ids to be listed by; those that have one keep it. */
