@@ -13,6 +13,7 @@ import {
   largestDifference,
   openDemoRunner,
 } from "../__fixtures__/demo-model.ts";
+import { correlation, logProbability } from "../__fixtures__/logits.ts";
 import { mixAdapters } from "../lora/pack.ts";
 import type { ModelFormat } from "../models/import-model.ts";
 import type { ModelRunner, StepRow } from "./types.ts";
@@ -283,25 +284,6 @@ function row(of: {
 function untilTie(golden: Golden, tokens: readonly number[]): number[] {
   const tie = golden.greedy_margin_to_second.findIndex((margin) => margin < goldenTolerance);
   return tokens.slice(0, tie === -1 ? golden.greedy_ids.length : tie);
-}
-
-function logProbability(logits: Float32Array, token: number): number {
-  const largest = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-  const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
-  return logits[token]! - largest - Math.log(sum);
-}
-
-function correlation(a: Float32Array, b: Float32Array): number {
-  const mean = (values: Float32Array) =>
-    values.reduce((sum, value) => sum + value, 0) / values.length;
-  const [meanA, meanB] = [mean(a), mean(b)];
-  let [ab, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    ab += (a[i]! - meanA) * (b[i]! - meanB);
-    aa += (a[i]! - meanA) ** 2;
-    bb += (b[i]! - meanB) ** 2;
-  }
-  return ab / Math.sqrt(aa * bb);
 }
 
 /** Results are the runner's until its next call. */

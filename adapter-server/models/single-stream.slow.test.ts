@@ -14,6 +14,7 @@ import {
   openDemoRunner,
   readAdapter,
 } from "../__fixtures__/demo-model.ts";
+import { correlation, logProbability } from "../__fixtures__/logits.ts";
 import { createRunner } from "../engine/model-runner.ts";
 import type { ModelRunner, StepRow } from "../engine/types.ts";
 import { openDora } from "../lora/dora.ts";
@@ -252,23 +253,4 @@ async function firstTwo(
   const [first] = (await runner.run([], [rowOf(tokens, 0)])).map((logits) => logits.slice());
   const [second] = await runner.run([rowOf([argmax(first!)], tokens.length)], []);
   return [first!, second!.slice()];
-}
-
-function logProbability(logits: Float32Array, token: number): number {
-  const largest = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-  const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
-  return logits[token]! - largest - Math.log(sum);
-}
-
-function correlation(a: Float32Array, b: Float32Array): number {
-  const mean = (values: Float32Array) =>
-    values.reduce((sum, value) => sum + value, 0) / values.length;
-  const [meanA, meanB] = [mean(a), mean(b)];
-  let [ab, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    ab += (a[i]! - meanA) * (b[i]! - meanB);
-    aa += (a[i]! - meanA) ** 2;
-    bb += (b[i]! - meanB) ** 2;
-  }
-  return ab / Math.sqrt(aa * bb);
 }
